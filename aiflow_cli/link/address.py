@@ -1,0 +1,49 @@
+"""Addresses as people write them: `HOST:PORT`, `[::1]:PORT`."""
+
+from __future__ import annotations
+
+import socket
+from typing import NamedTuple
+
+from aiflow_cli.errors import LinkError, UsageError
+
+
+class Address(NamedTuple):
+    """A TCP endpoint."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        """As `parse_address` reads it."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def parse_address(text: str) -> Address:
+    """An Address of `HOST:PORT`; raises UsageError."""
+    host, colon, port = text.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not colon or not host or not port.isdecimal() or int(port) > 65535:
+        raise UsageError(f"`{text}` is no address: give HOST:PORT, for example 127.0.0.1:7411")
+    return Address(host, int(port))
+
+
+def listen(address: Address) -> socket.socket:
+    """A listening TCP socket; raises LinkError if the port is taken or the host is not this one's."""
+    try:
+        return socket.create_server(address, family=_family(address), backlog=64, reuse_port=False)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise LinkError(
+            f"cannot listen on {address} ({reason}): give another port, or 0 for any that is free"
+        ) from error
+
+
+def _family(address: Address) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in address.host else socket.AF_INET
+
+
+def bound_address(listener: socket.socket) -> Address:
+    """Where a listening socket can be reached."""
+    host, port = listener.getsockname()[:2]
+    return Address(host, port)

@@ -1,0 +1,231 @@
+"""The shaped relay: real TCP through token buckets, one process, one thread, its own loop over epoll.
+
+Any TCP client can be pointed through it. The wait is `select` on the epoll descriptor, which takes microseconds where `epoll.poll` rounds to
+milliseconds; timer slack is 1 ns; the last 0.3 ms are spun only before a chunk that ends a message. Deadlines are absolute, so lateness
+does not add up. Linux only (epoll).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import select
+import socket
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from aiflow_cli.link.address import Address, bound_address, listen
+from aiflow_cli.link.flow import MAX_WAITING_BYTES, Chunk, Direction, Flow
+from aiflow_cli.link.spec import LinkSpec
+
+_READ_BYTES = 65_536
+_SPIN_S = 0.3e-3
+_IDLE_S = 0.5
+"""The longest wait: how soon the loop notices that it is to stop."""
+_MAX_UNTAKEN_BYTES = 1_000_000
+_PR_SET_TIMERSLACK = 29
+
+
+@dataclass(eq=False)
+class _End:
+    """One socket of a connection, with what it is to be sent."""
+
+    sock: socket.socket
+    direction: Direction
+    peer: _End | None = None
+    flow: Flow = field(init=False)
+    untaken: deque[memoryview] = field(default_factory=deque)
+    untaken_bytes: int = 0
+    shut_after: bool = False
+    write_closed: bool = False
+    read_ended: bool = False
+    events: int = 0
+
+    def __post_init__(self) -> None:
+        self.flow = Flow(self)
+
+
+@dataclass
+class Counts:
+    """What passed: bytes by direction, connections, and how late chunks were at most."""
+
+    uplink_bytes: int = 0
+    downlink_bytes: int = 0
+    connections: int = 0
+    max_lateness_s: float = 0.0
+
+
+class Relay:
+    """Listens, connects each client on to `upstream`, and shapes both directions. `run` returns when `should_stop()` is true."""
+
+    def __init__(self, address: Address, upstream: Address, spec: LinkSpec) -> None:
+        """Bind to `address` at once; raises LinkError if that cannot be."""
+        self._upstream = upstream
+        self._up = Direction(spec.uplink_bytes_per_s, spec.burst_bytes, spec.delay_s)
+        self._down = Direction(spec.downlink_bytes_per_s, spec.burst_bytes, spec.delay_s)
+        self._ends: dict[int, _End] = {}
+        self._epoll = select.epoll()
+        self.counts = Counts()
+        self._listener = listen(address)
+        self._listener.setblocking(False)
+        self._epoll.register(self._listener, select.EPOLLIN)
+        self.address = bound_address(self._listener)
+
+    def run(self, should_stop: Callable[[], bool]) -> None:
+        """Relay until `should_stop()`, asked at least twice a second."""
+        _set_timer_slack()
+        while not should_stop():
+            self._wait()
+            for fd, events in self._epoll.poll(0):
+                self._dispatch(fd, events)
+            for direction in (self._up, self._down):
+                self._advance(direction)
+
+    def close(self) -> None:
+        """Close all sockets."""
+        for end in list(self._ends.values()):
+            self._close_pair(end)
+        self._listener.close()
+        self._epoll.close()
+
+    def _wait(self) -> None:
+        next_s, exact = min(self._up.next_event_s(), self._down.next_event_s())
+        now_s = time.monotonic()
+        wait_s = min(_IDLE_S, next_s - now_s - (_SPIN_S if exact else 0.0))
+        if wait_s > 0:
+            ready, _, _ = select.select([self._epoll.fileno()], [], [], wait_s)
+            if ready:
+                return
+        if exact and next_s - time.monotonic() <= _SPIN_S:
+            while time.monotonic() < next_s:
+                pass
+
+    def _dispatch(self, fd: int, events: int) -> None:
+        if fd == self._listener.fileno():
+            self._accept()
+            return
+        end = self._ends.get(fd)
+        if end is None:
+            return
+        try:
+            if events & select.EPOLLOUT:
+                self._flush(end)
+            if events & (select.EPOLLIN | select.EPOLLHUP | select.EPOLLERR):
+                self._read(end)
+        except OSError:
+            self._close_pair(end)
+
+    def _accept(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            client, _ = self._listener.accept()
+            try:
+                server = socket.create_connection(self._upstream, timeout=5)
+            except OSError:
+                client.close()
+                return
+            self.counts.connections += 1
+            near, far = _End(client, self._up), _End(server, self._down)
+            near.peer, far.peer = far, near
+            for end in (near, far):
+                end.sock.setblocking(False)
+                end.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                self._ends[end.sock.fileno()] = end
+                end.events = select.EPOLLIN
+                self._epoll.register(end.sock, end.events)
+
+    def _read(self, end: _End) -> None:
+        if end.read_ended:
+            # A hang-up after the end of the stream: nothing more can be delivered to this socket either.
+            if end.write_closed or self._hung_up(end):
+                self._close_pair(end)
+            return
+        try:
+            data = end.sock.recv(_READ_BYTES)
+        except BlockingIOError:
+            return
+        end.direction.offer(end.flow, data, time.monotonic())
+        end.read_ended = not data
+        self._update(end)
+
+    @staticmethod
+    def _hung_up(end: _End) -> bool:
+        return bool(end.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
+
+    def _advance(self, direction: Direction) -> None:
+        now_s = time.monotonic()
+        for flow in direction.schedule(now_s):
+            self._update(_owner(flow))
+        for chunk in direction.due(now_s):
+            self._deliver(direction, chunk, now_s)
+
+    def _deliver(self, direction: Direction, chunk: Chunk, now_s: float) -> None:
+        source = _owner(chunk.flow)
+        end = source.peer
+        if end is None or end.sock.fileno() not in self._ends:
+            return
+        self.counts.max_lateness_s = max(self.counts.max_lateness_s, now_s - chunk.due_s)
+        if direction is self._up:
+            self.counts.uplink_bytes += len(chunk.data)
+        else:
+            self.counts.downlink_bytes += len(chunk.data)
+        if chunk.data:
+            end.untaken.append(chunk.data)
+            end.untaken_bytes += len(chunk.data)
+        else:
+            end.shut_after = True
+        try:
+            self._flush(end)
+        except OSError:
+            self._close_pair(end)
+
+    def _flush(self, end: _End) -> None:
+        while end.untaken:
+            try:
+                taken = end.sock.send(end.untaken[0])
+            except BlockingIOError:
+                break
+            end.untaken_bytes -= taken
+            if taken == len(end.untaken[0]):
+                end.untaken.popleft()
+            else:
+                end.untaken[0] = end.untaken[0][taken:]
+        if end.shut_after and not end.untaken and not end.write_closed:
+            end.write_closed = True
+            with contextlib.suppress(OSError):
+                end.sock.shutdown(socket.SHUT_WR)
+            if end.read_ended and end.peer is not None and end.peer.write_closed:
+                self._close_pair(end)
+                return
+        self._update(end)
+        if end.peer is not None:
+            self._update(end.peer)
+
+    def _update(self, end: _End) -> None:
+        """Read only what there is room for, write only what waits to be written."""
+        if end.sock.fileno() not in self._ends or end.peer is None:
+            return
+        room = end.flow.waiting_bytes < MAX_WAITING_BYTES and end.peer.untaken_bytes < _MAX_UNTAKEN_BYTES
+        events = (select.EPOLLIN if room and not end.read_ended else 0) | (select.EPOLLOUT if end.untaken else 0)
+        if events != end.events:
+            end.events = events
+            self._epoll.modify(end.sock, events)
+
+    def _close_pair(self, end: _End) -> None:
+        for one in (end, end.peer):
+            if one is None or self._ends.pop(one.sock.fileno(), None) is None:
+                continue
+            one.direction.drop(one.flow)
+            self._epoll.unregister(one.sock)
+            one.sock.close()
+
+
+def _owner(flow: Flow) -> _End:
+    assert isinstance(flow.key, _End)
+    return flow.key
+
+
+def _set_timer_slack() -> None:
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_PR_SET_TIMERSLACK, 1, 0, 0, 0)

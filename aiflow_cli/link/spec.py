@@ -1,0 +1,38 @@
+"""What a link is: rate per direction, burst, one-way delay."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from aiflow_cli.errors import UsageError
+
+DEFAULT_BURST_BYTES = 10_000
+
+
+@dataclass(frozen=True)
+class LinkSpec:
+    """A shaped link. Rates and delay are of the application's bytes, our framing included, TCP's and IP's headers not.
+
+    Uplink is device to server. A rate of math.inf is not shaped. The bucket of `burst_bytes` is full at the start; `delay_s` is one way.
+    """
+
+    uplink_bytes_per_s: float
+    downlink_bytes_per_s: float
+    burst_bytes: int = DEFAULT_BURST_BYTES
+    delay_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Raise UsageError for what no link can be."""
+        for name, rate in (("uplink", self.uplink_bytes_per_s), ("downlink", self.downlink_bytes_per_s)):
+            if not rate > 0:
+                raise UsageError(f"the {name} rate must be more than 0 B/s, not {rate}")
+        if self.burst_bytes < 1:
+            raise UsageError(f"the burst must be at least 1 byte, not {self.burst_bytes}")
+        if not (self.delay_s >= 0 and math.isfinite(self.delay_s)):
+            raise UsageError(f"the delay must be 0 s or more, not {self.delay_s}")
+
+    @property
+    def unlimited(self) -> bool:
+        """Whether nothing is to be shaped, so that no relay is needed."""
+        return math.isinf(self.uplink_bytes_per_s) and math.isinf(self.downlink_bytes_per_s) and self.delay_s == 0
