@@ -1,0 +1,1 @@
+"""The protocol core, without I/O: sessions, methods, acceptance."""
