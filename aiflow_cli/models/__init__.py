@@ -1,0 +1,1 @@
+"""Pairs, the InternVL2 loader, preprocessing, tokenizer, decoders."""

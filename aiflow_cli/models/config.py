@@ -1,0 +1,135 @@
+"""config.json of an original InternVL2 checkpoint -> transformers' InternVLConfig.
+
+Field by field as the original's own code reads them (OpenGVLab/InternVL, `internvl_chat`): what transformers names otherwise is renamed
+here, what it cannot do is refused.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from transformers import InternVLConfig, LlamaConfig, Phi3Config, Qwen2Config
+
+from aiflow_cli.errors import CheckpointError
+
+LANGUAGE_CONFIGS = {
+    "InternLM2ForCausalLM": LlamaConfig,
+    "LlamaForCausalLM": LlamaConfig,
+    "Qwen2ForCausalLM": Qwen2Config,
+    "Phi3ForCausalLM": Phi3Config,
+}
+"""Language models of the series; InternLM2 is Llama with its attention matrices packed (`models/conversion.py`)."""
+
+_SAME_NAME = (
+    "hidden_size",
+    "intermediate_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "hidden_act",
+    "rms_norm_eps",
+    "max_position_embeddings",
+    "vocab_size",
+    "bos_token_id",
+    "eos_token_id",
+    "pad_token_id",
+)
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The checkpoint's config.json; raises CheckpointError if it is absent or is not JSON."""
+    path = folder / "config.json"
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CheckpointError(f"{folder} has no config.json: it is not a checkpoint folder") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise CheckpointError(f"{path} is not valid JSON ({error}): fetch the checkpoint again") from None
+    if not isinstance(config, dict):
+        raise CheckpointError(f"{path} holds no JSON object: fetch the checkpoint again")
+    return config
+
+
+def build_config(original: dict[str, Any], image_token_id: int = 0) -> InternVLConfig:
+    """The transformers configuration of an original one. Raises CheckpointError for what transformers' classes cannot compute."""
+    try:
+        if original.get("ps_version", "v1") != "v2":
+            raise CheckpointError(
+                f"pixel shuffle version {original.get('ps_version', 'v1')!r} is not supported: InternVL2 uses 'v2'"
+            )
+        vision = original["vision_config"]
+        side = original.get("force_image_size") or vision["image_size"]
+        ratio = original["downsample_ratio"]
+        return InternVLConfig(
+            vision_config=_vision(vision, side),
+            text_config=_language(original["llm_config"]),
+            image_token_id=image_token_id,
+            image_seq_length=round((side // vision["patch_size"]) ** 2 * ratio**2),
+            downsample_ratio=ratio,
+            projector_hidden_act="gelu",
+            vision_feature_layer=original.get("select_layer", -1),
+            vision_feature_select_strategy="default",
+            tie_word_embeddings=False,
+        )
+    except KeyError as error:
+        raise CheckpointError(
+            f"config.json lacks {error}: it is not an InternVL2 checkpoint, or it was cut short"
+        ) from None
+
+
+def _vision(vision: dict[str, Any], side: int) -> dict[str, Any]:
+    same = (
+        "hidden_size",
+        "intermediate_size",
+        "num_hidden_layers",
+        "num_attention_heads",
+        "hidden_act",
+        "layer_norm_eps",
+    )
+    return {name: vision[name] for name in same} | {
+        "norm_type": vision.get("norm_type", "layer_norm"),
+        "image_size": [side, side],
+        "patch_size": [vision["patch_size"]] * 2,
+        "num_channels": vision.get("num_channels", 3),
+        "attention_bias": vision["qkv_bias"],
+        "use_qk_norm": vision["qk_normalization"],
+        "layer_scale_init_value": vision.get("initializer_factor", 0.1),
+        "use_mean_pooling": True,
+        "use_absolute_position_embeddings": True,
+        "use_mask_token": False,
+    }
+
+
+def _language(language: dict[str, Any]) -> Any:
+    architecture = language["architectures"][0]
+    if architecture not in LANGUAGE_CONFIGS:
+        raise CheckpointError(f"language model {architecture!r} is not supported: know {', '.join(LANGUAGE_CONFIGS)}")
+    kind = LANGUAGE_CONFIGS[architecture]
+    fields = {name: language[name] for name in _SAME_NAME if name in language}
+    fields.setdefault("num_key_value_heads", language["num_attention_heads"])
+    fields["tie_word_embeddings"] = False
+    if kind is LlamaConfig:
+        fields |= {
+            "attention_bias": bool(language.get("bias", language.get("attention_bias", False))),
+            "mlp_bias": False,
+        }
+    if kind is Phi3Config:
+        fields["original_max_position_embeddings"] = language["original_max_position_embeddings"]
+    return kind(**fields, rope_parameters=_rope(language))
+
+
+def _rope(language: dict[str, Any]) -> dict[str, Any]:
+    rope: dict[str, Any] = {"rope_type": "default", "rope_theta": float(language.get("rope_theta", 10000.0))}
+    scaling = language.get("rope_scaling")
+    if not scaling:
+        return rope
+    kind = scaling.get("type", scaling.get("rope_type"))
+    if kind == "su":
+        names = ("short_factor", "long_factor")
+        original_length = {"original_max_position_embeddings": language["original_max_position_embeddings"]}
+        return rope | {"rope_type": "longrope"} | {name: scaling[name] for name in names} | original_length
+    if kind not in ("dynamic", "linear"):
+        raise CheckpointError(f"rope scaling {kind!r} is not supported: know dynamic, linear and su")
+    return rope | {"rope_type": kind, "factor": float(scaling["factor"])}

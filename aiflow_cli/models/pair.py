@@ -1,0 +1,96 @@
+"""Pairs of a draft and a target: the registry, where their checkpoints lie, and whether two models are a pair at all."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from dataclasses import dataclass, replace
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from aiflow_cli.errors import CheckpointError, PrerequisiteError, UsageError
+
+if TYPE_CHECKING:
+    from aiflow_cli.models.vlm import VisionLanguageModel
+
+_HUB = "hub:"
+PAIRS_FOLDER = Path(str(files("aiflow_cli"))) / "pairs"
+
+
+@dataclass(frozen=True)
+class PairSpec:
+    """A pair by name. `draft` and `target` are folders, or `hub:OWNER/NAME` for what has to be fetched first."""
+
+    name: str
+    about: str
+    draft: str
+    target: str
+    question: str
+    max_new_tokens: int
+    dtype: str
+
+    def folder(self, role: str) -> Path:
+        """The checkpoint folder of "draft" or "target"; raises PrerequisiteError if it has to be fetched, UsageError if it is absent."""
+        place = self.draft if role == "draft" else self.target
+        if place.startswith(_HUB):
+            return _hub_folder(self.name, place.removeprefix(_HUB))
+        path = Path(place)
+        if not path.is_dir():
+            raise UsageError(f"the {role} model's folder {place} does not exist: give the folder of a checkpoint")
+        return path
+
+
+@cache
+def registry() -> dict[str, PairSpec]:
+    """All pairs by name."""
+    entries = tomllib.loads((PAIRS_FOLDER / "registry.toml").read_text(encoding="utf-8"))
+    return {
+        name: PairSpec(name, **(entry | {role: _place(entry[role]) for role in ("draft", "target")}))
+        for name, entry in entries.items()
+    }
+
+
+def _place(text: str) -> str:
+    return text if text.startswith(_HUB) else str(PAIRS_FOLDER / text)
+
+
+def find_pair(name: str, draft: str | None = None, target: str | None = None) -> PairSpec:
+    """The pair of that name, with other folders for its models if given. Raises UsageError with the known names."""
+    if name not in registry():
+        near = difflib.get_close_matches(name, registry(), 1)
+        hint = f"did you mean {near[0]!r}?" if near else f"know {', '.join(registry())}"
+        raise UsageError(f"pair {name!r} is not known: {hint}")
+    pair = registry()[name]
+    return replace(pair, draft=draft or pair.draft, target=target or pair.target)
+
+
+def _hub_folder(pair: str, repository: str) -> Path:
+    """Where the hub's cache has a repository; nothing is fetched here."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(repository, local_files_only=True))
+    except LocalEntryNotFoundError:
+        raise PrerequisiteError(
+            f"{repository} of pair {pair} is not on this machine: fetch it with `hf download {repository}`, "
+            "or give the folders of checkpoints with --draft and --target"
+        ) from None
+
+
+def check_pair(draft: VisionLanguageModel, target: VisionLanguageModel) -> None:
+    """Raise CheckpointError unless token ids mean the same to both."""
+    a, b = draft.fingerprint, target.fingerprint
+    if (a.tokenizer_sha256, a.vocab_size) != (b.tokenizer_sha256, b.vocab_size):
+        raise CheckpointError(
+            f"draft {draft.name} ({a.vocab_size} tokens, tokenizer {a.tokenizer_sha256[:8]}) and target {target.name} "
+            f"({b.vocab_size} tokens, tokenizer {b.tokenizer_sha256[:8]}) have different tokenizers: they are no pair"
+        )
+
+
+def same_target(pair: PairSpec) -> list[PairSpec]:
+    """`pair`, and the other pairs of the registry over the same target."""
+    others = [other for other in registry().values() if other.target == pair.target and other.name != pair.name]
+    return [pair, *others]

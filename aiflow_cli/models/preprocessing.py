@@ -1,0 +1,104 @@
+"""From image bytes to pixel values, bit for bit as the original code does it.
+
+RGB first (alpha dropped), then either one tile, or the grid of tiles whose shape is nearest to the image's, with a thumbnail last.
+Source: OpenGVLab/InternVL, `dynamic_preprocess` and `build_transform`.
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+
+from aiflow_cli.errors import ImageError
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+MAX_PIXELS = 100_000_000
+"""Larger pictures are refused before they are decoded."""
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """How an image is cut: the side of a tile in pixels, and the number of tiles allowed (without the thumbnail)."""
+
+    tile: int
+    min_tiles: int = 1
+    max_tiles: int = 12
+    dynamic: bool = True
+    thumbnail: bool = True
+
+    @classmethod
+    def from_config(cls, original: dict[str, Any]) -> Tiling:
+        """The tiling that a config.json asks for."""
+        return cls(
+            tile=original.get("force_image_size") or original["vision_config"]["image_size"],
+            min_tiles=original.get("min_dynamic_patch", 1),
+            max_tiles=original.get("max_dynamic_patch", 12),
+            dynamic=original.get("dynamic_image_size", True),
+            thumbnail=original.get("use_thumbnail", True),
+        )
+
+
+def load_image(data: bytes) -> Image.Image:
+    """Decode an image; raises ImageError if it is empty, unreadable, truncated or larger than MAX_PIXELS."""
+    if not data:
+        raise ImageError("the image is empty (0 bytes)")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            image = Image.open(io.BytesIO(data))
+            if image.width * image.height > MAX_PIXELS:
+                raise ImageError(
+                    f"the image has {image.width} x {image.height} pixels, over the limit of {MAX_PIXELS:,}: make it smaller"
+                )
+            return image.convert("RGB")
+    except Image.DecompressionBombError:
+        raise ImageError(f"the image has more than {MAX_PIXELS:,} pixels: make it smaller") from None
+    except UnidentifiedImageError:
+        raise ImageError(f"the image's {len(data)} bytes are in no known format: JPEG, PNG and WebP are") from None
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        raise ImageError(f"the image cannot be decoded ({error}): it is truncated or damaged") from None
+
+
+def choose_grid(width: int, height: int, tiling: Tiling) -> tuple[int, int]:
+    """Columns and rows of tiles: the nearest aspect ratio; on a tie the larger grid if the image has pixels enough for half of it."""
+    products = range(tiling.min_tiles, tiling.max_tiles + 1)
+    grids = sorted(
+        {(c, n // c) for n in products for c in range(1, n + 1) if n % c == 0}, key=lambda grid: grid[0] * grid[1]
+    )
+    best, best_difference = (1, 1), float("inf")
+    for columns, rows in grids:
+        difference = abs(width / height - columns / rows)
+        room = 0.5 * tiling.tile**2 * columns * rows
+        if difference < best_difference or (difference == best_difference and width * height > room):
+            best, best_difference = (columns, rows), difference
+    return best
+
+
+def tile_image(image: Image.Image, tiling: Tiling) -> list[Image.Image]:
+    """The tiles of an RGB image, row by row, the thumbnail last if there is more than one."""
+    side = tiling.tile
+    if not tiling.dynamic:
+        return [image.resize((side, side), Image.Resampling.BICUBIC)]
+    columns, rows = choose_grid(*image.size, tiling)
+    large = image.resize((columns * side, rows * side), Image.Resampling.BICUBIC)
+    tiles = [
+        large.crop((c * side, r * side, (c + 1) * side, (r + 1) * side)) for r in range(rows) for c in range(columns)
+    ]
+    if tiling.thumbnail and len(tiles) > 1:
+        tiles.append(image.resize((side, side), Image.Resampling.BICUBIC))
+    return tiles
+
+
+def pixel_values(image: Image.Image, tiling: Tiling) -> Tensor:
+    """Normalised pixels of an RGB image: float32 [tiles, 3, tile, tile]."""
+    tiles = np.stack([np.asarray(tile) for tile in tile_image(image, tiling)])
+    x = torch.from_numpy(tiles).permute(0, 3, 1, 2).to(torch.float32).div(255)
+    mean, std = (torch.tensor(values)[:, None, None] for values in (MEAN, STD))
+    return x.sub(mean).div(std).contiguous()

@@ -1,0 +1,55 @@
+"""The reference decoder: transformers' own forward and cache, for every architecture; the lean decoder is tested against it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from transformers import DynamicCache, InternVLForConditionalGeneration
+
+from aiflow_cli.models.decoder import check_rollback
+from aiflow_cli.models.prompt import Prompt
+
+
+class ReferenceDecoder:
+    """Decoder (see `models/decoder.py`) over transformers' InternVL classes with a DynamicCache that is cropped, never recomputed."""
+
+    def __init__(self, model: InternVLForConditionalGeneration) -> None:
+        self._model = model
+        self._cache = DynamicCache()
+        self.prompt_length = 0
+        self.length = 0
+        self.last_logits: Tensor = torch.empty(0)
+
+    def prefill(self, prompt: Prompt) -> int:
+        """See Decoder."""
+        self._cache = DynamicCache(config=self._model.config.get_text_config())
+        inputs: dict[str, Tensor] = {}
+        if prompt.pixel_values is not None:
+            inputs["pixel_values"] = prompt.pixel_values.to(self._model.device, self._model.dtype)
+        self.length = 0
+        token = self._forward(prompt.input_ids, last_only=True, **inputs)[0]
+        self.prompt_length = self.length
+        return token
+
+    def extend(self, tokens: Sequence[int]) -> list[int]:
+        """See Decoder."""
+        return self._forward(tokens)
+
+    def rollback(self, length: int) -> None:
+        """See Decoder."""
+        check_rollback(self, length)
+        self._cache.crop(min(0, length - self.length))
+        self.length = length
+
+    def _forward(self, tokens: Sequence[int], last_only: bool = False, **inputs: Tensor) -> list[int]:
+        with torch.inference_mode():
+            ids = torch.tensor([list(tokens)], device=self._model.device)
+            output = self._model(
+                input_ids=ids, past_key_values=self._cache, use_cache=True, logits_to_keep=int(last_only), **inputs
+            )
+            self.length += len(tokens)
+            self.last_logits = output.logits[0].float()
+            chosen: list[int] = self.last_logits.argmax(-1).tolist()
+            return chosen

@@ -1,0 +1,93 @@
+"""A vision-language model: weights, tokenizer, preprocessing and prompt of one checkpoint, behind what the protocol needs."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import InternVLForConditionalGeneration
+
+from aiflow_cli.errors import CheckpointError, UsageError
+from aiflow_cli.models.config import read_config
+from aiflow_cli.models.decoder import Decoder
+from aiflow_cli.models.internvl2 import DTYPES, load_model
+from aiflow_cli.models.lean import LeanDecoder, LeanWeights
+from aiflow_cli.models.preprocessing import Tiling, load_image, pixel_values
+from aiflow_cli.models.prompt import IMAGE_CONTEXT, Prompt, find_template, prompt_ids
+from aiflow_cli.models.reference import ReferenceDecoder
+from aiflow_cli.models.tokenizer import Tokenizer
+from aiflow_cli.wire.messages import Fingerprint
+
+
+class VisionLanguageModel:
+    """One checkpoint, loaded. `eos_ids` end an answer; `fingerprint` is what device and server compare."""
+
+    def __init__(
+        self, name: str, model: InternVLForConditionalGeneration, tokenizer: Tokenizer, original: dict[str, Any]
+    ) -> None:
+        self.name, self.model, self.tokenizer, self.original = name, model, tokenizer, original
+        self.tiling = Tiling.from_config(original)
+        self.template = find_template(original.get("template", "internlm2-chat"))
+        self.eos_ids = frozenset([tokenizer.token_id(self.template.stop)])
+        self.tokens_per_tile: int = model.config.image_seq_length
+        self._lean = LeanWeights(model) if LeanDecoder.covers(model) else None
+
+    @classmethod
+    def from_folder(cls, folder: Path, device: str = "cpu", dtype: str = "float32") -> VisionLanguageModel:
+        """Load a checkpoint folder. Raises CheckpointError for a bad checkpoint, UsageError for an unknown dtype or an absent device."""
+        if dtype not in DTYPES:
+            raise UsageError(f"dtype {dtype!r} is not known: use {', '.join(DTYPES)}")
+        if device.startswith("cuda") and not torch.cuda.is_available():
+            raise UsageError(f"device {device!r} is not there: torch sees no CUDA device; use --device cpu")
+        original = read_config(folder)
+        tokenizer = Tokenizer(folder)
+        _check_vocabulary(folder, tokenizer, original)
+        model = load_model(folder, device, dtype, tokenizer.token_id(IMAGE_CONTEXT))
+        return cls(folder.name, model, tokenizer, original)
+
+    @property
+    def architecture(self) -> str:
+        """Class names of the whole and of its language model."""
+        language = self.original.get("llm_config", {}).get("architectures", ["?"])[0]
+        return f"{self.original.get('architectures', ['?'])[0]}/{language}"
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        """What must agree between a draft and its target for token ids to mean the same."""
+        return Fingerprint(self.architecture, self.tokenizer.sha256, self.tokenizer.vocab_size)
+
+    @property
+    def image_tokens(self) -> int:
+        """The most positions that an image can take."""
+        most = (
+            self.tiling.max_tiles + 1
+            if self.tiling.dynamic and self.tiling.thumbnail and self.tiling.max_tiles > 1
+            else 1
+        )
+        return self.tokens_per_tile * most
+
+    @property
+    def parameters(self) -> int:
+        """Number of weights."""
+        return sum(p.numel() for p in itertools.chain(self.model.parameters()))
+
+    def prepare(self, image: bytes, question: str) -> Prompt:
+        """The prompt for an image's bytes and a question; raises ImageError if the image cannot be read."""
+        pixels = pixel_values(load_image(image), self.tiling)
+        return Prompt(prompt_ids(self.tokenizer, self.template, question, self.tokens_per_tile * len(pixels)), pixels)
+
+    def decoder(self, max_length: int) -> Decoder:
+        """A new decoder with room for `max_length` positions: the lean one where it covers the model, else the reference."""
+        if self._lean is not None:
+            return LeanDecoder(self.model, self._lean, max_length)
+        return ReferenceDecoder(self.model)
+
+
+def _check_vocabulary(folder: Path, tokenizer: Tokenizer, original: dict[str, Any]) -> None:
+    size = original.get("llm_config", {}).get("vocab_size")
+    if size is not None and tokenizer.vocab_size > size:
+        raise CheckpointError(
+            f"the tokenizer in {folder} has {tokenizer.vocab_size} tokens, the model's embedding only {size}: they do not belong together"
+        )

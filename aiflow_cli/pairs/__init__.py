@@ -1,0 +1,1 @@
+"""The registry of pairs and the small pair that ships."""
