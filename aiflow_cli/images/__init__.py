@@ -1,0 +1,1 @@
+"""Sources of images: rendered scenes, Vehicles-OpenImage, a folder."""

@@ -1,0 +1,163 @@
+"""Download Vehicles-OpenImage: what is there already, what is fetched from which source, what is missing at the end."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from aiflow_cli.errors import AiflowError, UsageError
+from aiflow_cli.images import attribution, roboflow
+from aiflow_cli.images.exports import import_photos
+from aiflow_cli.images.fetch import Fetcher, FetchError, RetryPolicy
+from aiflow_cli.images.openimages import SPLITS, Answers, Bucket, base_url
+from aiflow_cli.images.photostore import Kind, PhotoStore
+from aiflow_cli.images.vehicles import manifest
+
+SOURCES = ("openimages", "roboflow", "kaggle")
+
+Progress = Callable[[str, int, int], None]
+"""`progress(what, done, total)`; total 0 where it is not known."""
+
+
+@dataclass(frozen=True)
+class DownloadReport:
+    """How a download ended. `missing` gives a reason for each photograph that is not there."""
+
+    folder: Path
+    source: str
+    wanted: int
+    fetched: int
+    kinds: dict[str, int]
+    missing: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def present(self) -> int:
+        """Photographs that are there now, checked."""
+        return self.wanted - len(self.missing)
+
+    def as_json(self) -> dict[str, Any]:
+        """The document that `--json` prints."""
+        return {
+            "schema_version": 1,
+            "folder": str(self.folder),
+            "source": self.source,
+            "wanted": self.wanted,
+            "present": self.present,
+            "already_there": self.present - self.fetched,
+            "fetched": self.fetched,
+            "kinds": self.kinds,
+            "missing": [{"image_id": image_id, "reason": reason} for image_id, reason in self.missing.items()],
+        }
+
+
+def download(
+    source: str,
+    folder: Path,
+    *,
+    limit: int | None = None,
+    jobs: int = 8,
+    force: bool = False,
+    policy: RetryPolicy | None = None,
+    progress: Progress = lambda what, done, total: None,
+) -> DownloadReport:
+    """Bring the first `limit` photographs (all 627 by default) into `folder`, from one of `SOURCES` or from a path.
+
+    What is there and sound is kept, unless `force`, which also asks again for what was once "not here". Raises
+    UsageError, PrerequisiteError, or StoreError (disk full); photographs that do not come are in the report.
+    """
+    _check(source, limit, jobs)
+    wanted = list(manifest())[:limit]
+    store = PhotoStore(folder)
+    answers = Answers(folder / "openimages.jsonl")
+    if force:
+        answers.forget_absent()
+    there = {} if force else _take_stock(store, answers, wanted, progress)
+    lacking = [image_id for image_id in wanted if image_id not in there]
+    missing: dict[str, str] = {}
+    if lacking:
+        with Fetcher(policy or RetryPolicy()) as fetcher:
+            missing = _obtain(source, lacking, jobs, Bucket(base_url(), fetcher, answers, store), progress)
+    now_there = _take_stock(store, answers, lacking, lambda what, done, total: None)
+    kinds = Counter(kind.value for kind in (*there.values(), *now_there.values()))
+    reasons = {i: missing.get(i, "not sound after it was written") for i in lacking if i not in now_there}
+    fetched = len(now_there.keys() - missing.keys())
+    return DownloadReport(folder, source, len(wanted), fetched, dict(kinds), reasons)
+
+
+def _check(source: str, limit: int | None, jobs: int) -> None:
+    if source not in SOURCES and not Path(source).expanduser().exists():
+        raise UsageError(f"no source `{source}`: give {', '.join(SOURCES)}, or an existing folder or zip")
+    if limit is not None and limit < 1:
+        raise UsageError(f"--limit {limit}: give 1 or more")
+    if not 1 <= jobs <= 64:
+        raise UsageError(f"--jobs {jobs}: give 1 to 64")
+
+
+def _take_stock(store: PhotoStore, answers: Answers, wanted: list[str], progress: Progress) -> dict[str, Kind]:
+    there: dict[str, Kind] = {}
+    for done, image_id in enumerate(wanted, 1):
+        kind = store.kind(image_id, answers.sha256)
+        if kind:
+            there[image_id] = kind
+        progress("checking", done, len(wanted))
+    return there
+
+
+def _obtain(source: str, lacking: list[str], jobs: int, bucket: Bucket, progress: Progress) -> dict[str, str]:
+    done = 0
+
+    def on_done(image_id: str, stored: bool) -> None:
+        nonlocal done
+        done += 1
+        progress("photographs", done, len(lacking))
+
+    if source == "openimages":
+        return bucket.fetch_all(lacking, jobs, on_done)
+    if source == "roboflow":
+        progress("waiting for Roboflow", 0, 0)
+        return import_photos(roboflow.fetch_roboflow(bucket.fetcher), lacking, bucket.store, on_done)
+    if source == "kaggle":
+        return import_photos(roboflow.fetch_kaggle(), lacking, bucket.store, on_done)
+    return import_photos(Path(source).expanduser(), lacking, bucket.store, on_done)
+
+
+@dataclass(frozen=True)
+class AttributionReport:
+    """Where the table of authors and licences is, and the photographs that Open Images' own tables do not name."""
+
+    file: Path
+    wanted: int
+    missing: list[str]
+
+    def as_json(self) -> dict[str, Any]:
+        """The part of the document that `--json` prints."""
+        return {"file": str(self.file), "wanted": self.wanted, "missing": self.missing}
+
+
+def download_attributions(
+    folder: Path,
+    *,
+    limit: int | None = None,
+    policy: RetryPolicy | None = None,
+    progress: Progress = lambda what, done, total: None,
+) -> AttributionReport:
+    """Write `attribution.csv` into `folder`: author, licence and pages of each. AiflowError if a table fails."""
+    wanted = list(manifest())[:limit]
+    store = PhotoStore(folder)
+    answers = Answers(folder / "openimages.jsonl")
+    known = [answers.split(image_id) for image_id in wanted]
+    splits = SPLITS if None in known else {split for split in known if split}
+    url = base_url("AIFLOW_OPENIMAGES_METADATA_URL", attribution.METADATA_URL)
+    try:
+        with Fetcher(policy or RetryPolicy()) as fetcher:
+            rows = attribution.find_attributions(
+                fetcher, url, set(wanted), splits, lambda split, n: progress(f"table of {split}, MB", n // 1_000_000, 0)
+            )
+    except FetchError as error:
+        raise AiflowError(f"no attribution: {error}; try again later") from error
+    file = store.folder / "attribution.csv"
+    attribution.write_attributions(file, (rows[image_id] for image_id in wanted if image_id in rows))
+    return AttributionReport(file, len(wanted), [image_id for image_id in wanted if image_id not in rows])

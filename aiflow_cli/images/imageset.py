@@ -1,0 +1,155 @@
+"""What every source of images gives: an `ImageSet` over a `datasets.Dataset`; and the check that an image can be read.
+
+Columns: `image_id`, `bytes` (the encoded file as it will be uploaded), `image` (the same bytes as a `datasets.Image`,
+for whoever opens the set with `datasets`), `class` and `split` (None where the source has none); a source may add its
+own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import warnings
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from aiflow_cli.errors import ImageError, UsageError
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+_ROWS_PER_CHUNK = 64
+"""Arrow's binary column holds 2 GB a chunk; 64 images of up to 32 MB each stay below."""
+
+
+@dataclass(frozen=True)
+class ImageRecord:
+    """One image: its name in the results, and the bytes of its JPEG, PNG, WebP or BMP file."""
+
+    image_id: str
+    data: bytes
+    label: str | None = None
+    split: str | None = None
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Images of one run, in the order in which they are used. `fingerprint` covers ids and contents, in that order.
+
+    `note` is one line that a run should show (fewer images than were asked for, say), or None.
+    """
+
+    name: str
+    fingerprint: str
+    dataset: Dataset
+    note: str | None = None
+
+    def __len__(self) -> int:
+        """How many images."""
+        return len(self.dataset)
+
+    def __iter__(self) -> Iterator[ImageRecord]:
+        """Each image once, in order."""
+        for row in self.dataset.select_columns(["image_id", "bytes", "class", "split"]):
+            yield ImageRecord(row["image_id"], row["bytes"], row["class"], row["split"])
+
+
+def build_image_set(name: str, dataset: Dataset, note: str | None = None) -> ImageSet:
+    """The set of a finished dataset: every image is decoded once, so that a bad one stops the run before it starts.
+
+    Raises ImageError that names the first unreadable image, UsageError if two images have the same id.
+    """
+    repeated = [image_id for image_id, n in Counter(dataset["image_id"]).items() if n > 1]
+    if repeated:
+        raise UsageError(f"{name} holds the image_id {repeated[0]} more than once: give each image its own")
+    digest = hashlib.sha256()
+    for row in dataset.select_columns(["image_id", "bytes"]):
+        check_image(row["bytes"], row["image_id"])
+        digest.update(row["image_id"].encode() + b"\0" + hashlib.sha256(row["bytes"]).digest())
+    return ImageSet(name, digest.hexdigest(), dataset, note)
+
+
+def dataset_of(records: Iterable[ImageRecord]) -> Dataset:
+    """A dataset with the common columns, in memory; `image` shares its bytes with `bytes`."""
+    import pyarrow as pa
+    from datasets import Dataset, Features, Image, Value
+    from datasets.table import InMemoryTable
+
+    text = Value("string")
+    features = Features({"image_id": text, "bytes": Value("binary"), "image": Image(), "class": text, "split": text})
+    schema = features.arrow_schema
+    batches = [_batch(rows, schema) for rows in _chunked(records, _ROWS_PER_CHUNK)]
+    return Dataset(InMemoryTable(pa.Table.from_batches(batches, schema=schema)))
+
+
+def _batch(rows: Sequence[ImageRecord], schema: object) -> object:
+    import pyarrow as pa
+
+    ids = pa.array([row.image_id for row in rows], pa.string())
+    data = pa.array([row.data for row in rows], pa.binary())
+    image = pa.StructArray.from_arrays([data, ids], names=["bytes", "path"])
+    labels = pa.array([row.label for row in rows], pa.string())
+    splits = pa.array([row.split for row in rows], pa.string())
+    return pa.record_batch([ids, data, image, labels, splits], schema=schema)
+
+
+def _chunked(records: Iterable[ImageRecord], size: int) -> Iterator[list[ImageRecord]]:
+    chunk: list[ImageRecord] = []
+    for record in records:
+        chunk.append(record)
+        if len(chunk) == size:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk
+
+
+def sample_indices(total: int, count: int | None, seed: int) -> list[int]:
+    """Which of `total` images a run takes: all in order, or `count` by lot.
+
+    With one seed, a smaller sample is the beginning of a larger one. A `count` above `total` gives them all. Raises
+    UsageError if `count` is below 1.
+    """
+    if count is None:
+        return list(range(total))
+    if count < 1:
+        raise UsageError(f"{count} images were asked for; give 1 or more")
+    return [int(index) for index in np.random.default_rng(seed).permutation(total)[:count]]
+
+
+def shortage(total: int, count: int | None) -> str | None:
+    """The note of a set that has fewer images than were asked for."""
+    return f"{count} images were asked for, there are {total}" if count is not None and count > total else None
+
+
+class ImageInfo(NamedTuple):
+    """What a decoded file is: format as Pillow names it ("JPEG", "PNG", ...) and pixels."""
+
+    format: str
+    width: int
+    height: int
+
+
+def check_image(data: bytes, name: str) -> ImageInfo:
+    """Decode `data` whole; ImageError, with `name`, if that fails."""
+    from PIL import Image
+
+    if not data:
+        raise ImageError(f"{name} is empty (0 bytes): replace or remove the file")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(io.BytesIO(data)) as image:
+                image.load()
+                return ImageInfo(image.format or "unknown", image.width, image.height)
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+        raise ImageError(f"{name} is too large to decode safely ({error}): scale it down") from error
+    except (
+        Exception
+    ) as error:  # Pillow's decoders raise many kinds on damaged files (OSError, SyntaxError, ValueError, ...)
+        reason = str(error).split("<_io")[0].strip() or type(error).__name__
+        raise ImageError(f"{name} cannot be read as an image ({reason}): replace or remove the file") from error

@@ -1,0 +1,143 @@
+"""Photographs from Open Images' public bucket, no account needed: `<base>/<split>/<image_id>.jpg`, at most 1024 pixels.
+
+In which of its three splits an image lies is not known beforehand (the export's splits are others), so each is tried,
+and every answer is remembered in `openimages.jsonl` beside the photographs: a later run asks no question twice.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from aiflow_cli.errors import ImageError, StoreError, UsageError
+from aiflow_cli.images.fetch import ABSENT, Fetcher, FetchError, spread
+from aiflow_cli.images.photostore import PhotoStore, identify
+
+DEFAULT_URL = "https://open-images-dataset.s3.amazonaws.com"
+SPLITS = ("train", "validation", "test")
+GIVE_UP_AFTER = 20
+"""So many images in a row that do not come, and the rest is not asked for: the network or the bucket is down."""
+
+
+def base_url(variable: str = "AIFLOW_OPENIMAGES_URL", default: str = DEFAULT_URL) -> str:
+    """The address set by an environment variable (for a mirror), or the default; UsageError if it is not http(s)."""
+    url = os.environ.get(variable) or default
+    if not url.startswith(("http://", "https://")):
+        raise UsageError(f"{variable} is `{url}`: it must begin with http:// or https://")
+    return url.rstrip("/")
+
+
+class Answers:
+    """What the bucket has said so far: status by image and split, and the SHA-256 of what came.
+
+    "Not here" is written down only once some image has been found: behind a proxy that forbids everything, each answer
+    is a 403.
+    """
+
+    def __init__(self, file: Path) -> None:
+        """Read the answers of earlier runs; a last line cut short by a crash is passed over."""
+        self._file = file
+        self._lock = threading.Lock()
+        self._held_back: list[dict[str, Any]] = []
+        self._status: dict[str, dict[str, int]] = {}
+        self.sha256: dict[str, str] = {}
+        for line in file.read_text().splitlines() if file.is_file() else ():
+            try:
+                self._apply(json.loads(line))
+            except (ValueError, KeyError, TypeError):
+                continue
+
+    def _apply(self, entry: dict[str, Any]) -> None:
+        self._status.setdefault(entry["image_id"], {})[entry["split"]] = entry["status"]
+        if entry["status"] == 200:
+            self.sha256[entry["image_id"]] = entry["sha256"]
+
+    def splits_to_try(self, image_id: str) -> list[str]:
+        """The split that is known to hold the image, or those that have not been ruled out."""
+        known = self._status.get(image_id, {})
+        found = [split for split, status in known.items() if status == 200]
+        return found or [split for split in SPLITS if split not in known]
+
+    def split(self, image_id: str) -> str | None:
+        """The split that holds the image, if known."""
+        known = self._status.get(image_id, {})
+        return next((split for split, status in known.items() if status == 200), None)
+
+    def add(self, image_id: str, split: str, status: int, data: bytes) -> None:
+        """Remember one answer; StoreError if it cannot be written."""
+        entry: dict[str, Any] = {"image_id": image_id, "split": split, "status": status}
+        if status == 200:
+            entry |= {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+        with self._lock:
+            self._held_back.append(entry)
+            if status == 200 or self.sha256:
+                self._write()
+
+    def forget_absent(self) -> None:
+        """Let splits that were ruled out be asked again."""
+        for known in self._status.values():
+            for split in [split for split, status in known.items() if status in ABSENT]:
+                del known[split]
+
+    def _write(self) -> None:
+        lines = "".join(json.dumps(entry) + "\n" for entry in self._held_back)
+        try:
+            with self._file.open("a") as file:
+                file.write(lines)
+        except OSError as error:
+            raise StoreError(f"{self._file} cannot be written ({error.strerror}): free some space") from error
+        for entry in self._held_back:
+            self._apply(entry)
+        self._held_back.clear()
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """One address of the photographs, the answers it gave, and where they go."""
+
+    url: str
+    fetcher: Fetcher
+    answers: Answers
+    store: PhotoStore
+
+    def fetch(self, image_id: str) -> bool:
+        """Store the photograph; False if no split has it. Raises FetchError when a request fails for good."""
+        name = f"{image_id}.jpg"
+        for split in self.answers.splits_to_try(image_id):
+            reply = self.fetcher.get(
+                f"{self.url}/{split}/{name}", check=lambda data: identify(image_id, data, name), limit_bytes=32_000_000
+            )
+            if reply.data:
+                self.store.save(image_id, reply.data)
+            self.answers.add(image_id, split, reply.status, reply.data)
+            if reply.data:
+                return True
+        return False
+
+    def fetch_all(self, image_ids: list[str], jobs: int, on_done: Callable[[str, bool], None]) -> dict[str, str]:
+        """Fetch many in `jobs` threads; why each missing one is missing, by id.
+
+        `on_done(image_id, stored)` is called in this thread as they finish.
+        """
+        missing = dict.fromkeys(image_ids, "not asked for: too many failures before it")
+        in_a_row = 0
+        for image_id, outcome in spread(self.fetch, image_ids, jobs, self.fetcher.stop):
+            if isinstance(outcome, Exception) and not isinstance(outcome, (FetchError, ImageError)):
+                raise outcome
+            on_done(image_id, outcome is True)
+            if outcome is True:
+                del missing[image_id]
+                in_a_row = 0
+                continue
+            missing[image_id] = str(outcome) if isinstance(outcome, Exception) else "in none of the splits"
+            # Once the bucket has given any image, "not here" is an honest answer of it and no sign of trouble.
+            in_a_row += isinstance(outcome, Exception) or not self.answers.sha256
+            if in_a_row >= GIVE_UP_AFTER:
+                self.fetcher.stop.set()
+        return missing

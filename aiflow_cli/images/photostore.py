@@ -1,0 +1,79 @@
+"""The folder of downloaded photographs: what is in it and sound, and how a new one gets there (by rename)."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from enum import Enum
+from pathlib import Path
+
+from aiflow_cli.errors import ImageError, StoreError
+from aiflow_cli.images.imageset import check_image
+from aiflow_cli.images.vehicles import is_export, manifest
+
+
+class Kind(Enum):
+    """Which of the two forms of the data set a file is."""
+
+    EXPORT = "416 x 416 export"
+    UNRESIZED = "unresized"
+
+
+def identify(image_id: str, data: bytes, name: str) -> Kind:
+    """The kind of a photograph's file. The export is known by SHA-256; anything else must decode, as a JPEG.
+
+    Raises ImageError for a file that is neither: damaged, of another format, or 416 x 416 but not the export's bytes.
+    """
+    if is_export(image_id, data):
+        return Kind.EXPORT
+    info = check_image(data, name)
+    if info.format != "JPEG":
+        raise ImageError(f"{name} is {info.format}, not JPEG")
+    row = manifest()[image_id]
+    if ".rf." in name or (info.width, info.height) == (row.width, row.height):
+        raise ImageError(f"{name} has another SHA-256 than the export's file of {image_id}")
+    return Kind.UNRESIZED
+
+
+class PhotoStore:
+    """Photographs as `<folder>/<image_id>.jpg`."""
+
+    def __init__(self, folder: Path) -> None:
+        """Make the folder if need be; StoreError if that fails."""
+        self.folder = folder
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreError(
+                f"{folder} cannot be made ({error.strerror}): give another folder with --output"
+            ) from error
+
+    def path(self, image_id: str) -> Path:
+        """Where that photograph is, or will be."""
+        return self.folder / f"{image_id}.jpg"
+
+    def kind(self, image_id: str, known: Mapping[str, str]) -> Kind | None:
+        """What is stored for that id, checked; None if nothing, or nothing sound.
+
+        `known` gives the SHA-256 of files that were checked when they came, which saves decoding them again.
+        """
+        try:
+            data = self.path(image_id).read_bytes()
+        except OSError:
+            return None
+        if not is_export(image_id, data) and known.get(image_id) == hashlib.sha256(data).hexdigest():
+            return Kind.UNRESIZED
+        try:
+            return identify(image_id, data, self.path(image_id).name)
+        except ImageError:
+            return None
+
+    def save(self, image_id: str, data: bytes) -> None:
+        """Store a checked file; a process that dies meanwhile leaves no half file under the final name."""
+        part = self.folder / f".{image_id}.part"
+        try:
+            part.write_bytes(data)
+            part.replace(self.path(image_id))
+        except OSError as error:
+            part.unlink(missing_ok=True)
+            raise StoreError(f"{self.path(image_id)} cannot be written ({error.strerror}): free some space") from error

@@ -1,0 +1,92 @@
+"""Vehicles-OpenImage: the manifest of its 627 photographs, and the downloaded ones as a source.
+
+The manifest (`vehicles_openimage.csv`, beside this file) describes the 416 x 416 export of Roboflow's
+"Vehicles-OpenImages", version 1: id in Open Images, class, the export's split, pixels, bytes and SHA-256 of the
+exported JPEG. The same photographs from Open Images' own bucket are unresized (at most 1024 pixels): their hashes are
+not in it.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from pathlib import Path
+
+from aiflow_cli.errors import PrerequisiteError
+from aiflow_cli.images.folder import read_image_file
+from aiflow_cli.images.imageset import ImageRecord, ImageSet, build_image_set, dataset_of, sample_indices, shortage
+
+NAME = "vehicles-openimage"
+
+
+@dataclass(frozen=True)
+class ManifestRow:
+    """One photograph as the 416 x 416 export has it; `split` is the export's (train, valid, test), not Open Images'."""
+
+    image_id: str
+    label: str
+    split: str
+    width: int
+    height: int
+    n_bytes: int
+    sha256: str
+
+
+@cache
+def manifest() -> dict[str, ManifestRow]:
+    """The 627 rows by image id, in the order of ids."""
+    with (resources.files("aiflow_cli.images") / "vehicles_openimage.csv").open(encoding="utf-8") as file:
+        rows = (
+            ManifestRow(
+                row["image_id"],
+                row["class"],
+                row["split"],
+                int(row["width"]),
+                int(row["height"]),
+                int(row["bytes"]),
+                row["sha256"],
+            )
+            for row in csv.DictReader(file)
+        )
+        return {row.image_id: row for row in rows}
+
+
+def data_folder() -> Path:
+    """Where downloads land and are looked up: in `$AIFLOW_DATA`, or else in `data` under the current folder."""
+    return Path(os.environ.get("AIFLOW_DATA") or "data") / NAME
+
+
+def is_export(image_id: str, data: bytes) -> bool:
+    """Whether `data` is, byte for byte, the 416 x 416 export's file of that photograph."""
+    row = manifest()[image_id]
+    return len(data) == row.n_bytes and hashlib.sha256(data).hexdigest() == row.sha256
+
+
+def open_vehicles(count: int | None, seed: int, folder: Path | None = None) -> ImageSet:
+    """The photographs that are downloaded, or a seeded sample of them. PrerequisiteError if there is none."""
+    folder = folder or data_folder()
+    present = [image_id for image_id in manifest() if (folder / f"{image_id}.jpg").is_file()]
+    if not present:
+        raise PrerequisiteError(
+            f"no photograph in {folder}: run `aiflow download`, or set AIFLOW_DATA to the folder that holds {NAME}"
+        )
+    chosen = [present[index] for index in sample_indices(len(present), count, seed)]
+    return build_image_set(NAME, dataset_of(_records(folder, chosen)), _note(len(present), count))
+
+
+def _records(folder: Path, image_ids: list[str]) -> Iterator[ImageRecord]:
+    rows = manifest()
+    for image_id in image_ids:
+        row = rows[image_id]
+        yield ImageRecord(image_id, read_image_file(folder / f"{image_id}.jpg"), row.label, row.split)
+
+
+def _note(n_present: int, count: int | None) -> str | None:
+    if n_present == len(manifest()):
+        return shortage(n_present, count)
+    return f"{n_present} of the {len(manifest())} photographs are downloaded"

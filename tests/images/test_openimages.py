@@ -1,0 +1,190 @@
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+
+import pytest
+from bucket_server import QUICK, BucketServer, make_image, serve_bucket
+
+from aiflow_cli.errors import StoreError, UsageError
+from aiflow_cli.images.download import DownloadReport, download
+from aiflow_cli.images.openimages import GIVE_UP_AFTER, SPLITS
+from aiflow_cli.images.vehicles import manifest
+
+IDS = list(manifest())[:12]
+
+
+@pytest.fixture
+def bucket() -> Iterator[BucketServer]:
+    """The first twelve photographs, four in each split."""
+    with serve_bucket() as server:
+        server.objects = {f"/{SPLITS[i % 3]}/{image_id}.jpg": make_image(i) for i, image_id in enumerate(IDS)}
+        yield server
+
+
+def fetch(folder: Path, limit: int = 12, force: bool = False) -> DownloadReport:
+    return download("openimages", folder, limit=limit, jobs=4, force=force, policy=QUICK)
+
+
+def path_of(bucket: BucketServer, image_id: str) -> str:
+    return next(path for path in bucket.objects if image_id in path)
+
+
+def leftovers(folder: Path) -> list[str]:
+    return [file.name for file in folder.iterdir() if file.name.endswith(".part")]
+
+
+@pytest.mark.parametrize("absent_status", [403, 404])
+def test_every_split_is_tried_and_remembered(bucket: BucketServer, tmp_path: Path, absent_status: int) -> None:
+    bucket.absent_status = absent_status
+    report = fetch(tmp_path)
+    assert (report.present, report.fetched, report.missing) == (12, 12, {})
+    assert report.kinds == {"unresized": 12}
+    for path, data in bucket.objects.items():
+        assert (tmp_path / Path(path).name).read_bytes() == data
+    assert bucket.requests.total() == 4 * (1 + 2 + 3)
+
+    (tmp_path / f"{IDS[2]}.jpg").unlink()
+    bucket.requests.clear()
+    again = fetch(tmp_path)
+    assert (again.present, again.fetched) == (12, 1)
+    assert bucket.requests == {f"/test/{IDS[2]}.jpg": 1}
+
+
+def test_nothing_is_asked_when_all_is_there(bucket: BucketServer, tmp_path: Path) -> None:
+    fetch(tmp_path)
+    bucket.requests.clear()
+    assert fetch(tmp_path).fetched == 0
+    assert not bucket.requests
+    assert fetch(tmp_path, force=True).fetched == 12
+    assert bucket.requests.total() == 12
+
+
+@pytest.mark.parametrize("fault", ["drop", "wrong", "truncated", "hang", "500", "503", "429", "slow"])
+def test_a_passing_fault_is_survived(bucket: BucketServer, tmp_path: Path, fault: str) -> None:
+    bucket.faults = {path: [fault] for path in bucket.objects}
+    report = fetch(tmp_path)
+    assert report.missing == {}
+    assert {file.stem: file.read_bytes() for file in tmp_path.glob("*.jpg")} == {
+        Path(path).stem: data for path, data in bucket.objects.items()
+    }
+
+
+@pytest.mark.parametrize(("fault", "words"), [("wrong", "wrong bytes"), ("503", "HTTP 503"), ("drop", "peer closed")])
+def test_a_lasting_fault_is_reported_and_can_be_mended(
+    bucket: BucketServer, tmp_path: Path, fault: str, words: str
+) -> None:
+    bucket.faults = {path_of(bucket, IDS[5]): [fault] * QUICK.attempts}
+    report = fetch(tmp_path)
+    assert list(report.missing) == [IDS[5]]
+    assert words in report.missing[IDS[5]]
+    assert not (tmp_path / f"{IDS[5]}.jpg").exists()
+    assert not leftovers(tmp_path)
+    assert fetch(tmp_path).present == 12
+
+
+def test_403_and_404_are_final(bucket: BucketServer, tmp_path: Path) -> None:
+    del bucket.objects[path_of(bucket, IDS[5])]
+    report = fetch(tmp_path)
+    assert report.missing == {IDS[5]: "in none of the splits"}
+    assert [bucket.requests[f"/{split}/{IDS[5]}.jpg"] for split in SPLITS] == [1, 1, 1]
+    bucket.requests.clear()
+    assert fetch(tmp_path).missing == report.missing
+    assert not bucket.requests
+
+    bucket.objects[f"/test/{IDS[5]}.jpg"] = make_image(5)
+    assert fetch(tmp_path).present == 11
+    assert fetch(tmp_path, force=True).present == 12
+
+
+def test_a_proxy_that_forbids_all_is_not_remembered(bucket: BucketServer, tmp_path: Path) -> None:
+    objects, bucket.objects = bucket.objects, {}
+    report = download("openimages", tmp_path, limit=100, jobs=1, policy=QUICK)
+    assert report.present == 0
+    assert bucket.requests.total() <= 3 * (GIVE_UP_AFTER + 1)
+    assert sum("not asked for" in reason for reason in report.missing.values()) >= 100 - GIVE_UP_AFTER - 1
+    bucket.objects = objects
+    assert fetch(tmp_path).present == 12
+
+
+def test_a_dead_address_is_given_up_soon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIFLOW_OPENIMAGES_URL", "http://127.0.0.1:9")
+    began = time.monotonic()
+    report = download("openimages", tmp_path, policy=QUICK)
+    assert len(report.missing) == 627
+    assert time.monotonic() - began < 10
+    assert any("ConnectError" in reason for reason in report.missing.values())
+
+
+def test_damaged_files_are_fetched_again(bucket: BucketServer, tmp_path: Path) -> None:
+    fetch(tmp_path)
+    good = (tmp_path / f"{IDS[0]}.jpg").read_bytes()
+    (tmp_path / f"{IDS[0]}.jpg").write_bytes(good[:100])
+    (tmp_path / f"{IDS[1]}.jpg").write_bytes(b"")
+    report = fetch(tmp_path)
+    assert (report.present, report.fetched) == (12, 2)
+    assert (tmp_path / f"{IDS[0]}.jpg").read_bytes() == good
+
+
+def test_answers_survive_a_crash_in_the_middle_of_a_line(bucket: BucketServer, tmp_path: Path) -> None:
+    fetch(tmp_path)
+    answers = tmp_path / "openimages.jsonl"
+    lines = answers.read_text().splitlines()
+    assert all(json.loads(line)["image_id"] in IDS for line in lines)
+    answers.write_text("\n".join(lines)[:-10])
+    assert fetch(tmp_path).present == 12
+
+
+def test_an_ill_address_is_wrong_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIFLOW_OPENIMAGES_URL", "bucket.example")
+    with pytest.raises(UsageError, match="must begin with http"):
+        fetch(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("source", "limit", "jobs", "words"),
+    [("nowhere", None, 8, "no source"), ("openimages", 0, 8, "--limit 0"), ("openimages", 1, 0, "--jobs 0")],
+)
+def test_wrong_use(tmp_path: Path, source: str, limit: int | None, jobs: int, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        download(source, tmp_path, limit=limit, jobs=jobs)
+
+
+def test_a_folder_that_cannot_be_written(bucket: BucketServer, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match="--output"):
+        fetch(tmp_path / "file" / "photos")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_disk_full(bucket: BucketServer, tmp_path: Path) -> None:
+    (tmp_path / f".{IDS[0]}.part").symlink_to("/dev/full")
+    with pytest.raises(StoreError, match="free some space"):
+        fetch(tmp_path, limit=1)
+    assert not leftovers(tmp_path)
+    shutil.rmtree(tmp_path)
+
+
+def test_ctrl_c_does_not_wait_for_a_silent_server(bucket: BucketServer, tmp_path: Path) -> None:
+    def silent(handler: BaseHTTPRequestHandler) -> bool:
+        time.sleep(8)
+        return True
+
+    bucket.custom = silent
+    code = "import sys, pathlib, aiflow_cli.images.download as d; d.download('openimages', pathlib.Path(sys.argv[1]))"
+    process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stderr=subprocess.PIPE)
+    while not bucket.requests:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    began = time.monotonic()
+    process.communicate(timeout=20)
+    assert time.monotonic() - began < 4
+    assert process.returncode != 0
+    assert not leftovers(tmp_path)
