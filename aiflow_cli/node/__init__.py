@@ -1,0 +1,1 @@
+"""The live world: device and server processes, connections."""

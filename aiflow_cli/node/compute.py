@@ -1,0 +1,51 @@
+"""A model and one cache over it, doing what a session's actions ask for. Lengths count from the end of the prompt."""
+
+from __future__ import annotations
+
+from aiflow_cli.decoding.actions import DraftTokens, Extend, PrefillDraft, PrefillTarget
+from aiflow_cli.models.decoder import Decoder
+from aiflow_cli.models.vlm import VisionLanguageModel
+from aiflow_cli.wire.messages import MAX_GAMMA
+
+ROOM_STEP = 256
+"""Caches grow in steps of this many positions, so that images of similar size share one."""
+
+
+class Compute:
+    """Answers Prefill, Extend and DraftTokens with one model. The cache is kept from one response to the next."""
+
+    def __init__(self, model: VisionLanguageModel) -> None:
+        """Nothing is allocated before the first prefill."""
+        self.model = model
+        self._decoder: Decoder | None = None
+        self._room = 0
+
+    def prefill(self, action: PrefillTarget | PrefillDraft) -> int:
+        """Decode and tile the image, run the prompt; the most likely first token. Raises ImageError."""
+        prompt = self.model.prepare(action.image, action.prompt)
+        needed = len(prompt.input_ids) + action.max_new_tokens + MAX_GAMMA
+        if self._decoder is None or needed > self._room:
+            self._room = -(-needed // ROOM_STEP) * ROOM_STEP
+            self._decoder = self.model.decoder(self._room)
+        return self._decoder.prefill(prompt)
+
+    def extend(self, action: Extend) -> tuple[int, ...]:
+        """Verify: one pass over the action's tokens; the most likely token after each."""
+        decoder = self._at(action.keep)
+        return tuple(decoder.extend(action.tokens))
+
+    def draft(self, action: DraftTokens) -> tuple[int, ...]:
+        """Draft greedily, one token at a time, until the count is reached or an end token was drafted."""
+        if not action.count:
+            return ()
+        decoder = self._at(action.keep)
+        drafted = [decoder.extend(action.feed)[-1]]
+        while len(drafted) < action.count and drafted[-1] not in action.stop_ids:
+            drafted += decoder.extend(drafted[-1:])
+        return tuple(drafted)
+
+    def _at(self, keep: int) -> Decoder:
+        if self._decoder is None:
+            raise RuntimeError("a session asked for tokens before its prefill")
+        self._decoder.rollback(self._decoder.prompt_length + keep)
+        return self._decoder

@@ -1,0 +1,125 @@
+"""The device's end of the link: one blocking socket, a send a message, bytes counted by kind of message.
+
+While it waits for an answer the device blocks in recv, so that its core is free and the answer wakes it at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import threading
+import time
+from collections import Counter, deque
+from types import TracebackType
+from typing import Self
+
+from aiflow_cli.errors import LinkError
+from aiflow_cli.link.address import Address
+from aiflow_cli.wire.framing import SMALL_FRAME_BYTES, FrameReader, encode
+from aiflow_cli.wire.messages import PROTOCOL_VERSION, Fingerprint, Hello, Message, Refused, Welcome
+
+CONNECT_TIMEOUT_S = 10.0
+HELLO_TIMEOUT_S = 30.0
+ANSWER_TIMEOUT_S = float(os.environ.get("AIFLOW_ANSWER_TIMEOUT_S", "600"))
+"""How long an answer may take: a large target prefills for minutes on a CPU, but nothing waits for ever."""
+RECEIVE_BYTES = 65_536
+
+
+class Connection:
+    """A connected device. Raises LinkError for whatever happens to the link, ProtocolError for what is no message."""
+
+    def __init__(self, address: Address, connect_timeout_s: float = CONNECT_TIMEOUT_S) -> None:
+        """Connect."""
+        self.address = address
+        try:
+            self._socket = socket.create_connection(address, connect_timeout_s)
+        except OSError as error:
+            raise LinkError(f"no server at {address} ({_reason(error)}): start one with `aiflow serve`") from error
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._socket.settimeout(ANSWER_TIMEOUT_S)
+        self._reader = FrameReader(SMALL_FRAME_BYTES)
+        self._arrived: deque[tuple[Message, int]] = deque()
+        self.bytes_up: Counter[str] = Counter()
+        self.bytes_down: Counter[str] = Counter()
+        self.arrived_at_s = 0.0
+        """When the bytes that completed the last message were read (time.perf_counter)."""
+
+    def greet(self, fingerprint: Fingerprint | None) -> Welcome:
+        """Say hello. Raises LinkError with the server's reason if it refuses this device."""
+        self.send(Hello(PROTOCOL_VERSION, fingerprint))
+        match self.receive(HELLO_TIMEOUT_S):
+            case Welcome() as welcome:
+                return welcome
+            case Refused(reason=reason):
+                raise LinkError(f"the server at {self.address} refuses this device: {reason}")
+            case message:
+                raise LinkError(f"the server at {self.address} answers a hello with {type(message).__name__}")
+
+    def send(self, message: Message) -> int:
+        """Hand a message to the kernel, in one call; its bytes. Returns at once: what the kernel does not take at once (a large
+        image over a slow link) a thread sends, so that the draft model is prefilled meanwhile.
+        """
+        frame = encode(message)
+        self.bytes_up[type(message).__name__] += len(frame)
+        try:
+            sent = self._socket.send(frame)
+        except OSError as error:
+            raise self._gone(_reason(error)) from error
+        if sent < len(frame):
+            threading.Thread(target=self._send_rest, args=(memoryview(frame)[sent:],), daemon=True).start()
+        return len(frame)
+
+    def _send_rest(self, rest: memoryview) -> None:
+        with contextlib.suppress(OSError):  # whoever waits for the answer sees the same broken link, and reports it
+            self._socket.sendall(rest)
+
+    def receive(self, timeout_s: float = ANSWER_TIMEOUT_S) -> Message:
+        """The next message. Raises LinkError if it does not come in time or the peer went away."""
+        if timeout_s != self._socket.gettimeout():
+            self._socket.settimeout(timeout_s)
+        while not self._arrived:
+            data = self._read(timeout_s)
+            self.arrived_at_s = time.perf_counter()
+            self._arrived.extend(self._reader.feed(data))
+        message, size = self._arrived.popleft()
+        self.bytes_down[type(message).__name__] += size
+        return message
+
+    def _read(self, timeout_s: float) -> bytes:
+        try:
+            data = self._socket.recv(RECEIVE_BYTES)
+        except TimeoutError:
+            raise LinkError(f"the server at {self.address} did not answer within {timeout_s:g} s") from None
+        except OSError as error:
+            raise self._gone(_reason(error)) from error
+        if not data:
+            raise self._gone("it closed the connection")
+        return data
+
+    def _gone(self, reason: str) -> LinkError:
+        return LinkError(
+            f"the server at {self.address} went away ({reason}): what it says itself is on its standard error"
+        )
+
+    def take_counts(self) -> tuple[Counter[str], Counter[str]]:
+        """Bytes up and down by kind since the last call."""
+        taken = self.bytes_up, self.bytes_down
+        self.bytes_up, self.bytes_down = Counter(), Counter()
+        return taken
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._socket.close()
+
+    def __enter__(self) -> Self:
+        """The connection itself."""
+        return self
+
+    def __exit__(self, _kind: type[BaseException] | None, _e: BaseException | None, _tb: TracebackType | None) -> None:
+        """Close it."""
+        self.close()
+
+
+def _reason(error: OSError) -> str:
+    return (error.strerror or str(error) or type(error).__name__).lower()
