@@ -1,0 +1,1 @@
+"""Metrics, closed forms, figures: reads results, starts nothing."""

@@ -1,0 +1,101 @@
+"""The measured quantities, as pure functions of a trial record (one line of trials.jsonl).
+
+With t0 = the image's bytes are in the device's memory, t_i = output token i is on the device, N tokens, n1 of them in the first delivery:
+
+    latency = t_N - t0                      TTFT = t_1 - t0
+    TPOT = (t_N - t_1) / (N - 1)            decode TPOT = (t_N - t_1) / (N - n1)
+    latency per token = latency / N
+
+A metric over several trials is a ratio of sums, never a mean of ratios. Where a metric is not defined (one token, one delivery) it is None.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+Record = Mapping[str, Any]
+
+FORMULAS = {
+    "TTFT": "t_1 - t0 (image upload and prefill included)",
+    "latency per token": "(t_N - t0) / N",
+    "TPOT": "(t_N - t_1) / (N - 1), as vllm bench serve has it; too kind to speculation",
+    "decode TPOT": "(t_N - t_1) / (N - n1), n1 = tokens of the first delivery",
+}
+
+
+class Ratio(NamedTuple):
+    """A numerator and a denominator that are summed apart over trials: seconds over tokens, say."""
+
+    over: float
+    under: float
+
+
+def first_delivery_tokens(record: Record) -> int:
+    """n1: tokens in the first delivery."""
+    return int(record["deliveries"][0][1])
+
+
+def ttft(record: Record) -> Ratio:
+    """Seconds to the first token, over one response."""
+    return Ratio(record["ttft_s"], 1)
+
+
+def latency_per_token(record: Record) -> Ratio:
+    """latency, over N."""
+    return Ratio(record["latency_s"], record["n_tokens"])
+
+
+def tpot(record: Record) -> Ratio:
+    """t_N - t_1, over N - 1."""
+    return Ratio(record["latency_s"] - record["ttft_s"], record["n_tokens"] - 1)
+
+
+def decode_tpot(record: Record) -> Ratio:
+    """t_N - t_1, over N - n1."""
+    return Ratio(record["latency_s"] - record["ttft_s"], record["n_tokens"] - first_delivery_tokens(record))
+
+
+def tokens_per_round(record: Record) -> Ratio:
+    """Tokens that rounds delivered, over rounds (0 over 0 without rounds)."""
+    return Ratio(sum(r["delivered"] for r in record["rounds"]), len(record["rounds"]))
+
+
+def bytes_up_per_token(record: Record) -> Ratio:
+    """Bytes from device to server, image and framing included, over N."""
+    return Ratio(record["bytes_up"], record["n_tokens"])
+
+
+def bytes_down_per_token(record: Record) -> Ratio:
+    """Bytes from server to device, framing included, over N."""
+    return Ratio(record["bytes_down"], record["n_tokens"])
+
+
+Metric = Callable[[Record], Ratio]
+
+
+def ratio_of_sums(records: Iterable[Record], metric: Metric) -> float | None:
+    """A metric over trials: sum of numerators over sum of denominators; None where that is 0 over 0."""
+    parts = [metric(record) for record in records]
+    under = sum(part.under for part in parts)
+    return sum(part.over for part in parts) / under if under else None
+
+
+def conditional_acceptance(records: Iterable[Record], positions: int) -> list[float | None]:
+    """The share of drafts accepted at position k = 1..positions among those whose first k - 1 were accepted; None where none was judged."""
+    judged, accepted = [0] * positions, [0] * positions
+    for record in records:
+        for r in record["rounds"]:
+            for k in range(min(r["drafted"], r["accepted"] + 1, positions)):
+                judged[k] += 1
+                accepted[k] += k < r["accepted"]
+    return [a / j if j else None for a, j in zip(accepted, judged, strict=True)]
+
+
+def by_image(records: Sequence[Record], metric: Metric) -> dict[str, Ratio]:
+    """A metric's sums image by image (repeats of an image are added up)."""
+    sums: dict[str, Ratio] = {}
+    for record in records:
+        part, before = metric(record), sums.get(record["image_id"], Ratio(0.0, 0.0))
+        sums[record["image_id"]] = Ratio(before.over + part.over, before.under + part.under)
+    return sums

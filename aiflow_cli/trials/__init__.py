@@ -1,0 +1,1 @@
+"""Experiments: settings, the live runner, the store of results, provenance."""

@@ -1,0 +1,118 @@
+"""Is every output the target's own? Each trial is compared with the first server-only trial of the same image and pair.
+
+Where they differ, the target's logits of both tokens at that position are computed again, by the reference decoder, after
+the trials (so that nothing is timed beside it). A gap that rounding alone can bridge is a tie: a verification of several
+rows and a single step add up in another order. Anything larger is a defect.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from aiflow_cli.trials.store import Record
+
+TIE_BOUND = {"float32": 1e-3, "bfloat16": 0.25, "float16": 0.05}
+"""Largest gap between two logits, by dtype, that rounding can bridge.
+
+Assumption: logits of order 10 to 30 have a unit of rounding of 2e-6 in float32 (0.125 in bfloat16, 0.016 in float16), which the
+layers of a model amplify by two orders of magnitude in float32 and less in the others, whose sums are kept in float32.
+"""
+
+Probe = Callable[[Record, int, int, int], float]
+"""(server-only trial, position, expected token, other token) -> gap between their logits there."""
+
+
+@dataclass(frozen=True)
+class Mismatch:
+    """The first token in which an output differs. A token is None where that output had ended already."""
+
+    position: int
+    expected: int | None
+    got: int | None
+    margin: float | None
+    kind: Literal["tie", "defect"]
+
+
+def first_difference(expected: Sequence[int], got: Sequence[int]) -> int | None:
+    """The first position in which two outputs differ, or None."""
+    for position, pair in enumerate(zip(expected, got, strict=False)):
+        if pair[0] != pair[1]:
+            return position
+    return None if len(expected) == len(got) else min(len(expected), len(got))
+
+
+def references(records: Iterable[Record]) -> dict[tuple[str, str], Record]:
+    """The first measured server-only trial by image and pair."""
+    found: dict[tuple[str, str], Record] = {}
+    for record in records:
+        if record["method"] == "server-only" and not record["warmup"]:
+            found.setdefault((record["image_id"], record["pair"]), record)
+    return found
+
+
+def judge(records: Sequence[Record], dtype: str, probe: Probe) -> list[Record]:
+    """`records` with `identical` and `mismatch` filled in wherever there is a server-only trial to compare with."""
+    known = references(records)
+    return [_judged(record, known.get((record["image_id"], record["pair"])), dtype, probe) for record in records]
+
+
+def comparable(record: Record) -> bool:
+    """Whether the target made this output: warm-ups and the draft model's own are not compared."""
+    return not record["warmup"] and record["method"] != "on-device"
+
+
+def _judged(record: Record, reference: Record | None, dtype: str, probe: Probe) -> Record:
+    if reference is None or not comparable(record):
+        return record
+    position = first_difference(reference["tokens"], record["tokens"])
+    if position is None:
+        return record | {"identical": True, "mismatch": None}
+    return record | {"identical": False, "mismatch": asdict(_explain(record, reference, position, dtype, probe))}
+
+
+def _explain(record: Record, reference: Record, position: int, dtype: str, probe: Probe) -> Mismatch:
+    expected, got = _at(reference["tokens"], position), _at(record["tokens"], position)
+    if expected is None or got is None:
+        return Mismatch(position, expected, got, None, "defect")
+    margin = probe(reference, position, expected, got)
+    return Mismatch(position, expected, got, margin, "tie" if margin <= TIE_BOUND[dtype] else "defect")
+
+
+def _at(tokens: Sequence[int], position: int) -> int | None:
+    return tokens[position] if position < len(tokens) else None
+
+
+def describe(record: Record) -> str:
+    """One line about the mismatch of a trial."""
+    mismatch: dict[str, Any] = record["mismatch"]
+    margin = "no margin" if mismatch["margin"] is None else f"margin {mismatch['margin']:.2g}"
+    label = record["method"] if record["gamma"] is None else f"{record['method']} gamma {record['gamma']}"
+    return (
+        f"{mismatch['kind']}: {label} differs on image {record['image_id']} at token {mismatch['position']}: "
+        f"expected {mismatch['expected']}, got {mismatch['got']} ({margin} between their logits)"
+    )
+
+
+def reference_probe(target: str, device: str, dtype: str, question: str, images: Callable[[str], bytes]) -> Probe:
+    """A probe that loads the target model on its first call; `images` gives an image's bytes by its id."""
+    loaded: list[Any] = []
+
+    def probe(reference: Record, position: int, expected: int, other: int) -> float:
+        from pathlib import Path
+
+        from aiflow_cli.models.reference import ReferenceDecoder
+        from aiflow_cli.models.vlm import VisionLanguageModel
+
+        if not loaded:
+            loaded.append(VisionLanguageModel.from_folder(Path(target), device, dtype))
+        model = loaded[0]
+        decoder = ReferenceDecoder(model.model)
+        decoder.prefill(model.prepare(images(reference["image_id"]), question))
+        if position:
+            decoder.extend(reference["tokens"][:position])
+        row = decoder.last_logits[-1].float()
+        return float((row[expected] - row[other]).abs())
+
+    return probe
