@@ -1,0 +1,1 @@
+"""Commands: each reads options, calls one function below, prints."""

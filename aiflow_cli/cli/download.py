@@ -1,0 +1,120 @@
+"""`aiflow download`: the 627 photographs of Vehicles-OpenImage, checked."""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from aiflow_cli.cli.output import note, print_json
+
+if TYPE_CHECKING:
+    from aiflow_cli.images.download import AttributionReport, DownloadReport, Progress
+
+_NAMED = 40
+_LINE_EVERY_S = 5.0
+
+EXAMPLES = """Examples:
+
+  aiflow download                                  all 627 from Open Images, unresized, no account
+
+  aiflow download --limit 16 --attribution         a few, and who made them
+
+  aiflow download --source ~/Downloads/export.zip  the 416 x 416 export, from a zip or a folder
+"""
+
+
+def download(
+    *,
+    source: Annotated[
+        str, typer.Option("--source", "-s", help="openimages, roboflow (ROBOFLOW_API_KEY), kaggle, or a folder or zip.")
+    ] = "openimages",
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Folder for the photographs. [default: data/vehicles-openimage]"),
+    ] = None,
+    limit: Annotated[int | None, typer.Option("--limit", help="Only the first N photographs.")] = None,
+    jobs: Annotated[int, typer.Option("--jobs", "-j", help="Requests at a time.")] = 8,
+    attribution: Annotated[bool, typer.Option("--attribution", help="Also write author and licence of each.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Fetch all anew, also what was not found before.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Download the photographs of Vehicles-OpenImage; what is there already is checked and kept."""
+    from aiflow_cli.images import download as library
+    from aiflow_cli.images.vehicles import data_folder
+
+    folder = output or data_folder()
+    with _progress() as progress:
+        report = library.download(source, folder, limit=limit, jobs=jobs, force=force, progress=progress)
+    credits_ = None
+    if attribution:
+        with _progress() as progress:
+            credits_ = library.download_attributions(folder, limit=limit, progress=progress)
+    if as_json:
+        document = report.as_json() | ({"attribution": credits_.as_json()} if credits_ else {})
+        print_json(document)
+    else:
+        _print(report, credits_)
+    if report.missing or (credits_ and credits_.missing):
+        raise typer.Exit(1)
+
+
+def _print(report: DownloadReport, credits_: AttributionReport | None) -> None:
+    mixed = len(report.kinds) > 1
+    kinds = "".join(f"{f'{n} ' if mixed else ''}{kind}, " for kind, n in report.kinds.items())
+    typer.echo(f"{report.present} of {report.wanted} photographs in {report.folder} ({kinds}{report.fetched} new)")
+    by_reason: dict[str, list[str]] = defaultdict(list)
+    for image_id, reason in report.missing.items():
+        by_reason[reason].append(image_id)
+    for reason, image_ids in by_reason.items():
+        more = f" and {len(image_ids) - _NAMED} more (--json names all)" if len(image_ids) > _NAMED else ""
+        note(f"missing {len(image_ids)}, {reason}: {' '.join(image_ids[:_NAMED])}{more}")
+    if report.missing:
+        note("run the same command again to fetch only these (with --force, also those not found)")
+    if mixed:
+        note("warning: both forms of the data set are in one folder; --force fetches all from one source")
+    if credits_:
+        named = credits_.wanted - len(credits_.missing)
+        typer.echo(f"author and licence of {named} of {credits_.wanted} in {credits_.file}")
+        if credits_.missing:
+            note(f"not in Open Images' tables: {' '.join(credits_.missing)}")
+
+
+@contextmanager
+def _progress() -> Iterator[Progress]:
+    """A bar on a terminal, a plain line now and then elsewhere; both on standard error."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bars
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield _plain_lines()
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Bars(*columns, console=console, transient=True) as bars:
+        tasks: dict[str, int] = {}
+
+        def show(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = bars.add_task(what, total=total or None)
+            bars.update(bars.task_ids[tasks[what]], completed=done)
+
+        yield show
+
+
+def _plain_lines() -> Progress:
+    last_s = time.monotonic()
+
+    def show(what: str, done: int, total: int) -> None:
+        nonlocal last_s
+        if time.monotonic() - last_s >= _LINE_EVERY_S:
+            last_s = time.monotonic()
+            note(f"{what}: {done}" + (f" of {total}" if total else ""))
+
+    return show

@@ -1,0 +1,149 @@
+"""`aiflow pairs`: list pairs, judge one on held-out scenes, show what it says, and train the small pair."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from aiflow_cli.training.evaluate import Evaluation
+
+app = typer.Typer(
+    name="pairs", help="Pairs of a draft and a target model: list, evaluate, show, train.", no_args_is_help=True
+)
+
+Pair = Annotated[str, typer.Argument(help="A pair of the registry (`aiflow pairs list`).")]
+DraftOption = Annotated[str | None, typer.Option("--draft", help="Another draft: the folder of a checkpoint.")]
+TargetOption = Annotated[str | None, typer.Option("--target", help="Another target: the folder of a checkpoint.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
+
+
+@app.command("list")
+def list_pairs(json_: JsonOption = False) -> None:
+    """List the pairs that --pair knows."""
+    from dataclasses import asdict
+
+    from aiflow_cli.cli.output import print_json, print_table
+    from aiflow_cli.models.pair import registry
+
+    if json_:
+        print_json({"schema_version": 1, "pairs": [asdict(pair) for pair in registry().values()]})
+        return
+    print_table(("pair", "what it is"), [(pair.name, pair.about) for pair in registry().values()], left=2)
+
+
+@app.command("evaluate", epilog="aiflow pairs evaluate small --scenes 500")
+def evaluate(
+    pair: Pair,
+    scenes: Annotated[int, typer.Option("--scenes", min=1, help="Held-out scenes to caption.")] = 500,
+    draft: DraftOption = None,
+    target: TargetOption = None,
+    threads: Annotated[int, typer.Option("--threads", min=1, help="Torch threads.")] = 1,
+    json_: JsonOption = False,
+) -> None:
+    """Caption held-out scenes with both models: slots right, exact captions, and how often the target accepts the draft."""
+    import torch
+
+    from aiflow_cli.cli.output import print_json
+    from aiflow_cli.cli.progress import progress
+    from aiflow_cli.models.pair import check_pair, find_pair
+    from aiflow_cli.models.vlm import VisionLanguageModel
+    from aiflow_cli.training.evaluate import evaluate_pair
+
+    torch.set_num_threads(threads)
+    spec = find_pair(pair, draft, target)
+    target_model, draft_model = (VisionLanguageModel.from_folder(spec.folder(role)) for role in ("target", "draft"))
+    check_pair(draft_model, target_model)
+    with progress(f"evaluating {pair}", scenes) as advance:
+        evaluation = evaluate_pair(target_model, draft_model, spec.question, scenes, lambda done, total: advance(done))
+    if json_:
+        print_json({"pair": pair} | evaluation.as_json())
+    else:
+        _print_evaluation(evaluation)
+
+
+def _print_evaluation(evaluation: Evaluation) -> None:
+    from aiflow_cli.cli.output import print_table
+
+    target, draft = evaluation.target, evaluation.draft
+    rows = [(name, f"{target.slot[name]:.3f}", f"{draft.slot[name]:.3f}") for name in target.slot]
+    rows += [
+        ("all slots", f"{target.slots:.3f}", f"{draft.slots:.3f}"),
+        ("exact captions", f"{target.exact:.3f}", f"{draft.exact:.3f}"),
+    ]
+    print_table((f"slot ({evaluation.scenes} held-out scenes)", "target", "draft"), rows)
+    shown = [1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 28]
+    per_round, conditional = evaluation.tokens_per_round, evaluation.conditional_acceptance
+    print_table(
+        ("draft length", "tokens per round", "accepted at this position"),
+        [(str(g), f"{per_round[g]:.2f}", "-" if (a := conditional[g - 1]) is None else f"{a:.3f}") for g in shown],
+    )
+    typer.echo(
+        f"alpha {evaluation.alpha:.3f} (share of the target's tokens that the draft predicts, given the target's text)"
+    )
+
+
+@app.command("gallery", epilog="aiflow pairs gallery small --output gallery.html")
+def gallery(
+    pair: Pair,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The page to write.")] = Path("gallery.html"),
+    scenes: Annotated[int, typer.Option("--scenes", min=1, help="Held-out scenes to show.")] = 24,
+    draft: DraftOption = None,
+    target: TargetOption = None,
+) -> None:
+    """Write one HTML page of held-out scenes with what target and drafts say of them, wrong slots marked."""
+    from aiflow_cli.cli.progress import progress
+    from aiflow_cli.errors import StoreError
+    from aiflow_cli.models.pair import find_pair, same_target
+    from aiflow_cli.models.vlm import VisionLanguageModel
+    from aiflow_cli.training.gallery import gallery_page
+
+    spec = find_pair(pair, draft, target)
+    models = [("target", VisionLanguageModel.from_folder(spec.folder("target")))]
+    drafts = (
+        {f"draft of {spec.name}": spec} if draft else {f"draft of {other.name}": other for other in same_target(spec)}
+    )
+    models += [(name, VisionLanguageModel.from_folder(other.folder("draft"))) for name, other in drafts.items()]
+    with progress("captioning", scenes) as advance:
+        page = gallery_page(f"What pair {pair} says of scenes it has not seen", models, spec.question, scenes, advance)
+    try:
+        output.write_text(page, encoding="utf-8")
+    except OSError as error:
+        raise StoreError(f"cannot write {output} ({error.strerror}): give another --output") from None
+    typer.echo(str(output))
+
+
+@app.command("train", epilog="aiflow pairs train --work training-runs/small")
+def train(
+    work: Annotated[
+        Path, typer.Option("--work", help="Where stages keep their results; a second run goes on from there.")
+    ] = Path("training-runs/small"),
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Where checkpoints are written; default: WORK/pairs.")
+    ] = None,
+    workers: Annotated[int, typer.Option("--workers", min=1, help="Stages that run side by side, a thread each.")] = 2,
+    device: Annotated[str | None, typer.Option("--device", help="cpu or cuda; default: cuda if there is one.")] = None,
+    scenes: Annotated[int, typer.Option("--scenes", min=1, help="Held-out scenes of the quality table.")] = 500,
+) -> None:
+    """Train the small pair from nothing but this program: fixed seeds, resumable; ends with its quality table."""
+    from aiflow_cli.cli.progress import stages_progress
+    from aiflow_cli.training.checkpoints import finish_pair
+    from aiflow_cli.training.recipe import Recipe, run_recipe
+
+    recipe = Recipe(work, device or _best_device())
+    with stages_progress() as show:
+        run_recipe(recipe, workers, show)
+    folder = output or work / "pairs"
+    evaluations = finish_pair(recipe, folder, scenes, typer.echo)
+    for name, evaluation in evaluations.items():
+        typer.echo(f"\npair {name}")
+        _print_evaluation(evaluation)
+    typer.echo(f"\ncheckpoints with their cards: {folder}")
+
+
+def _best_device() -> str:
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"

@@ -1,0 +1,82 @@
+"""Progress on standard error: a bar on a terminal, a line every few seconds elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bars
+
+    from aiflow_cli.training.recipe import Progress as StageProgress
+
+_LINE_EVERY_S = 10.0
+
+
+def _bars() -> Bars:
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    from aiflow_cli.cli.output import console
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    return Progress(*columns, TextColumn("{task.fields[note]}"), console=console(stderr=True))
+
+
+def _lines() -> Callable[[str, int, int, str], None]:
+    last: dict[str, float] = {}
+
+    def show(what: str, done: int, total: int, note: str) -> None:
+        now = time.monotonic()
+        if done >= total or now - last.get(what, now - _LINE_EVERY_S) >= _LINE_EVERY_S:
+            last[what] = now
+            typer.echo(f"{what}: {done}/{total} {note}".rstrip(), err=True)
+
+    return show
+
+
+@contextmanager
+def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Show how far one task of `total` steps is: call what this gives with the number of steps done."""
+    bars = _bars()
+    if bars.console.is_terminal:
+        with bars:
+            task = bars.add_task(what, total=total, note="")
+            yield lambda done: bars.update(task, completed=done)
+    else:
+        line = _lines()
+        yield lambda done: line(what, done, total, "")
+
+
+@contextmanager
+def stages_progress() -> Iterator[Callable[[StageProgress], None]]:
+    """Show the stages of a recipe as they report."""
+    bars, tasks = _bars(), {}
+    if bars.console.is_terminal:
+        with bars:
+
+            def show(report: StageProgress) -> None:
+                if report.stage not in tasks:
+                    tasks[report.stage] = bars.add_task(report.stage, total=report.total, note="")
+                bars.update(tasks[report.stage], completed=report.done, total=report.total, note=report.note)
+
+            yield show
+    else:
+        line = _lines()
+        yield lambda report: line(*report)
