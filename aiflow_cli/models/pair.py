@@ -31,6 +31,10 @@ class PairSpec:
     max_new_tokens: int
     dtype: str
 
+    def dtype_on(self, device: str) -> str:
+        """What its weights are computed in unless another dtype is asked for: float32 on a CPU, its own on a GPU."""
+        return "float32" if device == "cpu" else self.dtype
+
     def folder(self, role: str) -> Path:
         """The checkpoint folder of "draft" or "target"; raises PrerequisiteError if it has to be fetched, UsageError if it is absent."""
         place = self.draft if role == "draft" else self.target

@@ -61,7 +61,8 @@ class RunSettings(BaseModel):
     repeats: int = Field(1, ge=1)
     warmups: int = Field(2, ge=0)
     device: str = "cpu"
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    dtype: Literal["float32", "bfloat16", "float16"] | None = None
+    """None: float32 on a CPU, the pair's own on a GPU."""
     max_new_tokens: int | None = Field(None, ge=1, le=4096)
     threads: int = Field(1, ge=1, le=256)
     server: str | None = None
