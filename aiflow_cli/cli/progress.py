@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress as Bars
 
     from aiflow_cli.training.recipe import Progress as StageProgress
+    from aiflow_cli.trials.run import Step
 
 _LINE_EVERY_S = 10.0
 
@@ -80,3 +81,26 @@ def stages_progress() -> Iterator[Callable[[StageProgress], None]]:
     else:
         line = _lines()
         yield lambda report: line(*report)
+
+
+@contextmanager
+def trials_progress() -> Iterator[Callable[[Step], None]]:
+    """Show the trials of a run, each with its caption."""
+    bars, line = _bars(), _lines()
+    if bars.console.is_terminal:
+        with bars:
+            task = bars.add_task("starting", total=None, note="")
+
+            def show(step: Step) -> None:
+                bars.update(task, description="trials", completed=step.done, total=step.total, note=_caption(step, 60))
+
+            yield show
+    else:
+        yield lambda step: line("trials", step.done, step.total, _caption(step, 120))
+
+
+def _caption(step: Step, width: int) -> str:
+    if step.record is None:
+        return ""
+    text = f"{step.record['method']}: {step.record['caption']}"
+    return text if len(text) <= width else text[: width - 1] + "…"
