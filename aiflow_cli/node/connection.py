@@ -44,6 +44,8 @@ class Connection:
         self.bytes_down: Counter[str] = Counter()
         self.arrived_at_s = 0.0
         """When the bytes that completed the last message were read (time.perf_counter)."""
+        self.sent_at_s = 0.0
+        """When the last message was handed to the kernel. Read before the call: the peer may run, and answer, before it returns."""
 
     def greet(self, fingerprint: Fingerprint | None) -> Welcome:
         """Say hello. Raises LinkError with the server's reason if it refuses this device."""
@@ -62,6 +64,7 @@ class Connection:
         """
         frame = encode(message)
         self.bytes_up[type(message).__name__] += len(frame)
+        self.sent_at_s = time.perf_counter()
         try:
             sent = self._socket.send(frame)
         except OSError as error:

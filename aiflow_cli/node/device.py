@@ -106,8 +106,9 @@ class _Drive:
         return []
 
     def _send(self, message: Message) -> None:
-        size = self._connected().send(message)
-        self.sent_s = perf_counter()
+        connection = self._connected()
+        size = connection.send(message)
+        self.sent_s = connection.sent_at_s
         if isinstance(message, Draft):
             self.sizes_up.append(size)
             self.drafted_s = max(self.drafted_s, self.delivered_s)
