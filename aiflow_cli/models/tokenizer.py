@@ -16,7 +16,8 @@ import sentencepiece
 
 from aiflow_cli.errors import CheckpointError
 
-_REPLACEMENT = "�"
+_REPLACEMENT = "\ufffd"
+"""What each byte of an unfinished character decodes to."""
 
 
 class Tokenizer:
@@ -83,7 +84,7 @@ class StreamDecoder:
         """The text that `ids` add."""
         self._ids.extend(ids)
         text = self._tokenizer.decode(self._ids)
-        complete = text[:-1] if text.endswith(_REPLACEMENT) else text
+        complete = text.rstrip(_REPLACEMENT)
         new, self._shown = complete[self._shown :], max(self._shown, len(complete))
         return new
 
