@@ -19,7 +19,7 @@ AIFLOW = (sys.executable, "-m", "aiflow_cli")
 PATIENCE_S = 60.0
 
 
-def aiflow(*arguments: str | Path, cwd: Path | None = None, **options: Any) -> subprocess.CompletedProcess[str]:
+def aiflow(*arguments: object, cwd: Path | None = None, **options: Any) -> subprocess.CompletedProcess[str]:
     """Run a command of the program to its end."""
     command = [*AIFLOW, *map(str, arguments)]
     return subprocess.run(command, cwd=cwd, text=True, capture_output=True, timeout=200, check=False, **options)
@@ -59,7 +59,7 @@ def assert_gone(processes: list[psutil.Process]) -> None:
 class Background:
     """A command that runs while the test goes on."""
 
-    def __init__(self, *arguments: str | Path, cwd: Path | None = None) -> None:
+    def __init__(self, *arguments: object, cwd: Path | None = None) -> None:
         command = [*AIFLOW, *map(str, arguments)]
         self.process = subprocess.Popen(
             command, cwd=cwd, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
