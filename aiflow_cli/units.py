@@ -26,15 +26,21 @@ UNLIMITED = "unlimited"
 def _parse(text: str, units: dict[str, float] | dict[str, int], what: str, examples: str) -> float:
     match = _NUMBER.fullmatch(text)
     unit = match[2].lower() if match else ""
-    if match is None or unit not in units:
+    value = float(match[1]) * units[unit] if match and unit in units else math.inf
+    if not math.isfinite(value):
         raise UsageError(f"{text!r} is not {what}: write it as {examples}")
-    return float(match[1]) * units[unit]
+    return value
 
 
 def parse_rate(text: str) -> float:
-    """Bytes per second; math.inf for "unlimited". Raises UsageError for anything that is no positive rate."""
+    """Bytes per second; math.inf for "unlimited". Raises UsageError for anything that is no positive rate.
+
+    A small b alone is refused: by `8Mb/s` some mean bits and some bytes, and a link eight times too fast looks like any other.
+    """
     if text.strip().lower() == UNLIMITED:
         return math.inf
+    if text.rstrip().endswith("b/s"):
+        raise UsageError(f"{text!r} may mean bits or bytes: write 1MB/s for bytes, 8Mbit/s for bits")
     rate = _parse(text, _RATES, "a rate", "1MB/s, 500KB/s, 8Mbit/s or unlimited")
     if rate <= 0:
         raise UsageError(f"the rate {text!r} must be more than 0: write it as 1MB/s, or unlimited")
@@ -54,11 +60,9 @@ def parse_size(text: str) -> int:
 
 
 def _scaled(value: float, steps: tuple[tuple[float, str], ...]) -> str:
-    for factor, unit in steps:
-        if abs(value) >= factor:
-            return f"{value / factor:.4g} {unit}"
-    factor, unit = steps[-1]
-    return f"{value / factor:.4g} {unit}"
+    factor, unit = next((step for step in steps if abs(value) >= step[0]), steps[-1])
+    scaled = value / factor
+    return f"{scaled:.0f} {unit}" if abs(scaled) >= 1e4 else f"{scaled:.4g} {unit}"
 
 
 def format_rate(bytes_per_s: float) -> str:

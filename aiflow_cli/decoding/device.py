@@ -41,7 +41,8 @@ class Round:
 
 
 class DeviceSession:
-    """Drives one response from Started to Finish. Raises a ProtocolError for whatever the peer must not do; it is closed after that."""
+    """Drives one response from Started to Finish. Raises a ProtocolError for whatever the peer must not do, a LinkError if it gives up;
+    closed after that."""
 
     def __init__(self, task: Task, stop_ids: frozenset[int], vocab_size: int) -> None:
         self.task = task
@@ -50,6 +51,7 @@ class DeviceSession:
         self.prefill_queue_us = 0
         self.prefill_us = 0
         self.step_us: list[int] = []
+        self._started = False
         self._draft_ready = False
         self._first_arrived = False
         self._drafted: tuple[int, ...] | None = None
@@ -67,14 +69,18 @@ class DeviceSession:
             raise OutOfTurn("the session has ended: nothing more is expected")
         try:
             return self._handle(event)
-        except ProtocolError:
+        except (ProtocolError, LinkError):
             self._closed = True
             raise
 
     def _handle(self, event: Event) -> list[Action]:
         match event:
-            case Started():
+            case Started() if not self._started:
                 return self._start()
+            case Started():
+                raise OutOfTurn("the response has begun already")
+            case _ if not self._started:
+                raise OutOfTurn(f"{type(event).__name__} although the response has not begun")
             case Prefilled():
                 return self._draft_prefilled(event)
             case Drafted():
@@ -91,6 +97,7 @@ class DeviceSession:
                 raise OutOfTurn(f"{type(event).__name__} is no event of a device")
 
     def _start(self) -> list[Action]:
+        self._started = True
         task = self.task
         prefill = PrefillDraft(task.image, task.prompt, task.max_new_tokens)
         if task.method is Method.ON_DEVICE:
@@ -115,7 +122,7 @@ class DeviceSession:
             self._first_arrived = True
             self.prefill_queue_us, self.prefill_us = message.queue_us, message.compute_us
         elif self.task.method is Method.CO_LOCATED:
-            if message.accepted > message.drafted or len(ids) > message.drafted + 1:
+            if not message.accepted <= len(ids) <= message.accepted + 1 <= message.drafted + 1:
                 raise BadTokens(
                     f"{message.accepted} of {message.drafted} drafts accepted, {len(ids)} tokens: the counts do not fit"
                 )
@@ -165,6 +172,8 @@ class DeviceSession:
             )
         drafted, self._drafted = self._drafted, None
         delivered = self.output.apply(Judgement(message.accepted, message.token, message.done), drafted)
+        if message.token is None and not self.output.stopped:
+            raise BadTokens("the server ends a round without a token of its own, and without an accepted end")
         current = self.rounds[-1]
         current.accepted, current.delivered = message.accepted, len(delivered)
         current.queue_us, current.verify_us = message.queue_us, message.verify_us
