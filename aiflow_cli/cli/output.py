@@ -31,7 +31,10 @@ def print_json(document: Mapping[str, Any]) -> None:
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> None:
-    """A table on standard output; the first `left` columns flush left, the others right. A newline in a heading breaks it."""
+    """A table on standard output; the first `left` columns flush left, the others right. A newline in a heading or a cell breaks it.
+
+    Never cut: a terminal that is too narrow wraps it.
+    """
     from rich import box
     from rich.table import Table
 
@@ -41,7 +44,8 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], left: int
     for row in rows:
         table.add_row(*row)
     out = console()
-    out.print(table, soft_wrap=False)
+    out.width = max(out.width, out.measure(table).maximum)
+    out.print(table, soft_wrap=False, crop=False)
 
 
 def note(line: str) -> None:

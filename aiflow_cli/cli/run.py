@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -145,26 +146,40 @@ _COLUMNS = (
     "method",
     "gamma",
     "TTFT\nms",
-    "latency per token\nms",
+    "latency\nper token\nms",
     "TPOT\nms",
-    "decode TPOT\nms",
-    "tokens\nper round",
-    "bytes per token\nup / down",
-    "speed-up\n(decode TPOT)",
-    "speed-up\n(latency per token)",
+    "decode\nTPOT\nms",
+    "tokens\nper\nround",
+    "bytes\nper token\nup / down",
+    "speed-up\nin decode\nTPOT",
+    "speed-up\nin latency\nper token",
     "identical",
 )
 
 
 def print_summaries(result: RunResult, summaries: list[MethodSummary]) -> None:
     """The table of a run, what its columns mean, and where the trials are."""
-    from aiflow_cli.analysis.metrics import FORMULAS
+    print_method_table(summaries)
+    print_legend(result.folder)
+
+
+def print_method_table(summaries: Sequence[MethodSummary]) -> None:
+    """A row for each method and draft length."""
     from aiflow_cli.cli.output import print_table
 
     print_table(_COLUMNS, [_row(summary) for summary in summaries])
-    typer.echo("[low, high]: 95 % bootstrap interval over images. Speed-ups are ratios of sums against server-only.")
-    typer.echo("; ".join(f"{name} = {formula}" for name, formula in FORMULAS.items()))
-    typer.echo(f"trials: {result.folder / 'trials.jsonl'}")
+
+
+def print_legend(folder: Path) -> None:
+    """What the columns of the table mean, and where the trials are."""
+    from aiflow_cli.analysis.metrics import FORMULAS
+
+    typer.echo(
+        "Below a value: its 95 % bootstrap interval over images. Speed-ups are ratios of sums against server-only."
+    )
+    for name, formula in FORMULAS.items():
+        typer.echo(f"{name} = {formula}")
+    typer.echo(f"trials: {folder / 'trials.jsonl'}")
 
 
 def _row(s: MethodSummary) -> list[str]:
@@ -191,7 +206,7 @@ def _interval(interval: Interval | None, digits: int) -> str:
     if interval is None:
         return "-"
     value, low, high = (f"{x:.{digits}f}" for x in interval)
-    return f"{value} [{low}, {high}]"
+    return f"{value}\n{low} - {high}"
 
 
 def mismatch_lines(result: RunResult) -> list[str]:
