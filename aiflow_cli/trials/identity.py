@@ -1,4 +1,4 @@
-"""Is every output the target's own? Each trial is compared with the first server-only trial of the same image and pair.
+"""Is every output the target's own? Each trial is compared with the first server-only trial of the same image, pair and node.
 
 Where they differ, the target's logits of both tokens at that position are computed again, by the reference decoder, after
 the trials (so that nothing is timed beside it). A gap that rounding alone can bridge is a tie: a verification of several
@@ -43,19 +43,27 @@ def first_difference(expected: Sequence[int], got: Sequence[int]) -> int | None:
     return None if len(expected) == len(got) else min(len(expected), len(got))
 
 
-def references(records: Iterable[Record]) -> dict[tuple[str, str], Record]:
-    """The first measured server-only trial by image and pair."""
-    found: dict[tuple[str, str], Record] = {}
+Likeness = tuple[str, str, str | None]
+
+
+def likeness(record: Record) -> Likeness:
+    """Trials that are alike in this must have one output: image, pair, and node (another processor rounds otherwise)."""
+    return record["image_id"], record["pair"], record.get("node")
+
+
+def references(records: Iterable[Record]) -> dict[Likeness, Record]:
+    """The first measured server-only trial of each likeness."""
+    found: dict[Likeness, Record] = {}
     for record in records:
         if record["method"] == "server-only" and not record["warmup"]:
-            found.setdefault((record["image_id"], record["pair"]), record)
+            found.setdefault(likeness(record), record)
     return found
 
 
 def judge(records: Sequence[Record], dtype: str, probe: Probe) -> list[Record]:
     """`records` with `identical` and `mismatch` filled in wherever there is a server-only trial to compare with."""
     known = references(records)
-    return [_judged(record, known.get((record["image_id"], record["pair"])), dtype, probe) for record in records]
+    return [_judged(record, known.get(likeness(record)), dtype, probe) for record in records]
 
 
 def comparable(record: Record) -> bool:

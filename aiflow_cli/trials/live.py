@@ -5,7 +5,7 @@
 Everything is started by entering a `LiveWorld` and ended by leaving it; `trial` then makes one response and gives its record, one line of
 trials.jsonl:
 
-    trial, block, order, repeat, warmup, image_id, image_bytes, pair, method, gamma,
+    trial, node (the machine's name), block, order, repeat, warmup, image_id, image_bytes, pair, method, gamma,
     link {uplink_bytes_per_s, downlink_bytes_per_s (null: unlimited), burst_bytes, delay_s}, started_at,
     tokens [ids], n_tokens, stopped, caption, deliveries [[seconds since t0, tokens]], ttft_s, latency_s,
     prefill {draft_s, upload_s, server_s, server_queue_s}, steps_s [server-only decode steps],
@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import platform
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from types import TracebackType
@@ -203,6 +204,7 @@ def trial_record(
     setting = slot.setting
     return {
         "trial": ("warmup-" if warmup else "") + slot.trial,
+        "node": platform.node(),
         "block": slot.block,
         "order": slot.order,
         "repeat": slot.repeat,

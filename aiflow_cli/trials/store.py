@@ -54,11 +54,11 @@ class TrialWriter:
         except OSError as error:
             raise _store_error(self.path, error) from error
 
-    def append(self, record: Mapping[str, Any]) -> None:
-        """Write one trial and wait until the disk has it. Raises StoreError; a torn line is then taken back."""
+    def append(self, *records: Mapping[str, Any]) -> None:
+        """Write trials and wait until the disk has them. Raises StoreError; what was written of them is then taken back."""
         end = os.fstat(self._file.fileno()).st_size
         try:
-            rest = memoryview(_line(record))
+            rest = memoryview(b"".join(map(_line, records)))
             while rest:
                 rest = rest[self._file.write(rest) :]
             os.fsync(self._file.fileno())
