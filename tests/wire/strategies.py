@@ -1,0 +1,50 @@
+"""Every message that the protocol knows, over the whole range of its fields."""
+
+from __future__ import annotations
+
+from hypothesis import strategies as st
+
+from aiflow_cli.wire import messages as m
+
+text = st.text(max_size=40)
+counts = st.integers(0, m.MAX_NEW_TOKENS)
+microseconds = st.integers(0, 2**40 - 1)
+request_ids = st.integers(0, 2**32 - 1)
+token_ids = st.integers(0, 2**24 - 1)
+fingerprints = st.builds(m.Fingerprint, text, st.text("0123456789abcdef", max_size=64), st.integers(1, 2**24 - 1))
+
+
+def packed(longest: int) -> st.SearchStrategy[bytes]:
+    """Packed ids, up to so many."""
+    return st.lists(token_ids, max_size=longest).map(m.pack_ids)
+
+
+hellos = st.builds(m.Hello, st.integers(0, 2**31), fingerprints | st.none())
+requests = st.builds(
+    m.Request,
+    request_ids,
+    text,
+    st.integers(0, m.MAX_GAMMA),
+    st.integers(1, m.MAX_NEW_TOKENS),
+    text,
+    st.binary(max_size=300),
+).filter(lambda request: len(request.method) <= 32)
+drafts = st.builds(m.Draft, counts, counts, packed(m.MAX_GAMMA))
+cancels = st.builds(m.Cancel, request_ids)
+welcomes = st.builds(m.Welcome, st.integers(0, 2**31), fingerprints, st.booleans(), text)
+tokens = st.builds(
+    m.Tokens, packed(m.MAX_GAMMA + 1), st.booleans(), microseconds, microseconds, counts, counts, microseconds
+)
+verdicts = st.builds(
+    m.Verdict,
+    counts,
+    st.integers(0, m.MAX_GAMMA),
+    token_ids | st.none(),
+    st.booleans(),
+    microseconds,
+    microseconds,
+)
+refusals = st.builds(m.Refused, text)
+messages: st.SearchStrategy[m.Message] = st.one_of(
+    hellos, requests, drafts, cancels, welcomes, tokens, verdicts, refusals
+)

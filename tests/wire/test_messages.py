@@ -1,0 +1,112 @@
+"""Messages keep what they carry, and refuse what they must not."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aiflow_cli.wire import messages as m
+from aiflow_cli.wire.framing import FrameReader, MalformedMessage, encode
+from aiflow_cli.wire.messages import pack_ids, unpack_ids
+from tests.wire.strategies import token_ids
+
+SECONDS_US = st.integers(1_000_000, 60_000_000)
+"""Durations of seconds: a large target on a small machine."""
+VOCABULARY = 92_553
+"""That of InternVL2-2B."""
+
+
+@given(st.lists(token_ids, max_size=100))
+def test_ids_come_out_as_they_went_in(ids: list[int]) -> None:
+    assert unpack_ids(pack_ids(ids)) == tuple(ids)
+    assert len(pack_ids(ids)) == 3 * len(ids)
+
+
+@pytest.mark.parametrize("index", [2**24, -1])
+def test_an_id_that_three_bytes_cannot_hold_is_not_cut(index: int) -> None:
+    with pytest.raises(OverflowError):
+        pack_ids([1, index])
+
+
+@pytest.mark.parametrize("size", [1, 2, 4, 61])
+def test_bytes_that_are_no_ids_are_refused(size: int) -> None:
+    with pytest.raises(ValueError, match=f"{size} bytes are no whole number of 3-byte ids"):
+        unpack_ids(bytes(size))
+
+
+@given(
+    st.integers(0, m.MAX_NEW_TOKENS),
+    st.integers(0, m.MAX_NEW_TOKENS),
+    st.lists(st.integers(0, VOCABULARY - 1), min_size=4, max_size=4),
+)
+def test_a_draft_of_four_costs_at_most_40_bytes(index: int, base: int, ids: list[int]) -> None:
+    assert len(encode(m.Draft(index, base, pack_ids(ids)))) <= 40
+
+
+@given(
+    st.integers(0, m.MAX_NEW_TOKENS),
+    st.integers(0, 4),
+    st.integers(0, VOCABULARY - 1) | st.none(),
+    st.booleans(),
+    SECONDS_US,
+    SECONDS_US,
+)
+def test_a_verdict_costs_at_most_40_bytes(
+    index: int, accepted: int, token: int | None, done: bool, queue_us: int, verify_us: int
+) -> None:
+    assert len(encode(m.Verdict(index, accepted, token, done, queue_us, verify_us))) <= 40
+
+
+def test_a_streamed_token_costs_at_most_40_bytes() -> None:
+    assert len(encode(m.Tokens(pack_ids([VOCABULARY - 1]), False, 60_000_000, 60_000_000))) <= 40
+
+
+TOO_MUCH: list[tuple[m.Message, str]] = [
+    (m.Request(1, "server-only", 65, 10, "", b""), "gamma"),
+    (m.Request(1, "server-only", -1, 10, "", b""), "gamma"),
+    (m.Request(1, "server-only", 4, 0, "", b""), "max_new_tokens"),
+    (m.Request(1, "server-only", 4, m.MAX_NEW_TOKENS + 1, "", b""), "max_new_tokens"),
+    (m.Request(1, "server-only", 4, 10, "x" * (m.MAX_PROMPT_CHARACTERS + 1), b""), "prompt"),
+    (m.Request(1, "m" * 33, 4, 10, "", b""), "method"),
+    (m.Request(2**32, "server-only", 4, 10, "", b""), "request_id"),
+    (m.Draft(0, 1, bytes(3 * 65)), "65 drafts"),
+    (m.Draft(-1, 1, b""), "round"),
+    (m.Draft(0, m.MAX_NEW_TOKENS + 1, b""), "base"),
+    (m.Tokens(bytes(3 * 66), False, 0, 0), "66 tokens"),
+    (m.Tokens(b"", False, -1, 0), "negative time"),
+    (m.Verdict(0, 65, 1, False, 0, 0), "accepted"),
+    (m.Verdict(0, 1, 2**24, False, 0, 0), "token"),
+    (m.Verdict(0, 1, 1, False, 0, 2**40), "twelve days"),
+    (m.Refused("x" * 2001), "reason"),
+    (m.Welcome(1, m.Fingerprint("a", "b", 0), False, ""), "empty vocabulary"),
+]
+
+
+@pytest.mark.parametrize(("message", "what"), TOO_MUCH, ids=[what for _, what in TOO_MUCH])
+def test_fields_out_of_bounds_are_refused_on_receipt(message: m.Message, what: str) -> None:
+    with pytest.raises(MalformedMessage, match="no message of this protocol"):
+        FrameReader().feed(encode(message))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        [3, 0, 1],
+        [3, 0, 1, b"", 9],
+        [99, 0, 1, b""],
+        ["3", 0, 1, b""],
+        [3, "0", 1, b""],
+        [3, 0.5, 1, b""],
+        [7, 0, 1, 2, 1, 0, 0],
+        {"round": 0},
+        [],
+        None,
+        3,
+    ],
+)
+def test_what_is_nearly_a_message_is_refused(body: object) -> None:
+    packed = msgspec.msgpack.encode(body)
+    with pytest.raises(MalformedMessage):
+        FrameReader().feed(len(packed).to_bytes(4, "big") + packed)
