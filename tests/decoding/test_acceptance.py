@@ -27,9 +27,7 @@ class Case:
 def cases(draw: st.DrawFn) -> Case:
     drafted = draw(st.lists(ids, max_size=12))
     predictions = [draw(st.just(token) | ids) for token in drafted] + [draw(ids)]
-    return Case(
-        drafted, predictions, draw(st.frozensets(ids, max_size=2)), len(drafted) + draw(st.integers(1, 3))
-    )
+    return Case(drafted, predictions, draw(st.frozensets(ids, max_size=2)), len(drafted) + draw(st.integers(1, 3)))
 
 
 def committed(case: Case) -> list[int]:

@@ -115,11 +115,10 @@ def test_all_answers_fit_a_small_frame() -> None:
 def test_garbage_in_a_frame_is_a_message_or_malformed(body: bytes) -> None:
     try:
         ((message, _),) = FrameReader().feed(frame(body))
-    except MalformedMessage as error:
-        assert f"{len(body)} bytes that are no message" in str(error)
-    else:
-        ((again, _),) = FrameReader().feed(encode(message))
-        assert again == message
+    except MalformedMessage:
+        return
+    ((again, _),) = FrameReader().feed(encode(message))
+    assert again == message
 
 
 @given(messages, st.data())
