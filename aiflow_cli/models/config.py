@@ -1,15 +1,19 @@
-"""config.json of an original InternVL2 checkpoint -> transformers' InternVLConfig.
+"""config.json of a checkpoint -> transformers' InternVLConfig.
 
-Field by field as the original's own code reads them (OpenGVLab/InternVL, `internvl_chat`): what transformers names otherwise is renamed
-here, what it cannot do is refused.
+Two layouts: the original one (`InternVLChatModel`), field by field as the original's own code reads it (OpenGVLab/InternVL,
+`internvl_chat`), where what transformers names otherwise is renamed and what it cannot do is refused; and transformers' own
+(`InternVLForConditionalGeneration`, the `-hf` repositories of InternVL2.5, 3 and 3.5), which is taken as it is.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub.errors import StrictDataclassError
 from transformers import InternVLConfig, LlamaConfig, Phi3Config, Qwen2Config
 
 from aiflow_cli.errors import CheckpointError
@@ -39,7 +43,7 @@ _SAME_NAME = (
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """The checkpoint's config.json; raises CheckpointError if it is absent or is not JSON."""
+    """The checkpoint's config.json; raises CheckpointError if it is absent, is not JSON, or is of a model of another kind."""
     path = folder / "config.json"
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
@@ -49,34 +53,70 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path} is not valid JSON ({error}): fetch the checkpoint again") from None
     if not isinstance(config, dict):
         raise CheckpointError(f"{path} holds no JSON object: fetch the checkpoint again")
+    kind = config.get("model_type")
+    if kind not in ("internvl_chat", "internvl"):
+        raise CheckpointError(
+            f"{path} is of a model of type {kind!r}: know internvl_chat (original InternVL) and internvl"
+        )
     return config
 
 
-def build_config(original: dict[str, Any], image_token_id: int = 0) -> InternVLConfig:
-    """The transformers configuration of an original one. Raises CheckpointError for what transformers' classes cannot compute."""
+@contextlib.contextmanager
+def naming(folder: Path) -> Iterator[None]:
+    """Have a CheckpointError about a configuration say whose it is."""
     try:
-        if original.get("ps_version", "v1") != "v2":
-            raise CheckpointError(
-                f"pixel shuffle version {original.get('ps_version', 'v1')!r} is not supported: InternVL2 uses 'v2'"
-            )
-        vision = original["vision_config"]
-        side = original.get("force_image_size") or vision["image_size"]
-        ratio = original["downsample_ratio"]
-        return InternVLConfig(
-            vision_config=_vision(vision, side),
-            text_config=_language(original["llm_config"]),
-            image_token_id=image_token_id,
-            image_seq_length=round((side // vision["patch_size"]) ** 2 * ratio**2),
-            downsample_ratio=ratio,
-            projector_hidden_act="gelu",
-            vision_feature_layer=original.get("select_layer", -1),
-            vision_feature_select_strategy="default",
-            tie_word_embeddings=False,
-        )
+        yield
+    except CheckpointError as error:
+        raise CheckpointError(f"{folder / 'config.json'}: {error}") from error.__cause__
+
+
+def is_original(config: dict[str, Any]) -> bool:
+    """Whether a config.json is of the original layout, not of transformers' own."""
+    return config.get("model_type") != "internvl"
+
+
+def language_config(config: dict[str, Any]) -> dict[str, Any]:
+    """The part of a config.json about the language model."""
+    found: dict[str, Any] = config.get("llm_config" if is_original(config) else "text_config") or {}
+    return found
+
+
+def language_name(config: dict[str, Any]) -> str:
+    """The class of the language model, or its type; "?" if a config.json does not say."""
+    language = language_config(config)
+    return str((language.get("architectures") or [language.get("model_type", "?")])[0])
+
+
+def build_config(config: dict[str, Any], image_token_id: int = 0) -> InternVLConfig:
+    """The transformers configuration of a config.json. Raises CheckpointError for what transformers' classes cannot compute."""
+    try:
+        return _from_original(config, image_token_id) if is_original(config) else InternVLConfig(**config)
     except KeyError as error:
+        raise CheckpointError(f"{error} is missing: it is not an InternVL2 checkpoint, or it was cut short") from None
+    except (StrictDataclassError, TypeError, ValueError, IndexError, AttributeError, ZeroDivisionError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise CheckpointError(f"it has a value that no InternVL2 checkpoint has ({reason})") from error
+
+
+def _from_original(original: dict[str, Any], image_token_id: int) -> InternVLConfig:
+    if original.get("ps_version", "v1") != "v2":
         raise CheckpointError(
-            f"config.json lacks {error}: it is not an InternVL2 checkpoint, or it was cut short"
-        ) from None
+            f"pixel shuffle version {original.get('ps_version', 'v1')!r} is not supported: InternVL2 uses 'v2'"
+        )
+    vision = original["vision_config"]
+    side = original.get("force_image_size") or vision["image_size"]
+    ratio = original["downsample_ratio"]
+    return InternVLConfig(
+        vision_config=_vision(vision, side),
+        text_config=_language(original["llm_config"]),
+        image_token_id=image_token_id,
+        image_seq_length=round((side // vision["patch_size"]) ** 2 * ratio**2),
+        downsample_ratio=ratio,
+        projector_hidden_act="gelu",
+        vision_feature_layer=original.get("select_layer", -1),
+        vision_feature_select_strategy="default",
+        tie_word_embeddings=False,
+    )
 
 
 def _vision(vision: dict[str, Any], side: int) -> dict[str, Any]:

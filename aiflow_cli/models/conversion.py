@@ -1,7 +1,7 @@
 """Names and shapes of an original InternVL2 checkpoint -> those of transformers' InternVL classes, and back.
 
 Loading is declarative (`transformers.conversion_mapping`): `from_pretrained` streams tensor by tensor through the list. The way back
-(`original_state`) is for the models that this project trains, whose language model is InternLM2.
+(`original_state`) is for the models that this project trains, and tells which tensors a checkpoint must have (`models/tensors.py`).
 """
 
 from __future__ import annotations
@@ -111,12 +111,16 @@ LAYOUTS: dict[type[InternVLForConditionalGeneration], list[WeightRenaming | Weig
 }
 
 
+def is_internlm2(original: dict[str, Any]) -> bool:
+    """Whether an original config.json has InternLM2 for its language model, whose tensors have names of their own."""
+    return bool(original.get("llm_config", {}).get("architectures") == ["InternLM2ForCausalLM"])
+
+
 def original_class(original: dict[str, Any]) -> type[InternVLForConditionalGeneration]:
     """The class whose mapping fits the language model named in an original config.json; the mappings are registered."""
     for kind, layout in LAYOUTS.items():
         register_checkpoint_conversion_mapping(kind.__name__, layout, overwrite=True)
-    internlm2 = original.get("llm_config", {}).get("architectures") == ["InternLM2ForCausalLM"]
-    return InternVL2 if internlm2 else InternVL2OtherLanguage
+    return InternVL2 if is_internlm2(original) else InternVL2OtherLanguage
 
 
 _BACK = (
@@ -133,9 +137,11 @@ _BACK = (
     (r"^model\.multi_modal_projector\.layer_norm\.", "mlp1.0."),
     (r"^model\.multi_modal_projector\.linear_1\.", "mlp1.1."),
     (r"^model\.multi_modal_projector\.linear_2\.", "mlp1.3."),
-    (r"^lm_head\.", "language_model.output."),
-    (r"^model\.language_model\.embed_tokens\.", "language_model.model.tok_embeddings."),
     (r"^model\.language_model\.", "language_model.model."),
+)
+_BACK_INTERNLM2 = (
+    (r"^lm_head\.", "language_model.output."),
+    (r"^language_model\.model\.embed_tokens\.", "language_model.model.tok_embeddings."),
     (r"\.self_attn\.o_proj\.", ".attention.wo."),
     (r"\.mlp\.gate_proj\.", ".feed_forward.w1."),
     (r"\.mlp\.up_proj\.", ".feed_forward.w3."),
@@ -143,23 +149,32 @@ _BACK = (
     (r"\.input_layernorm\.", ".attention_norm."),
     (r"\.post_attention_layernorm\.", ".ffn_norm."),
 )
+_BACK_OTHERS = ((r"^lm_head\.", "language_model.lm_head."),)
+_PACKED = {".attention.": ".attn.qkv.", ".self_attn.": ".attention.wqkv."}
 
 
-def original_state(state: dict[str, torch.Tensor], config: Any) -> dict[str, torch.Tensor]:
-    """The tensors of a model of transformers' InternVL class with an InternLM2 language model, under their original names and packed."""
+def original_state(state: dict[str, torch.Tensor], config: Any, internlm2: bool = True) -> dict[str, torch.Tensor]:
+    """The tensors of a model of transformers' InternVL class under their original names, packed as the original has them.
+
+    `internlm2` says whether the language model is InternLM2 or has transformers' own names. Works on meta tensors.
+    """
     kv, _group, head = _groups(config)
+    packed = re.compile(
+        r"(\.attention\.|\.self_attn\.)([qkv])_proj\." if internlm2 else r"(\.attention\.)([qkv])_proj\."
+    )
+    renames = (*_BACK, *(_BACK_INTERNLM2 if internlm2 else _BACK_OTHERS))
     result: dict[str, torch.Tensor] = {}
     for name, value in state.items():
-        if re.search(r"\.[kv]_proj\.", name):
-            continue
-        if match := re.search(r"\.(attention|self_attn)\.q_proj\.", name):
-            parts = [state[name.replace(".q_proj.", f".{p}_proj.")] for p in "qkv"]
-            if match[1] == "attention":
-                value, name = torch.cat(parts), name.replace(match[0], ".attn.qkv.")
+        if match := packed.search(name):
+            if match[2] != "q":
+                continue
+            parts = [state[name.replace(match[0], f"{match[1]}{p}_proj.")] for p in "qkv"]
+            if match[1] == ".attention.":
+                value = torch.cat(parts)
             else:
-                rows = [part.unflatten(0, (kv, -1, head)) for part in parts]
-                value, name = torch.cat(rows, 1).flatten(0, 2), name.replace(match[0], ".attention.wqkv.")
-        for pattern, replacement in _BACK:
+                value = torch.cat([part.unflatten(0, (kv, -1, head)) for part in parts], 1).flatten(0, 2)
+            name = name.replace(match[0], _PACKED[match[1]])
+        for pattern, replacement in renames:
             name = re.sub(pattern, replacement, name)
         result[name] = value.contiguous()
     return result

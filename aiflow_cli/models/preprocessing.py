@@ -35,9 +35,10 @@ class Tiling:
 
     @classmethod
     def from_config(cls, original: dict[str, Any]) -> Tiling:
-        """The tiling that a config.json asks for."""
+        """The tiling that a config.json asks for; in transformers' layout it is the default of its processor."""
+        side = original.get("force_image_size") or original["vision_config"]["image_size"]
         return cls(
-            tile=original.get("force_image_size") or original["vision_config"]["image_size"],
+            tile=side if isinstance(side, int) else side[0],
             min_tiles=original.get("min_dynamic_patch", 1),
             max_tiles=original.get("max_dynamic_patch", 12),
             dynamic=original.get("dynamic_image_size", True),

@@ -1,20 +1,26 @@
 """Prompts as the original code writes them, and what ends an answer, by conversation template.
 
-Source: OpenGVLab/InternVL, `conversation.py` and `chat()`; the template is named in config.json. "aiflow-small" is the template of the
-pair that ships: image, question, end of prompt, no roles.
+Source: OpenGVLab/InternVL, `conversation.py` and `chat()`; the template is named in config.json. Checkpoints in transformers' layout
+("internvl-hf") have the chat template of their processor. "aiflow-small" is the template of the pair that ships: image, question, end of
+prompt, no roles. Proved id for id by the reference fixtures: internlm2-chat. The others follow the source, without a fixture.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from torch import Tensor
 
 from aiflow_cli.errors import CheckpointError
+from aiflow_cli.models.config import is_original
 from aiflow_cli.models.tokenizer import Tokenizer
 
 IMAGE_START, IMAGE_END, IMAGE_CONTEXT = "<img>", "</img>", "<IMG_CONTEXT>"
 _SYSTEM = "你是由上海人工智能实验室联合商汤科技开发的书生多模态大模型，英文名叫InternVL, 是一个有用无害的人工智能助手。"
+_SYSTEM_2_5 = (
+    "你是书生·万象，英文名是InternVL，是由上海人工智能实验室、清华大学及多家合作单位联合开发的多模态大语言模型。"
+)
 
 
 @dataclass(frozen=True)
@@ -25,6 +31,7 @@ class Template:
     stop: str
     image_break: str = "\n"
     """What stands between the image and the question."""
+    system: str = _SYSTEM
 
 
 _CHATML = Template(
@@ -34,6 +41,12 @@ TEMPLATES = {
     "internlm2-chat": _CHATML,
     "Hermes-2": _CHATML,
     "phi3-chat": Template("<|system|>\n{system}<|end|><|user|>\n{question}<|end|><|assistant|>\n", "<|end|>"),
+    "internvl2_5": Template(
+        "<|im_start|>system\n{system}<|im_end|>\n<|im_start|>user\n{question}<|im_end|>\n<|im_start|>assistant\n",
+        "<|im_end|>",
+        system=_SYSTEM_2_5,
+    ),
+    "internvl-hf": Template("<|im_start|>user\n{question}<|im_end|>\n<|im_start|>assistant\n", "<|im_end|>"),
     "aiflow-small": Template("{question}<|im_end|>", "</s>", image_break=""),
 }
 
@@ -50,8 +63,9 @@ class Prompt:
         return len(self.input_ids)
 
 
-def find_template(name: str) -> Template:
-    """The template that a config.json names; raises CheckpointError with the known ones."""
+def find_template(config: dict[str, Any]) -> Template:
+    """The template that a config.json asks for; raises CheckpointError with the known ones."""
+    name = config.get("template", "internlm2-chat") if is_original(config) else "internvl-hf"
     if name not in TEMPLATES:
         raise CheckpointError(f"conversation template {name!r} is not known: know {', '.join(TEMPLATES)}")
     return TEMPLATES[name]
@@ -61,7 +75,7 @@ def prompt_text(template: Template, question: str, has_image: bool) -> str:
     """The prompt before the image's place is filled: with an image, the question begins with `<image>` unless it holds one."""
     if has_image and "<image>" not in question:
         question = f"<image>{template.image_break}{question}"
-    return template.text.format(system=_SYSTEM, question=question)
+    return template.text.format(system=template.system, question=question)
 
 
 def prompt_ids(tokenizer: Tokenizer, template: Template, question: str, image_tokens: int) -> list[int]:

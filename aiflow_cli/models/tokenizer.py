@@ -1,7 +1,11 @@
-"""InternVL2's tokenizer: sentencepiece, with the added tokens split off before it.
+"""Tokenizers of checkpoints, behind one interface: text to ids and back.
 
-transformers' own loader gives the added tokens new ids and a leading space; this reads the files as the original slow tokenizer does, id
-for id. Added tokens may replace pieces that the model file calls unused, or stand after all of them.
+InternLM2's (2B, 8B, 26B of InternVL2, and the pair that ships) is sentencepiece with the added tokens split off before it. transformers'
+own loader gives the added tokens new ids and a leading space; `SentencePieceTokenizer` reads the files as the original slow tokenizer
+does, id for id. Added tokens may replace pieces that the model file calls unused, or stand after all of them.
+
+The other members of the series, and checkpoints in transformers' layout, have tokenizers that transformers itself reads
+(`TransformersTokenizer`: Qwen2 with a test; Llama 3, Yi and Phi-3 without one).
 """
 
 from __future__ import annotations
@@ -11,21 +15,49 @@ import json
 import re
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any, Protocol
 
 import sentencepiece
 
 from aiflow_cli.errors import CheckpointError
+from aiflow_cli.models.quiet import quiet_transformers
 
 _REPLACEMENT = "\ufffd"
 """What each byte of an unfinished character decodes to."""
+_SENTENCEPIECE_CLASSES = (None, "InternLM2Tokenizer", "InternLMTokenizer")
+"""Values of `tokenizer_class` that mean InternLM2's tokenizer."""
 
 
-class Tokenizer:
-    """Text to token ids and back.
+class Tokenizer(Protocol):
+    """Text to token ids and back. Two tokenizers with one `sha256` mean the same by every id."""
 
-    `vocab_size` counts pieces and added tokens; `sha256` is over the model file and the added tokens, so two tokenizers with one hash
-    mean the same by every id.
-    """
+    vocab_size: int
+    """Pieces and added tokens."""
+    sha256: str
+    special_ids: frozenset[int]
+    """Ids that have no text."""
+
+    def encode(self, text: str, bos: bool = True) -> list[int]:
+        """Ids of `text`, begun as the model's prompts are if `bos`; no end token."""
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Text of `ids` without special tokens."""
+
+    def token_id(self, token: str) -> int:
+        """The id of an added token or a piece; raises CheckpointError if the vocabulary has none."""
+
+
+def load_tokenizer(folder: Path) -> Tokenizer:
+    """The tokenizer of a checkpoint folder; raises CheckpointError if its files are missing or cannot be read."""
+    if _json(folder / "tokenizer_config.json").get("tokenizer_class") not in _SENTENCEPIECE_CLASSES:
+        return TransformersTokenizer(folder)
+    if (folder / "tokenizer.json").exists() and not (folder / "tokenizer.model").exists():
+        return TransformersTokenizer(folder)
+    return SentencePieceTokenizer(folder)
+
+
+class SentencePieceTokenizer:
+    """See Tokenizer. `sha256` is over the model file and the added tokens."""
 
     def __init__(self, folder: Path) -> None:
         """Read tokenizer.model, added_tokens.json and tokenizer_config.json of `folder`; raises CheckpointError if they cannot be."""
@@ -49,7 +81,7 @@ class Tokenizer:
         self._split = re.compile(f"({'|'.join(map(re.escape, longest_first))})") if longest_first else None
 
     def encode(self, text: str, bos: bool = True) -> list[int]:
-        """Ids of `text`, `<s>` first if `bos`; no end token."""
+        """See Tokenizer; `<s>` begins a prompt."""
         ids = [self.bos_id] if bos else []
         for part in self._split.split(text) if self._split else [text]:
             if part in self.added:
@@ -59,19 +91,60 @@ class Tokenizer:
         return ids
 
     def decode(self, ids: Iterable[int]) -> str:
-        """Text of `ids` without special tokens."""
+        """See Tokenizer."""
         known = [i for i in ids if i not in self.special_ids and i < self._pieces.get_piece_size()]
         text: str = self._pieces.decode(known)
         return text
 
     def token_id(self, token: str) -> int:
-        """The id of an added token or a piece; raises CheckpointError if the vocabulary has none."""
+        """See Tokenizer."""
         index: int = self.added[token] if token in self.added else self._pieces.piece_to_id(token)
         if index == self._pieces.unk_id() and token not in self.added:
-            raise CheckpointError(
-                f"the tokenizer has no token {token!r}: it does not belong to an InternVL2 checkpoint"
-            )
+            raise _no_token(token)
         return index
+
+
+class TransformersTokenizer:
+    """See Tokenizer: one that transformers reads without remote code (tokenizer.json, or vocab.json and merges.txt).
+
+    `sha256` is over the vocabulary, so the same tokenizer in two file formats is the same tokenizer.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Read the tokenizer's files of `folder`; raises CheckpointError if they cannot be."""
+        from transformers import AutoTokenizer
+
+        try:
+            with quiet_transformers():
+                self._inner: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError, RuntimeError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise CheckpointError(
+                f"the tokenizer in {folder} cannot be read ({reason}): fetch the checkpoint again"
+            ) from error
+        self._ids: dict[str, int] = self._inner.get_vocab()
+        self.vocab_size = max(self._ids.values()) + 1
+        self.sha256 = hashlib.sha256(json.dumps(sorted(self._ids.items())).encode()).hexdigest()
+        added = self._inner.added_tokens_decoder
+        self.special_ids = frozenset(
+            [*self._inner.all_special_ids, *(index for index, token in added.items() if token.special)]
+        )
+
+    def encode(self, text: str, bos: bool = True) -> list[int]:
+        """See Tokenizer; what begins a prompt is the tokenizer's own matter (nothing for Qwen2)."""
+        ids: list[int] = self._inner.encode(text, add_special_tokens=bos)
+        return ids
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """See Tokenizer."""
+        text: str = self._inner.decode([i for i in ids if i not in self.special_ids])
+        return text
+
+    def token_id(self, token: str) -> int:
+        """See Tokenizer."""
+        if token not in self._ids:
+            raise _no_token(token)
+        return self._ids[token]
 
 
 class StreamDecoder:
@@ -89,16 +162,30 @@ class StreamDecoder:
         return new
 
 
+def _no_token(token: str) -> CheckpointError:
+    return CheckpointError(f"the tokenizer has no token {token!r}: it does not belong to an InternVL2 checkpoint")
+
+
 def _added_tokens(folder: Path) -> dict[str, int]:
-    added: dict[str, int] = {}
+    config, extra = folder / "tokenizer_config.json", folder / "added_tokens.json"
     try:
-        if (config := folder / "tokenizer_config.json").exists():
-            decoder = json.loads(config.read_text(encoding="utf-8")).get("added_tokens_decoder", {})
-            added |= {entry["content"]: int(index) for index, entry in decoder.items()}
-        if (extra := folder / "added_tokens.json").exists():
-            added |= {token: int(index) for token, index in json.loads(extra.read_text(encoding="utf-8")).items()}
-    except (json.JSONDecodeError, KeyError, TypeError, AttributeError, ValueError) as error:
-        raise CheckpointError(
-            f"the tokenizer files in {folder} cannot be read ({error}): fetch the checkpoint again"
-        ) from None
-    return added
+        entries = _json(config).get("added_tokens_decoder", {})
+        added = {entry["content"]: int(index) for index, entry in entries.items()}
+        return added | {token: int(index) for token, index in _json(extra).items()}
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise _unreadable(folder, error) from None
+
+
+def _json(path: Path) -> dict[str, Any]:
+    """A tokenizer's JSON file, empty if there is none."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    except ValueError as error:
+        raise _unreadable(path.parent, error) from None
+    if not isinstance(found, dict):
+        raise _unreadable(path.parent, ValueError(f"{path.name} holds no JSON object"))
+    return found
+
+
+def _unreadable(folder: Path, error: Exception) -> CheckpointError:
+    return CheckpointError(f"the tokenizer files in {folder} cannot be read ({error}): fetch the checkpoint again")

@@ -10,15 +10,19 @@ import torch
 from transformers import InternVLForConditionalGeneration
 
 from aiflow_cli.errors import CheckpointError, UsageError
-from aiflow_cli.models.config import read_config
+from aiflow_cli.models.config import language_config, language_name, naming, read_config
+from aiflow_cli.models.conversion import is_internlm2
 from aiflow_cli.models.decoder import Decoder
 from aiflow_cli.models.internvl2 import DTYPES, load_model
 from aiflow_cli.models.lean import LeanDecoder, LeanWeights
 from aiflow_cli.models.preprocessing import Tiling, load_image, pixel_values
 from aiflow_cli.models.prompt import IMAGE_CONTEXT, Prompt, find_template, prompt_ids
 from aiflow_cli.models.reference import ReferenceDecoder
-from aiflow_cli.models.tokenizer import Tokenizer
+from aiflow_cli.models.tokenizer import Tokenizer, load_tokenizer
 from aiflow_cli.wire.messages import Fingerprint
+
+MOST_SPARE_ROWS = 1024
+"""Embeddings are padded to multiples of 64 or 128, and some leave room for tokens to come."""
 
 
 class VisionLanguageModel:
@@ -29,7 +33,7 @@ class VisionLanguageModel:
     ) -> None:
         self.name, self.model, self.tokenizer, self.original = name, model, tokenizer, original
         self.tiling = Tiling.from_config(original)
-        self.template = find_template(original.get("template", "internlm2-chat"))
+        self.template = find_template(original)
         self.eos_ids = frozenset([tokenizer.token_id(self.template.stop)])
         self.tokens_per_tile: int = model.config.image_seq_length
         self._lean = LeanWeights(model) if LeanDecoder.covers(model) else None
@@ -42,7 +46,9 @@ class VisionLanguageModel:
         if device.startswith("cuda") and not torch.cuda.is_available():
             raise UsageError(f"device {device!r} is not there: torch sees no CUDA device; use --device cpu")
         original = read_config(folder)
-        tokenizer = Tokenizer(folder)
+        with naming(folder):
+            find_template(original)
+        tokenizer = load_tokenizer(folder)
         _check_vocabulary(folder, tokenizer, original)
         model = load_model(folder, device, dtype, tokenizer.token_id(IMAGE_CONTEXT))
         return cls(folder.name, model, tokenizer, original)
@@ -50,8 +56,7 @@ class VisionLanguageModel:
     @property
     def architecture(self) -> str:
         """Class names of the whole and of its language model."""
-        language = self.original.get("llm_config", {}).get("architectures", ["?"])[0]
-        return f"{self.original.get('architectures', ['?'])[0]}/{language}"
+        return f"{self.original.get('architectures', ['?'])[0]}/{language_name(self.original)}"
 
     @property
     def fingerprint(self) -> Fingerprint:
@@ -86,8 +91,10 @@ class VisionLanguageModel:
 
 
 def _check_vocabulary(folder: Path, tokenizer: Tokenizer, original: dict[str, Any]) -> None:
-    size = original.get("llm_config", {}).get("vocab_size")
-    if size is not None and tokenizer.vocab_size > size:
+    """InternLM2's embedding has a row for every token and no more; others may have spare rows at their end."""
+    size = language_config(original).get("vocab_size")
+    spare = 0 if is_internlm2(original) else MOST_SPARE_ROWS
+    if size is not None and not size - spare <= tokenizer.vocab_size <= size:
         raise CheckpointError(
-            f"the tokenizer in {folder} has {tokenizer.vocab_size} tokens, the model's embedding only {size}: they do not belong together"
+            f"the tokenizer in {folder} has {tokenizer.vocab_size} tokens, the model's embedding {size}: they do not belong together"
         )

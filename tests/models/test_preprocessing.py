@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -80,7 +81,7 @@ def huge() -> bytes:
     return buffer.getvalue()
 
 
-BAD = {
+BAD: dict[str, tuple[Callable[[], bytes], str]] = {
     "empty": (lambda: b"", "empty"),
     "no image": (lambda: b"GIF? no", "no known format"),
     "truncated": (lambda: photograph()[:900], "truncated"),
