@@ -51,20 +51,26 @@ def download(
     folder = output or data_folder()
     with _progress() as progress:
         report = library.download(source, folder, limit=limit, jobs=jobs, force=force, progress=progress)
-    credits_ = None
-    if attribution:
-        with _progress() as progress:
-            credits_ = library.download_attributions(folder, limit=limit, progress=progress)
-    if as_json:
-        document = report.as_json() | ({"attribution": credits_.as_json()} if credits_ else {})
-        print_json(document)
-    else:
-        _print(report, credits_)
-    if report.missing or (credits_ and credits_.missing):
+    document = report.as_json()
+    if not as_json:
+        _print(report)
+    lacks_credits = False
+    try:
+        if attribution:
+            with _progress() as progress:
+                credits_ = library.download_attributions(folder, limit=limit, force=force, progress=progress)
+            document["attribution"] = credits_.as_json()
+            lacks_credits = bool(credits_.missing)
+            if not as_json:
+                _print_credits(credits_)
+    finally:  # an attribution that fails does not hide what became of the photographs
+        if as_json:
+            print_json(document)
+    if report.missing or lacks_credits:
         raise typer.Exit(1)
 
 
-def _print(report: DownloadReport, credits_: AttributionReport | None) -> None:
+def _print(report: DownloadReport) -> None:
     mixed = len(report.kinds) > 1
     kinds = "".join(f"{f'{n} ' if mixed else ''}{kind}, " for kind, n in report.kinds.items())
     typer.echo(f"{report.present} of {report.wanted} photographs in {report.folder} ({kinds}{report.fetched} new)")
@@ -78,11 +84,16 @@ def _print(report: DownloadReport, credits_: AttributionReport | None) -> None:
         note("run the same command again to fetch only these (with --force, also those not found)")
     if mixed:
         note("warning: both forms of the data set are in one folder; --force fetches all from one source")
-    if credits_:
-        named = credits_.wanted - len(credits_.missing)
-        typer.echo(f"author and licence of {named} of {credits_.wanted} in {credits_.file}")
-        if credits_.missing:
-            note(f"not in Open Images' tables: {' '.join(credits_.missing)}")
+    elif report.in_other_form:
+        note(
+            f"note: they were there already, in the other form than {report.source} gives; --force fetches them from it"
+        )
+
+
+def _print_credits(report: AttributionReport) -> None:
+    typer.echo(f"author and licence of {report.wanted - len(report.missing)} of {report.wanted} in {report.file}")
+    if report.missing:
+        note(f"not in Open Images' tables: {' '.join(report.missing)}")
 
 
 @contextmanager

@@ -16,7 +16,8 @@ from aiflow_cli.images.openimages import SPLITS, Answers, Bucket, base_url
 from aiflow_cli.images.photostore import Kind, PhotoStore
 from aiflow_cli.images.vehicles import manifest
 
-SOURCES = ("openimages", "roboflow", "kaggle")
+FORM_OF = {"openimages": Kind.UNRESIZED, "roboflow": Kind.EXPORT, "kaggle": Kind.EXPORT}
+SOURCES = tuple(FORM_OF)
 
 Progress = Callable[[str, int, int], None]
 """`progress(what, done, total)`; total 0 where it is not known."""
@@ -37,6 +38,12 @@ class DownloadReport:
     def present(self) -> int:
         """Photographs that are there now, checked."""
         return self.wanted - len(self.missing)
+
+    @property
+    def in_other_form(self) -> bool:
+        """Whether what is there is the form of the data set that the source does not give (it was there before)."""
+        given = FORM_OF.get(self.source)
+        return given is not None and any(kind != given.value for kind in self.kinds)
 
     def as_json(self) -> dict[str, Any]:
         """The document that `--json` prints."""
@@ -118,7 +125,8 @@ def _obtain(source: str, lacking: list[str], jobs: int, bucket: Bucket, progress
         return bucket.fetch_all(lacking, jobs, on_done)
     if source == "roboflow":
         progress("waiting for Roboflow", 0, 0)
-        return import_photos(roboflow.fetch_roboflow(bucket.fetcher), lacking, bucket.store, on_done)
+        archive = roboflow.fetch_roboflow(bucket.fetcher, lambda n: progress("export, MB", n // 1_000_000, 0))
+        return import_photos(archive, lacking, bucket.store, on_done)
     if source == "kaggle":
         return import_photos(roboflow.fetch_kaggle(), lacking, bucket.store, on_done)
     return import_photos(Path(source).expanduser(), lacking, bucket.store, on_done)
@@ -141,23 +149,33 @@ def download_attributions(
     folder: Path,
     *,
     limit: int | None = None,
+    force: bool = False,
     policy: RetryPolicy | None = None,
     progress: Progress = lambda what, done, total: None,
 ) -> AttributionReport:
-    """Write `attribution.csv` into `folder`: author, licence and pages of each. AiflowError if a table fails."""
+    """Write `attribution.csv` into `folder`: author, licence and pages of each.
+
+    Rows that it holds already are kept, unless `force`. Raises AiflowError if a table cannot be read; what was found by
+    then is written.
+    """
     wanted = list(manifest())[:limit]
     store = PhotoStore(folder)
+    file = store.folder / "attribution.csv"
+    rows = {} if force else attribution.read_attributions(file)
+    lacking = [image_id for image_id in wanted if image_id not in rows]
     answers = Answers(folder / "openimages.jsonl")
-    known = [answers.split(image_id) for image_id in wanted]
+    known = [answers.split(image_id) for image_id in lacking]
     splits = SPLITS if None in known else {split for split in known if split}
     url = base_url("AIFLOW_OPENIMAGES_METADATA_URL", attribution.METADATA_URL)
     try:
         with Fetcher(policy or RetryPolicy()) as fetcher:
-            rows = attribution.find_attributions(
-                fetcher, url, set(wanted), splits, lambda split, n: progress(f"table of {split}, MB", n // 1_000_000, 0)
-            )
+            for row in attribution.find_attributions(
+                fetcher, url, lacking, splits, lambda split, n: progress(f"table of {split}, MB", n // 1_000_000, 0)
+            ):
+                rows[row["image_id"]] = row
     except FetchError as error:
-        raise AiflowError(f"no attribution: {error}; try again later") from error
-    file = store.folder / "attribution.csv"
-    attribution.write_attributions(file, (rows[image_id] for image_id in wanted if image_id in rows))
+        raise AiflowError(f"no attribution of some photographs: {error}; try again later") from error
+    finally:
+        if rows:
+            attribution.write_attributions(file, (rows[image_id] for image_id in manifest() if image_id in rows))
     return AttributionReport(file, len(wanted), [image_id for image_id in wanted if image_id not in rows])

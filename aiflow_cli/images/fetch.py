@@ -1,7 +1,8 @@
-"""Polite HTTP: whole bodies with retry and backoff, and work spread over a few threads.
+"""Polite HTTP: whole bodies with retry and backoff, large ones in pieces, and work spread over a few threads.
 
 What is worth another try is tried again after a pause that doubles, with jitter (or after `Retry-After`): timeouts,
-broken connections, 429, 5xx, and bodies that fail the caller's check. 403, 404 and 410 are answers, not failures.
+broken connections, 408, 425, 429, 5xx, and bodies that fail the caller's check. 403, 404 and 410 are answers, not
+failures.
 """
 
 from __future__ import annotations
@@ -10,12 +11,11 @@ import queue
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from aiflow_cli.errors import AiflowError, ImageError
+from aiflow_cli.errors import AiflowError, ImageError, UsageError
 
 if TYPE_CHECKING:
     import httpx
@@ -25,6 +25,8 @@ Result = TypeVar("Result")
 
 ABSENT = (403, 404, 410)
 """A public bucket without the right to list answers 403 for a key that is not there."""
+_CONNECT_S = 10.0
+"""The longest wait for a connection: a network that swallows packets should be found out soon."""
 
 
 class FetchError(AiflowError):
@@ -58,14 +60,17 @@ class Fetcher:
     rng: random.Random = field(default_factory=random.Random)
 
     def __post_init__(self) -> None:
-        """Open the pool of connections."""
+        """Open the pool of connections; UsageError if the environment names a proxy that cannot be used."""
         import httpx
 
-        self._client = httpx.Client(
-            timeout=self.policy.timeout_s,
-            follow_redirects=True,
-            headers={"User-Agent": "aiflow download", "Accept-Encoding": "identity"},
-        )
+        timeout = httpx.Timeout(self.policy.timeout_s, connect=min(self.policy.timeout_s, _CONNECT_S))
+        headers = {"User-Agent": "aiflow download", "Accept-Encoding": "identity"}
+        try:
+            self._client = httpx.Client(timeout=timeout, follow_redirects=True, headers=headers)
+        except (ValueError, ImportError, httpx.InvalidURL) as error:
+            raise UsageError(
+                f"the proxy in HTTP_PROXY, HTTPS_PROXY or ALL_PROXY cannot be used: {error}; set another, or unset it"
+            ) from error
 
     def __enter__(self) -> Fetcher:
         """Use as a context: closed at its end."""
@@ -108,17 +113,47 @@ class Fetcher:
                     reason = f"wrong bytes: {error}"
             elif status in ABSENT:
                 return Reply(status, b"")
-            elif status == 429 or status >= 500:
+            elif _passes(status):
                 reason = f"HTTP {status}"
-                self.stop.wait(min(_retry_after_s(headers), self.policy.longest_pause_s))
+                if attempt + 1 < self.policy.attempts:
+                    self.stop.wait(min(_retry_after_s(headers), self.policy.longest_pause_s))
             else:
                 raise FetchError(f"HTTP {status}")
         raise FetchError(f"{reason or 'interrupted'} (after {self.policy.attempts} attempts)")
 
-    def open(self, url: str, offset: int = 0) -> AbstractContextManager[httpx.Response]:
-        """A streamed reply from byte `offset` on; the caller reads and closes it."""
+    def stream(self, url: str) -> Generator[bytes, None, None]:
+        """The body at `url` in pieces, however long it is and takes; a broken connection goes on from the last byte.
+
+        Raises FetchError on a refusal, or when `attempts` tries in a row bring no new byte.
+        """
+        import httpx
+
+        offset, fruitless = 0, 0
+        while True:
+            before = offset
+            try:
+                for piece in self._pieces(url, offset):
+                    offset += len(piece)
+                    yield piece
+                return
+            except (httpx.RequestError, ConnectionError) as error:
+                fruitless = 0 if offset > before else fruitless + 1
+                if fruitless >= self.policy.attempts or self.stop.wait(self._pause_s(fruitless + 1)):
+                    raise FetchError(f"it broke off after {offset} bytes ({describe(error)})") from error
+
+    def _pieces(self, url: str, offset: int) -> Iterator[bytes]:
         headers = {"Range": f"bytes={offset}-"} if offset else {}
-        return self._client.stream("GET", url, headers=headers)
+        with self._client.stream("GET", url, headers=headers) as reply:
+            if _passes(reply.status_code):
+                raise ConnectionError(f"HTTP {reply.status_code}")
+            resumed = reply.headers.get("Content-Range", "").startswith(f"bytes {offset}-")
+            if reply.status_code != 200 and not (reply.status_code == 206 and resumed):
+                raise FetchError(f"HTTP {reply.status_code}")
+            skip = offset if reply.status_code == 200 else 0  # a server that does not know ranges begins anew
+            for chunk in reply.iter_bytes():
+                if len(chunk) > skip:
+                    yield chunk[skip:]
+                skip = max(0, skip - len(chunk))
 
     def _once(self, url: str, params: Mapping[str, str] | None, limit_bytes: int) -> tuple[int, httpx.Headers, bytes]:
         ends = time.monotonic() + self.policy.deadline_s
@@ -143,6 +178,11 @@ def describe(error: Exception) -> str:
     text = str(error)
     name = type(error).__name__
     return f"{name}: {text}" if text and "://" not in text else name
+
+
+def _passes(status: int) -> bool:
+    """Whether a failure of that status is likely to pass by itself."""
+    return status in (408, 425, 429) or status >= 500
 
 
 def _retry_after_s(headers: httpx.Headers) -> float:

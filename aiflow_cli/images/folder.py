@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,9 +36,16 @@ def open_path(path: Path, count: int | None, seed: int) -> ImageSet:
 
 
 def image_files(folder: Path) -> list[Path]:
-    """Image files directly in `folder`, by name; hidden files and subfolders are passed over."""
-    found = (file for file in folder.iterdir() if file.suffix.lower() in SUFFIXES and not file.name.startswith("."))
-    return sorted(file for file in found if file.is_file())
+    """Image files directly in `folder`, by name; hidden files and subfolders are passed over.
+
+    Raises UsageError if the folder cannot be listed.
+    """
+    try:
+        entries = sorted(folder.iterdir())
+    except OSError as error:
+        raise UsageError(f"{folder} cannot be listed ({error.strerror}): check its permissions") from error
+    found = (file for file in entries if file.suffix.lower() in SUFFIXES and not file.name.startswith("."))
+    return [file for file in found if file.is_file()]
 
 
 def read_image_file(file: Path) -> bytes:
@@ -67,7 +74,10 @@ def open_dataset(path: Path) -> Dataset | None:
         splits = ", ".join(str(path / entry.name) for entry in sorted(path.iterdir()) if entry.is_dir())
         raise UsageError(f"{path} holds several splits: name one of them ({splits})")
     if (path / "state.json").is_file() and (path / "dataset_info.json").is_file():
-        return load_from_disk(str(path))
+        try:
+            return load_from_disk(str(path))
+        except Exception as error:  # whatever `datasets` and Arrow raise on a damaged one
+            raise UsageError(f"{path} cannot be read as a data set ({_first_line(error)}): save it anew") from error
     files = [path] if path.is_file() else sorted(path.glob("*.parquet"))
     if not files:
         return None
@@ -81,39 +91,57 @@ def _read_parquet(files: list[Path]) -> Any:
     try:
         return pa.concat_tables([parquet.read_table(file) for file in files])
     except (pa.ArrowException, OSError) as error:
-        raise UsageError(f"{files[0]} cannot be read as parquet ({str(error).splitlines()[0]})") from error
+        where = files[0] if len(files) == 1 else f"{files[0]} to {files[-1].name}"
+        raise UsageError(f"{where} cannot be read as parquet ({_first_line(error)}): replace the file") from error
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def _from_dataset(path: Path, dataset: Dataset, count: int | None, seed: int) -> ImageSet:
-    names = set(dataset.column_names)
-    if not names & {"bytes", "image"}:
+    column = _image_column(dataset.features)
+    if column is None:
         raise UsageError(f"{path} has no column `image` or `bytes`; its columns are {', '.join(dataset.column_names)}")
     if len(dataset) == 0:
         raise UsageError(f"{path} holds no rows")
-    chosen = dataset.select(sample_indices(len(dataset), count, seed))
-    return build_image_set(str(path), dataset_of(_records(chosen)), shortage(len(dataset), count))
+    indices = sample_indices(len(dataset), count, seed)
+    return build_image_set(str(path), dataset_of(_records(dataset, column, indices)), shortage(len(dataset), count))
 
 
-def _records(dataset: Dataset) -> Iterator[ImageRecord]:
+def _image_column(features: Mapping[str, Any]) -> str | None:
+    """`bytes` if it holds bytes (elsewhere it may be a size), else `image` if there is one."""
+    if getattr(features.get("bytes"), "dtype", None) in ("binary", "large_binary"):
+        return "bytes"
+    return "image" if "image" in features else None
+
+
+def _records(dataset: Dataset, column: str, indices: list[int]) -> Iterator[ImageRecord]:
     # An image that is decoded and encoded again is not the file that would be uploaded: take the stored bytes.
-    from datasets import ClassLabel, Image
+    from datasets import Image
 
     features = dataset.features
-    if "bytes" not in features and isinstance(features["image"], Image):
-        dataset = dataset.cast_column("image", Image(decode=False))
-    label = features.get("class") or features.get("label")
-    names = label.int2str if isinstance(label, ClassLabel) else str
+    for name in [name for name, feature in features.items() if isinstance(feature, Image)]:
+        dataset = dataset.cast_column(name, Image(decode=False))
+    label = "class" if "class" in features else "label"
     width = len(str(len(dataset)))
-    for index, row in enumerate(dataset):
+    for index, row in zip(indices, dataset.select(indices), strict=True):
         image_id = str(row.get("image_id") or row.get("id") or f"{index:0{width}d}")
-        value = row.get("class", row.get("label"))
-        yield ImageRecord(
-            image_id, _stored_bytes(row, image_id), None if value is None else names(value), row.get("split")
-        )
+        data = _stored_bytes(row[column], image_id)
+        yield ImageRecord(image_id, data, _text(row, label, features), _text(row, "split", features))
 
 
-def _stored_bytes(row: dict[str, Any], image_id: str) -> bytes:
-    value = row["bytes"] if "bytes" in row else row["image"]
+def _text(row: dict[str, Any], column: str, features: Mapping[str, Any]) -> str | None:
+    """What a column says, a class by its name; None if there is nothing (classes of -1 are unlabelled rows)."""
+    from datasets import ClassLabel
+
+    value = row.get(column)
+    if not isinstance(features.get(column), ClassLabel):
+        return None if value is None else str(value)
+    return None if value is None or value < 0 else str(features[column].int2str(value))
+
+
+def _stored_bytes(value: Any, image_id: str) -> bytes:
     if isinstance(value, dict):
         value = value.get("bytes") or (read_image_file(Path(value["path"])) if value.get("path") else None)
     if not isinstance(value, bytes):

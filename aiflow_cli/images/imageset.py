@@ -22,8 +22,10 @@ from aiflow_cli.errors import ImageError, UsageError
 if TYPE_CHECKING:
     from datasets import Dataset
 
+LARGEST_BYTES = 32_000_000
+"""What a request may carry (`wire/messages.py`)."""
 _ROWS_PER_CHUNK = 64
-"""Arrow's binary column holds 2 GB a chunk; 64 images of up to 32 MB each stay below."""
+"""Arrow's binary column holds 2 GB a chunk; 64 images of up to 32 MB each stay just below (2.05 GB < 2^31 bytes)."""
 
 
 @dataclass(frozen=True)
@@ -135,11 +137,13 @@ class ImageInfo(NamedTuple):
 
 
 def check_image(data: bytes, name: str) -> ImageInfo:
-    """Decode `data` whole; ImageError, with `name`, if that fails."""
+    """Decode `data` whole; ImageError, with `name`, if that fails or it is more than a request can carry."""
     from PIL import Image
 
     if not data:
         raise ImageError(f"{name} is empty (0 bytes): replace or remove the file")
+    if len(data) > LARGEST_BYTES:
+        raise ImageError(f"{name} is too large ({len(data):,} bytes, at most {LARGEST_BYTES:,}): make it smaller")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
@@ -147,7 +151,7 @@ def check_image(data: bytes, name: str) -> ImageInfo:
                 image.load()
                 return ImageInfo(image.format or "unknown", image.width, image.height)
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-        raise ImageError(f"{name} is too large to decode safely ({error}): scale it down") from error
+        raise ImageError(f"{name} is too large to decode safely ({error}): make it smaller") from error
     except (
         Exception
     ) as error:  # Pillow's decoders raise many kinds on damaged files (OSError, SyntaxError, ValueError, ...)

@@ -27,9 +27,15 @@ GIVE_UP_AFTER = 20
 
 def base_url(variable: str = "AIFLOW_OPENIMAGES_URL", default: str = DEFAULT_URL) -> str:
     """The address set by an environment variable (for a mirror), or the default; UsageError if it is not http(s)."""
+    import httpx
+
     url = os.environ.get(variable) or default
-    if not url.startswith(("http://", "https://")):
-        raise UsageError(f"{variable} is `{url}`: it must begin with http:// or https://")
+    try:
+        parsed = httpx.URL(url)
+    except httpx.InvalidURL as error:
+        raise UsageError(f"{variable} is `{url}`: it is no address ({error})") from error
+    if parsed.scheme not in ("http", "https") or not parsed.host:
+        raise UsageError(f"{variable} is `{url}`: it must begin with http:// or https:// and name a host")
     return url.rstrip("/")
 
 

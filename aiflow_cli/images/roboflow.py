@@ -6,7 +6,10 @@ import importlib
 import io
 import json
 import os
+import sys
 import time
+from collections.abc import Callable
+from contextlib import redirect_stdout
 from pathlib import Path
 
 from aiflow_cli.errors import AiflowError, PrerequisiteError
@@ -19,9 +22,12 @@ KAGGLE_DATASET = "alkanerturan/vehicledetection"
 _OTHERWISE = "or use the default source, which needs no account"
 
 
-def fetch_roboflow(fetcher: Fetcher, poll_s: float = 3.0, patience_s: float = 300.0) -> io.BytesIO:
+def fetch_roboflow(
+    fetcher: Fetcher, on_bytes: Callable[[int], None], poll_s: float = 3.0, patience_s: float = 300.0
+) -> io.BytesIO:
     """The export as a zip in memory (some 40 MB). Roboflow may first have to make it: asked again every `poll_s`.
 
+    `on_bytes(n)` reports the bytes that have come.
     Raises PrerequisiteError without `ROBOFLOW_API_KEY`, AiflowError if Roboflow refuses or does not deliver.
     """
     key = os.environ.get("ROBOFLOW_API_KEY")
@@ -30,12 +36,16 @@ def fetch_roboflow(fetcher: Fetcher, poll_s: float = 3.0, patience_s: float = 30
     url = f"{base_url('AIFLOW_ROBOFLOW_URL', ROBOFLOW_URL)}/{ROBOFLOW_EXPORT}"
     try:
         link = _wait_for_link(fetcher, url, key, poll_s, time.monotonic() + patience_s)
-        reply = fetcher.get(link, limit_bytes=1_000_000_000)
     except FetchError as error:
         raise AiflowError(f"Roboflow did not deliver ({error}): check ROBOFLOW_API_KEY, {_OTHERWISE}") from error
-    if not reply.data:
-        raise AiflowError(f"Roboflow's link answered HTTP {reply.status}: try later, {_OTHERWISE}")
-    return io.BytesIO(reply.data)
+    archive = io.BytesIO()
+    try:
+        for piece in fetcher.stream(link):
+            archive.write(piece)
+            on_bytes(archive.tell())
+    except FetchError as error:
+        raise AiflowError(f"Roboflow's zip did not come ({error}): try later, {_OTHERWISE}") from error
+    return archive
 
 
 def _wait_for_link(fetcher: Fetcher, url: str, key: str, poll_s: float, ends: float) -> str:
@@ -61,11 +71,14 @@ def _link(data: bytes) -> str | None:
 
 def fetch_kaggle() -> Path:
     """The folder into which kagglehub downloads the copy. PrerequisiteError if kagglehub is not installed."""
-    try:
-        kagglehub = importlib.import_module("kagglehub")
-    except ImportError as error:
-        raise PrerequisiteError(f"kagglehub is not installed: run `pip install kagglehub`, {_OTHERWISE}") from error
-    try:
-        return Path(kagglehub.dataset_download(KAGGLE_DATASET))
-    except Exception as error:  # kagglehub raises its own, requests' and the system's errors
-        raise AiflowError(f"Kaggle did not deliver ({error}): try later, {_OTHERWISE}") from error
+    with redirect_stdout(sys.stderr):  # kagglehub logs to standard output, which is for data
+        try:
+            kagglehub = importlib.import_module("kagglehub")
+        except ImportError as error:
+            raise PrerequisiteError(
+                f"kagglehub is not installed ({error}): run `pip install kagglehub`, {_OTHERWISE}"
+            ) from error
+        try:
+            return Path(kagglehub.dataset_download(KAGGLE_DATASET))
+        except Exception as error:  # kagglehub raises its own, requests' and the system's errors
+            raise AiflowError(f"Kaggle did not deliver ({error}): try later, {_OTHERWISE}") from error

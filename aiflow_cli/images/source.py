@@ -19,6 +19,8 @@ __all__ = ["DEFAULT_SCENES", "SCENES", "ImageRecord", "ImageSet", "open_images"]
 SCENES = "scenes"
 DEFAULT_SCENES = 16
 """How many scenes "all of them" are: the stream has no end."""
+FIRST_STREAM = 1000
+"""Seed 0 shows the scenes of this stream, seed 1 those of the next. The small pair learned from streams below it."""
 
 
 def open_images(source: str, count: int | None, seed: int) -> ImageSet:
@@ -42,7 +44,7 @@ def _open_scenes(count: int | None, seed: int) -> ImageSet:
 
     if count is not None and count < 1:
         raise UsageError(f"{count} images were asked for; give 1 or more")
-    dataset: Dataset = scene_dataset(seed, DEFAULT_SCENES if count is None else count)
+    dataset: Dataset = scene_dataset(FIRST_STREAM + seed, DEFAULT_SCENES if count is None else count)
     return build_image_set(SCENES, _with_common_columns(dataset))
 
 

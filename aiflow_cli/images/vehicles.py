@@ -17,7 +17,7 @@ from functools import cache
 from importlib import resources
 from pathlib import Path
 
-from aiflow_cli.errors import PrerequisiteError
+from aiflow_cli.errors import ImageError, PrerequisiteError
 from aiflow_cli.images.folder import read_image_file
 from aiflow_cli.images.imageset import ImageRecord, ImageSet, build_image_set, dataset_of, sample_indices, shortage
 
@@ -68,7 +68,10 @@ def is_export(image_id: str, data: bytes) -> bool:
 
 
 def open_vehicles(count: int | None, seed: int, folder: Path | None = None) -> ImageSet:
-    """The photographs that are downloaded, or a seeded sample of them. PrerequisiteError if there is none."""
+    """The photographs that are downloaded, or a seeded sample of them.
+
+    Raises PrerequisiteError if there is none, ImageError if one is damaged.
+    """
     folder = folder or data_folder()
     present = [image_id for image_id in manifest() if (folder / f"{image_id}.jpg").is_file()]
     if not present:
@@ -76,7 +79,10 @@ def open_vehicles(count: int | None, seed: int, folder: Path | None = None) -> I
             f"no photograph in {folder}: run `aiflow download`, or set AIFLOW_DATA to the folder that holds {NAME}"
         )
     chosen = [present[index] for index in sample_indices(len(present), count, seed)]
-    return build_image_set(NAME, dataset_of(_records(folder, chosen)), _note(len(present), count))
+    try:
+        return build_image_set(NAME, dataset_of(_records(folder, chosen)), _note(len(present), count))
+    except ImageError as error:
+        raise ImageError(f"{error}; `aiflow download` fetches it again (photographs are in {folder})") from error
 
 
 def _records(folder: Path, image_ids: list[str]) -> Iterator[ImageRecord]:

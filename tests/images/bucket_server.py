@@ -18,7 +18,7 @@ from PIL import Image
 
 from aiflow_cli.images.fetch import RetryPolicy
 
-QUICK = RetryPolicy(attempts=3, first_pause_s=0.01, longest_pause_s=0.05, timeout_s=0.5, deadline_s=5.0)
+QUICK = RetryPolicy(attempts=3, first_pause_s=0.01, longest_pause_s=0.05, timeout_s=1.0, deadline_s=10.0)
 REAL = Path(__file__).parents[3] / "shared" / "data" / "vehicles-openimage"
 
 
@@ -36,6 +36,8 @@ class BucketServer:
     objects: dict[str, bytes] = field(default_factory=dict)
     faults: dict[str, list[str]] = field(default_factory=dict)
     absent_status: int = 403
+    knows_ranges: bool = True
+    ranges: list[str] = field(default_factory=list)
     requests: Counter[str] = field(default_factory=Counter)
     url: str = ""
     custom: Callable[[BaseHTTPRequestHandler], bool] = lambda handler: False
@@ -59,33 +61,48 @@ class _Handler(BaseHTTPRequestHandler):
         if bucket.custom(self):
             return
         data = bucket.objects.get(path)
-        if fault.isdecimal():
+        if fault.startswith("wait "):
+            self._answer(429, b"not so fast", header=("Retry-After", fault.removeprefix("wait ")))
+        elif fault.isdecimal():
             self._answer(int(fault), b"trouble")
         elif data is None:
             self._answer(bucket.absent_status, b"<Error><Code>AccessDenied</Code></Error>")
         elif fault == "drop":
-            self._answer(200, data, cut=len(data) // 2)
+            self._ranged(data, cut=True)
         elif fault == "wrong":
             self._answer(200, b"<html>captive portal</html>")
         elif fault == "truncated":
             self._answer(200, data[: len(data) // 2])
         elif fault == "hang":
-            time.sleep(1.0)
+            time.sleep(2.0)
             self.close_connection = True
         else:
             self._ranged(data, slow=fault == "slow")
 
-    def _ranged(self, data: bytes, slow: bool) -> None:
+    def _ranged(self, data: bytes, slow: bool = False, cut: bool = False) -> None:
         start = self.headers.get("Range", "")
         if start:
             first = int(start.removeprefix("bytes=").rstrip("-"))
-            self._answer(206, data[first:])
-        else:
-            self._answer(200, data, slow=slow)
+            bucket = self.server.bucket
+            bucket.ranges.append(start)
+            if bucket.knows_ranges:
+                header = ("Content-Range", f"bytes {first}-{len(data) - 1}/{len(data)}")
+                self._answer(206, data[first:], cut=(len(data) - first) // 2 if cut else None, header=header)
+                return
+        self._answer(200, data, cut=len(data) // 2 if cut else None, slow=slow)
 
-    def _answer(self, status: int, data: bytes, cut: int | None = None, slow: bool = False) -> None:
+    def _answer(
+        self,
+        status: int,
+        data: bytes,
+        cut: int | None = None,
+        slow: bool = False,
+        header: tuple[str, str] | None = None,
+    ) -> None:
         self.send_response(status)
         self.send_header("Content-Length", str(len(data)))
+        if header:
+            self.send_header(*header)
         self.end_headers()
         for start in range(0, len(data[:cut]), 512 if slow else 1 << 20):
             self.wfile.write(data[:cut][start : start + (512 if slow else 1 << 20)])

@@ -1,23 +1,26 @@
 from __future__ import annotations
 
+import hashlib
 import json
+import os
+import subprocess
+import sys
+import threading
 import zipfile
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-import typer
-from bucket_server import QUICK, BucketServer, make_image, real_photos, serve_bucket
-from typer.testing import CliRunner
 
-from aiflow_cli.cli.download import download as command
 from aiflow_cli.errors import AiflowError, PrerequisiteError, UsageError
 from aiflow_cli.images.download import DownloadReport, download
 from aiflow_cli.images.fetch import Fetcher
 from aiflow_cli.images.roboflow import ROBOFLOW_EXPORT, fetch_roboflow
 from aiflow_cli.images.source import open_images
 from aiflow_cli.images.vehicles import manifest
+from tests.images.bucket_server import QUICK, BucketServer, make_image, real_photos, serve_bucket
 
 IDS = list(manifest())
 
@@ -60,6 +63,8 @@ def test_export_with_its_duplicates(tmp_path: Path) -> None:
     report = take(packed(source, tmp_path / "export.zip"), tmp_path / "out")
     assert (report.present, report.kinds) == (627, {"416 x 416 export": 627})
     assert len(list((tmp_path / "out").glob("*.jpg"))) == 627
+    for image_id, row in manifest().items():
+        assert hashlib.sha256((tmp_path / "out" / f"{image_id}.jpg").read_bytes()).hexdigest() == row.sha256
 
 
 def test_a_damaged_duplicate_is_replaced_by_its_twin(tmp_path: Path) -> None:
@@ -130,10 +135,25 @@ def play_roboflow(bucket: BucketServer, tmp_path: Path, not_ready: int = 2) -> l
 def test_roboflow(bucket: BucketServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ROBOFLOW_API_KEY", "secret")
     queries = play_roboflow(bucket, tmp_path, not_ready=0)
-    bucket.faults["/zip"] = ["drop"]
+    bucket.faults["/zip"] = ["drop", "503", "drop"]
     report = download("roboflow", tmp_path / "out", limit=6, policy=QUICK)
     assert (report.present, report.kinds) == (6, {"416 x 416 export": 6})
     assert queries == ["api_key=secret&nocache=true"]
+    size = len(bucket.objects["/zip"])
+    assert bucket.ranges == [f"bytes={n}-" for n in (size // 2, size - (size - size // 2 + 1) // 2)]
+
+
+@pytest.mark.parametrize(
+    ("faults", "words"), [(["404"], "HTTP 404"), (["503"] * 9, "HTTP 503"), (["wrong"], "neither a folder nor a zip")]
+)
+def test_a_zip_that_does_not_come(
+    bucket: BucketServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, faults: list[str], words: str
+) -> None:
+    monkeypatch.setenv("ROBOFLOW_API_KEY", "secret")
+    play_roboflow(bucket, tmp_path, not_ready=0)
+    bucket.faults["/zip"] = faults
+    with pytest.raises(AiflowError, match=words):
+        download("roboflow", tmp_path / "out", limit=6, policy=QUICK)
 
 
 def test_roboflow_is_asked_until_it_is_ready(
@@ -142,11 +162,11 @@ def test_roboflow_is_asked_until_it_is_ready(
     monkeypatch.setenv("ROBOFLOW_API_KEY", "secret")
     queries = play_roboflow(bucket, tmp_path)
     with Fetcher(QUICK) as fetcher:
-        assert zipfile.is_zipfile(fetch_roboflow(fetcher, poll_s=0.01))
+        assert zipfile.is_zipfile(fetch_roboflow(fetcher, lambda n: None, poll_s=0.01))
         assert len(queries) == 3
         queries.clear()
         with pytest.raises(AiflowError, match="not ready in time"):
-            fetch_roboflow(fetcher, poll_s=0.01, patience_s=0)
+            fetch_roboflow(fetcher, lambda n: None, poll_s=0.01, patience_s=0)
 
 
 @pytest.mark.parametrize("fault", ["401", "403", "500"])
@@ -166,25 +186,76 @@ def test_roboflow_without_a_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         download("roboflow", tmp_path, policy=QUICK)
 
 
-def test_kaggle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With a package in kagglehub's place that "downloads" to a folder, as the real one does."""
+def test_kaggle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """With a package in kagglehub's place that logs to standard output and "downloads" to a folder, as the real one does."""
     folder = export(tmp_path / "cache" / "VehiclesDetectionDataset", 3).parent
-    (tmp_path / "kagglehub.py").write_text(f"def dataset_download(name):\n    return {str(folder)!r}\n")
+    code = f"def dataset_download(name):\n    print('Downloading', name)\n    return {str(folder)!r}\n"
+    (tmp_path / "kagglehub.py").write_text(code)
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "kagglehub", raising=False)
     assert download("kaggle", tmp_path / "out", limit=3, policy=QUICK).present == 3
+    said = capsys.readouterr()
+    assert (said.out, said.err) == ("", "Downloading alkanerturan/vehicledetection\n")
 
 
-def test_command(tmp_path: Path) -> None:
-    """The command's output: counts on standard output, what is missing on standard error, exit code 1 if any is."""
-    app = typer.Typer()
-    app.command()(command)
-    source = export(tmp_path / "export", 3)
-    arguments = ["--source", str(source), "--output", str(tmp_path / "out")]
-    good = CliRunner().invoke(app, [*arguments, "--limit", "3"])
-    assert (good.exit_code, good.stdout.startswith("3 of 3 photographs")) == (0, True)
-    short = CliRunner().invoke(app, [*arguments, "--limit", "4", "--json"])
-    assert short.exit_code == 1
-    assert json.loads(short.stdout)["missing"] == [{"image_id": IDS[3], "reason": "not in the source"}]
-    short = CliRunner().invoke(app, [*arguments, "--limit", "4"])
-    assert short.stdout.startswith("3 of 4 photographs")
-    assert f"missing 1, not in the source: {IDS[3]}" in short.stderr
+def test_kaggle_without_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "kagglehub", None)
+    with pytest.raises(PrerequisiteError, match="pip install kagglehub"):
+        download("kaggle", tmp_path, limit=3, policy=QUICK)
+
+
+def test_kaggle_that_refuses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "kagglehub.py").write_text("def dataset_download(name):\n    raise ConnectionError('no route')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "kagglehub", raising=False)
+    with pytest.raises(AiflowError, match=r"Kaggle did not deliver \(no route\)"):
+        download("kaggle", tmp_path / "out", limit=3, policy=QUICK)
+
+
+KAGGLE_PORT = 7777
+"""Where kagglehub looks for its server when KAGGLE_API_ENVIRONMENT is TEST; it knows no other address."""
+
+
+class _Kaggle(BaseHTTPRequestHandler):
+    archive: bytes
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        if self.path.endswith("/GetDataset"):
+            self._answer(b'{"currentVersionNumber": 3}', "application/json")
+        else:
+            self._answer(self.archive, "application/zip")
+
+    def _answer(self, body: bytes, kind: str) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+        pass
+
+
+def test_the_real_kagglehub(tmp_path: Path) -> None:
+    """Against a server that answers as Kaggle does, in a process of its own (kagglehub keeps its first stdout)."""
+    if find_spec("kagglehub") is None:
+        pytest.skip("kagglehub is not installed (extra `kaggle`)")
+    _Kaggle.archive = packed(export(tmp_path / "export", 6), tmp_path / "export.zip").read_bytes()
+    try:
+        server = ThreadingHTTPServer(("localhost", KAGGLE_PORT), _Kaggle)
+    except OSError:
+        pytest.skip(f"port {KAGGLE_PORT} is taken, and kagglehub can be tested on no other")
+    with server:
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+        command = [sys.executable, "-m", "aiflow_cli", "download", "--source", "kaggle", "--limit", "6", "--json"]
+        environment = os.environ | {
+            "KAGGLE_API_ENVIRONMENT": "TEST",
+            "KAGGLEHUB_CACHE": str(tmp_path / "cache"),
+            "AIFLOW_DATA": str(tmp_path / "data"),
+        }
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+        server.shutdown()
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    assert (document["present"], document["kinds"]) == (6, {"416 x 416 export": 6})

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import signal
@@ -11,12 +12,13 @@ from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
-from bucket_server import QUICK, BucketServer, make_image, serve_bucket
 
 from aiflow_cli.errors import StoreError, UsageError
 from aiflow_cli.images.download import DownloadReport, download
+from aiflow_cli.images.fetch import Fetcher, RetryPolicy
 from aiflow_cli.images.openimages import GIVE_UP_AFTER, SPLITS
 from aiflow_cli.images.vehicles import manifest
+from tests.images.bucket_server import QUICK, BucketServer, make_image, real_photos, serve_bucket
 
 IDS = list(manifest())[:12]
 
@@ -67,7 +69,7 @@ def test_nothing_is_asked_when_all_is_there(bucket: BucketServer, tmp_path: Path
     assert bucket.requests.total() == 12
 
 
-@pytest.mark.parametrize("fault", ["drop", "wrong", "truncated", "hang", "500", "503", "429", "slow"])
+@pytest.mark.parametrize("fault", ["drop", "wrong", "truncated", "hang", "408", "500", "503", "429", "wait 1", "slow"])
 def test_a_passing_fault_is_survived(bucket: BucketServer, tmp_path: Path, fault: str) -> None:
     bucket.faults = {path: [fault] for path in bucket.objects}
     report = fetch(tmp_path)
@@ -142,10 +144,74 @@ def test_answers_survive_a_crash_in_the_middle_of_a_line(bucket: BucketServer, t
     assert fetch(tmp_path).present == 12
 
 
-def test_an_ill_address_is_wrong_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AIFLOW_OPENIMAGES_URL", "bucket.example")
-    with pytest.raises(UsageError, match="must begin with http"):
+@pytest.mark.parametrize(
+    ("variable", "value", "words"),
+    [
+        ("AIFLOW_OPENIMAGES_URL", "bucket.example", "must begin with http"),
+        ("AIFLOW_OPENIMAGES_URL", "http://", "name a host"),
+        ("AIFLOW_OPENIMAGES_URL", "http://a:b:c", "is no address"),
+        ("ALL_PROXY", "nonsense://proxy", "proxy"),
+    ],
+)
+def test_an_ill_address_is_wrong_use(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, words: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(UsageError, match=words):
         fetch(tmp_path)
+
+
+def test_a_wait_that_the_server_asks_for_is_kept(bucket: BucketServer) -> None:
+    bucket.faults = {path_of(bucket, IDS[0]): ["wait 1"]}
+    policy = RetryPolicy(attempts=2, first_pause_s=0.01, longest_pause_s=5)
+    with Fetcher(policy) as fetcher:
+        began = time.monotonic()
+        assert fetcher.get(bucket.url + path_of(bucket, IDS[0])).status == 200
+    assert time.monotonic() - began >= 1
+
+
+def test_a_killed_download_goes_on_where_it_stopped(bucket: BucketServer, tmp_path: Path) -> None:
+    """Killed while the sixth photograph is on its way: what was there is kept, and only the rest is asked for."""
+    killed: list[int] = []
+
+    def kill_at_the_sixth(handler: BaseHTTPRequestHandler) -> bool:
+        if IDS[5] not in handler.path or killed:
+            return False
+        process.kill()
+        killed.append(process.wait(10))
+        return True
+
+    bucket.custom = kill_at_the_sixth
+    code = "import sys, pathlib, aiflow_cli.images.download as d; "
+    code += "d.download('openimages', pathlib.Path(sys.argv[1]), limit=12, jobs=1)"
+    process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)])
+    process.wait(60)
+    assert killed == [-signal.SIGKILL]
+    assert {file.stem for file in tmp_path.glob("*.jpg")} == set(IDS[:5])
+    bucket.requests.clear()
+    report = fetch(tmp_path)
+    assert (report.present, report.fetched) == (12, 7)
+    assert not [path for path in bucket.requests if any(image_id in path for image_id in IDS[:5])]
+    assert not leftovers(tmp_path)
+
+
+@pytest.mark.slow
+def test_the_627_real_photographs_through_a_bad_network(tmp_path: Path) -> None:
+    photos, everything = real_photos(), list(manifest())
+    faults = (["drop"], ["wrong", "503"], ["truncated"], ["500"], ["slow"], [], [], [])
+    with serve_bucket() as bucket:
+        for index, image_id in enumerate(everything):
+            path = f"/{SPLITS[index % 3]}/{image_id}.jpg"
+            bucket.objects[path] = (photos / f"{image_id}.jpg").read_bytes()
+            bucket.faults[path] = list(faults[index % len(faults)])
+        report = download("openimages", tmp_path, policy=QUICK)
+        assert (report.present, report.fetched, report.missing) == (627, 627, {})
+        assert report.kinds == {"416 x 416 export": 627}
+        for image_id, row in manifest().items():
+            assert hashlib.sha256((tmp_path / f"{image_id}.jpg").read_bytes()).hexdigest() == row.sha256
+        bucket.requests.clear()
+        assert download("openimages", tmp_path, policy=QUICK).fetched == 0
+        assert not bucket.requests
 
 
 @pytest.mark.parametrize(

@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from bucket_server import make_image, real_photos
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Image
 from pyarrow import parquet
 
 from aiflow_cli.errors import AiflowError, ImageError, PrerequisiteError, UsageError
 from aiflow_cli.images.source import open_images
 from aiflow_cli.images.vehicles import manifest
+from tests.images.bucket_server import make_image, real_photos
 
 
 @pytest.fixture
