@@ -95,12 +95,19 @@ def download(
 
 
 def _check(source: str, limit: int | None, jobs: int) -> None:
-    if source not in SOURCES and not Path(source).expanduser().exists():
+    if source not in SOURCES and not _exists(Path(source).expanduser()):
         raise UsageError(f"no source `{source}`: give {', '.join(SOURCES)}, or an existing folder or zip")
     if limit is not None and limit < 1:
         raise UsageError(f"--limit {limit}: give 1 or more")
     if not 1 <= jobs <= 64:
         raise UsageError(f"--jobs {jobs}: give 1 to 64")
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # a name that is too long, or a folder that is not ours to look into
+        return False
 
 
 def _take_stock(store: PhotoStore, answers: Answers, wanted: list[str], progress: Progress) -> dict[str, Kind]:

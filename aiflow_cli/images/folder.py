@@ -7,7 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from aiflow_cli.errors import ImageError, UsageError
-from aiflow_cli.images.imageset import ImageRecord, ImageSet, build_image_set, dataset_of, sample_indices, shortage
+from aiflow_cli.images.imageset import (
+    ImageRecord,
+    ImageSet,
+    build_image_set,
+    check_size,
+    dataset_of,
+    sample_indices,
+    shortage,
+)
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -49,8 +57,9 @@ def image_files(folder: Path) -> list[Path]:
 
 
 def read_image_file(file: Path) -> bytes:
-    """The file's bytes; ImageError if the system will not give them."""
+    """The file's bytes; ImageError if the system will not give them, or they are more than a request can carry."""
     try:
+        check_size(file.stat().st_size, str(file))
         return file.read_bytes()
     except OSError as error:
         raise ImageError(f"{file} cannot be read ({error.strerror}): check its permissions") from error

@@ -136,14 +136,19 @@ class ImageInfo(NamedTuple):
     height: int
 
 
+def check_size(n_bytes: int, name: str) -> None:
+    """ImageError, with `name`, if an image file is empty or more than a request can carry."""
+    if not n_bytes:
+        raise ImageError(f"{name} is empty (0 bytes): replace or remove the file")
+    if n_bytes > LARGEST_BYTES:
+        raise ImageError(f"{name} is too large ({n_bytes:,} bytes, at most {LARGEST_BYTES:,}): make it smaller")
+
+
 def check_image(data: bytes, name: str) -> ImageInfo:
     """Decode `data` whole; ImageError, with `name`, if that fails or it is more than a request can carry."""
     from PIL import Image
 
-    if not data:
-        raise ImageError(f"{name} is empty (0 bytes): replace or remove the file")
-    if len(data) > LARGEST_BYTES:
-        raise ImageError(f"{name} is too large ({len(data):,} bytes, at most {LARGEST_BYTES:,}): make it smaller")
+    check_size(len(data), name)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)

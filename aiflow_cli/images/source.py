@@ -34,7 +34,11 @@ def open_images(source: str, count: int | None, seed: int) -> ImageSet:
     if source == vehicles.NAME:
         return vehicles.open_vehicles(count, seed)
     path = Path(source).expanduser()
-    if source and path.exists():
+    try:
+        found = bool(source) and path.exists()
+    except OSError as error:
+        raise UsageError(f"{path} cannot be opened ({error.strerror}): name another folder") from error
+    if found:
         return open_path(path, count, seed)
     raise UsageError(_unknown(source))
 

@@ -198,7 +198,7 @@ def test_a_killed_download_goes_on_where_it_stopped(bucket: BucketServer, tmp_pa
 @pytest.mark.slow
 def test_the_627_real_photographs_through_a_bad_network(tmp_path: Path) -> None:
     photos, everything = real_photos(), list(manifest())
-    faults = (["drop"], ["wrong", "503"], ["truncated"], ["500"], ["slow"], [], [], [])
+    faults: tuple[list[str], ...] = (["drop"], ["wrong", "503"], ["truncated"], ["500"], ["slow"], [], [], [])
     with serve_bucket() as bucket:
         for index, image_id in enumerate(everything):
             path = f"/{SPLITS[index % 3]}/{image_id}.jpg"
@@ -216,7 +216,12 @@ def test_the_627_real_photographs_through_a_bad_network(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("source", "limit", "jobs", "words"),
-    [("nowhere", None, 8, "no source"), ("openimages", 0, 8, "--limit 0"), ("openimages", 1, 0, "--jobs 0")],
+    [
+        ("nowhere", None, 8, "no source"),
+        ("x" * 300, None, 8, "no source"),
+        ("openimages", 0, 8, "--limit 0"),
+        ("openimages", 1, 0, "--jobs 0"),
+    ],
 )
 def test_wrong_use(tmp_path: Path, source: str, limit: int | None, jobs: int, words: str) -> None:
     with pytest.raises(UsageError, match=words):

@@ -1,15 +1,22 @@
 from __future__ import annotations
 
+import os
+import shutil
+import zlib
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from datasets import ClassLabel, Dataset, DatasetDict, Features, Image
+from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, Value
 from pyarrow import parquet
 
 from aiflow_cli.errors import AiflowError, ImageError, PrerequisiteError, UsageError
-from aiflow_cli.images.source import open_images
+from aiflow_cli.images.imageset import LARGEST_BYTES
+from aiflow_cli.images.source import FIRST_STREAM, open_images
 from aiflow_cli.images.vehicles import manifest
+from aiflow_cli.training.evaluate import HELD_OUT_SEED
+from aiflow_cli.training.recipe import TRAIN_SEED
+from aiflow_cli.wire.messages import MAX_IMAGE_BYTES
 from tests.images.bucket_server import make_image, real_photos
 
 
@@ -59,8 +66,14 @@ def bomb() -> bytes:
     """A PNG of a few bytes that says it is 60,000 x 60,000."""
     data = bytearray(make_image(0, form="PNG"))
     data[16:24] = (60_000).to_bytes(4, "big") * 2
-    import zlib
+    data[29:33] = zlib.crc32(data[12:29]).to_bytes(4, "big")
+    return bytes(data)
 
+
+def no_pixels() -> bytes:
+    """A PNG of 0 x 0."""
+    data = bytearray(make_image(0, form="PNG"))
+    data[16:24] = bytes(8)
     data[29:33] = zlib.crc32(data[12:29]).to_bytes(4, "big")
     return bytes(data)
 
@@ -71,9 +84,12 @@ def bomb() -> bytes:
         (b"", "0 bytes"),
         (b"hello", "cannot be read as an image"),
         (make_image(0, 200, 200)[:3000], "cannot be read as an image"),
+        (make_image(0, 200, 200)[:-2000], "cannot be read as an image"),
+        (make_image(0, form="PNG")[:-30], "cannot be read as an image"),
+        (no_pixels(), "cannot be read as an image"),
         (bomb(), "too large"),
     ],
-    ids=["empty", "garbage", "truncated", "huge"],
+    ids=["empty", "garbage", "torn early", "torn late", "torn PNG", "no pixels", "huge"],
 )
 def test_unreadable_image_is_named(folder: Path, data: bytes, words: str) -> None:
     (folder / "x.png").write_bytes(data)
@@ -89,11 +105,51 @@ def test_unreadable_image_is_named(folder: Path, data: bytes, words: str) -> Non
         ("vehicles_openimage", "did you mean `vehicles-openimage`"),
         ("no/such/folder", "existing folder"),
         ("", "existing folder"),
+        ("x" * 300, "cannot be opened"),
     ],
 )
 def test_unknown_source(source: str, words: str) -> None:
     with pytest.raises(UsageError, match=words):
         open_images(source, 4, 0)
+
+
+def test_a_file_of_many_bytes_is_refused_before_it_is_read(folder: Path) -> None:
+    with (folder / "x.png").open("wb") as file:
+        file.truncate(200_000_000_000)
+    with pytest.raises(ImageError, match=r"x\.png is too large .200,000,000,000 bytes"):
+        open_images(str(folder), None, 0)
+
+
+def test_a_large_image_in_a_data_set(tmp_path: Path) -> None:
+    parquet.write_table(pa.table({"bytes": [make_image(0) + bytes(LARGEST_BYTES)]}), tmp_path / "large.parquet")
+    with pytest.raises(ImageError, match="0 is too large"):
+        open_images(str(tmp_path / "large.parquet"), None, 0)
+
+
+def test_what_is_taken_fits_into_a_request() -> None:
+    assert LARGEST_BYTES <= MAX_IMAGE_BYTES
+
+
+def test_only_drawn_images_are_read(folder: Path) -> None:
+    """A damaged image that the sample leaves out does not stop a run."""
+    (folder / "torn.jpg").write_bytes(b"")
+    for seed in range(20):
+        try:
+            assert len(open_images(str(folder), 3, seed)) == 3
+            return
+        except ImageError:
+            continue
+    pytest.fail("the damaged image was in 20 samples of 3 of 6")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may list every folder")
+def test_folder_that_cannot_be_listed(folder: Path) -> None:
+    folder.chmod(0)
+    try:
+        with pytest.raises(UsageError, match="cannot be listed"):
+            open_images(str(folder), None, 0)
+    finally:
+        folder.chmod(0o700)
 
 
 def test_folder_without_images(tmp_path: Path) -> None:
@@ -119,6 +175,19 @@ def test_scenes_have_the_common_columns() -> None:
     assert {"image_id", "bytes", "image", "class", "split"} <= set(images.dataset.column_names)
     assert open_images("scenes", 2, 5).fingerprint == images.fingerprint
     assert open_images("scenes", 2, 6).fingerprint != images.fingerprint
+    assert open_images("scenes", 3, 5).dataset["image_id"][:2] == images.dataset["image_id"]
+    assert images.dataset[0]["image"].size == (416, 416)
+    assert {image.label for image in images} <= {"Ambulance", "Bus", "Car", "Motorcycle", "Truck"}
+
+
+def test_no_seed_shows_scenes_that_were_trained_on() -> None:
+    """Seeds are not negative (RunSettings), so all streams of runs lie above those of training and of its judgement."""
+    assert max(TRAIN_SEED, HELD_OUT_SEED) < FIRST_STREAM
+    assert open_images("scenes", 1, 0).dataset["image_id"] == [f"scene-{FIRST_STREAM}-00000"]
+
+
+def test_all_scenes_are_sixteen() -> None:
+    assert len(open_images("scenes", None, 0)) == 16
 
 
 def test_vehicles_not_downloaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -138,6 +207,26 @@ def test_vehicles_partly_downloaded(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     row = manifest()[image_id]
     assert (record.image_id, record.label, record.split) == (image_id, row.label, row.split)
     assert images.note == "1 of the 627 photographs are downloaded"
+
+
+def test_a_damaged_download_is_named_with_its_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIFLOW_DATA", str(tmp_path))
+    (tmp_path / "vehicles-openimage").mkdir()
+    image_id = list(manifest())[7]
+    (tmp_path / "vehicles-openimage" / f"{image_id}.jpg").write_bytes(make_image(1)[:200])
+    with pytest.raises(ImageError, match=f"{image_id} cannot be read .*`aiflow download`"):
+        open_images("vehicles-openimage", None, 0)
+
+
+def test_samples_of_the_real_photographs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIFLOW_DATA", str(real_photos().parent))
+    ids = {
+        (seed, n): [i.image_id for i in open_images("vehicles-openimage", n, seed)] for seed in (0, 1) for n in (8, 16)
+    }
+    assert ids[0, 16][:8] == ids[0, 8]
+    assert ids[0, 8] != ids[1, 8]
+    by_path = open_images(str(real_photos()), 8, 0)  # the folder, named by path, holds the same files
+    assert [image.image_id.removesuffix(".jpg") for image in by_path] == ids[0, 8]
 
 
 def test_the_real_photographs(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -160,6 +249,54 @@ def test_dataset_saved_to_disk(tmp_path: Path) -> None:
     DatasetDict({"train": dataset}).save_to_disk(str(tmp_path / "dict"))
     with pytest.raises(UsageError, match=r"name one of them .*train"):
         open_images(str(tmp_path / "dict"), None, 0)
+    assert len(open_images(str(tmp_path / "dict" / "train"), 2, 0)) == 2
+
+    shutil.rmtree(tmp_path / "saved" / "data", ignore_errors=True)
+    for file in (tmp_path / "saved").glob("*.arrow"):
+        file.write_bytes(b"torn")
+    with pytest.raises(UsageError, match="cannot be read as a data set"):
+        open_images(str(tmp_path / "saved"), None, 0)
+
+
+def test_rows_without_ids_are_named_by_their_place(tmp_path: Path) -> None:
+    """Whichever sample a row is drawn in, its name is the same."""
+    parquet.write_table(pa.table({"bytes": [make_image(i) for i in range(12)]}), tmp_path / "rows.parquet")
+    images = open_images(str(tmp_path / "rows.parquet"), 5, 1)
+    assert [image.data for image in images] == [make_image(int(image.image_id)) for image in images]
+    assert [image.image_id for image in images] != ["00", "01", "02", "03", "04"]
+
+
+def test_columns_as_others_have_them(tmp_path: Path) -> None:
+    """A size in `bytes`, a class label of -1 for "not known", a numbered split."""
+    features = Features(
+        {"image": Image(), "bytes": Value("int64"), "label": ClassLabel(names=["bus"]), "split": Value("int8")}
+    )
+    rows = [{"image": {"bytes": make_image(i), "path": None}, "bytes": 9, "label": -i, "split": i} for i in range(2)]
+    Dataset.from_list(rows, features=features).to_parquet(str(tmp_path / "rows.parquet"))
+    images = list(open_images(str(tmp_path / "rows.parquet"), None, 0))
+    assert [(image.label, image.split) for image in images] == [("bus", "0"), (None, "1")]
+    assert images[0].data == make_image(0)
+
+
+def test_images_named_by_path(tmp_path: Path) -> None:
+    (tmp_path / "a.jpg").write_bytes(make_image(4))
+    features = Features({"image": Image()})
+    for name, wanted in (("good", "a.jpg"), ("bad", "b.jpg")):
+        table = pa.table({"image": pa.array([{"bytes": None, "path": str(tmp_path / wanted)}])})
+        parquet.write_table(table.cast(features.arrow_schema), tmp_path / f"{name}.parquet")
+    assert next(iter(open_images(str(tmp_path / "good.parquet"), None, 0))).data == make_image(4)
+    with pytest.raises(ImageError, match=r"b\.jpg cannot be read"):
+        open_images(str(tmp_path / "bad.parquet"), None, 0)
+
+
+def test_folder_of_several_parquet_files(tmp_path: Path) -> None:
+    for index in range(3):
+        table = pa.table({"image_id": [f"x{index}"], "bytes": [make_image(index)]})
+        parquet.write_table(table, tmp_path / f"train-{index}.parquet")
+    assert [image.image_id for image in open_images(str(tmp_path), None, 0)] == ["x0", "x1", "x2"]
+    (tmp_path / "train-1.parquet").write_bytes(b"PAR1 no")
+    with pytest.raises(UsageError, match=r"train-0\.parquet to train-2\.parquet cannot be read"):
+        open_images(str(tmp_path), None, 0)
 
 
 def test_parquet(tmp_path: Path) -> None:
