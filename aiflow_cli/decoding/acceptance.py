@@ -29,7 +29,7 @@ def judge(drafted: Sequence[int], predictions: Sequence[int], stop_ids: frozense
         raise ValueError(f"{len(predictions)} predictions for {len(drafted)} drafts with room for {left} tokens")
     for accepted, (draft, prediction) in enumerate(zip(drafted, predictions, strict=False)):
         if draft != prediction:
-            return Judgement(accepted, prediction, prediction in stop_ids or accepted + 1 == left)
+            return Judgement(accepted, prediction, prediction in stop_ids)
         if draft in stop_ids:
             return Judgement(accepted + 1, None, True)
     bonus = predictions[len(drafted)]

@@ -240,7 +240,7 @@ near_messages = st.one_of(
 """Messages that look like those that are due."""
 
 
-@settings(max_examples=400)
+@settings(max_examples=250)
 @given(
     behaviours(), methods, gammas, lengths, seeds, st.integers(0, 40), st.lists(near_messages, min_size=1, max_size=9)
 )

@@ -248,7 +248,7 @@ near_events: st.SearchStrategy[Event] = st.one_of(
 """What looks like what is due."""
 
 
-@settings(max_examples=400)
+@settings(max_examples=250)
 @given(behaviours(), methods, gammas, lengths, seeds, st.integers(0, 40), st.lists(near_events, min_size=1, max_size=9))
 def test_any_events_at_any_time(
     behaviour: Behaviour, method: Method, gamma: int, limit: int, seed: int, steps: int, injected: list[Event]

@@ -38,7 +38,7 @@ def device_of(world: World) -> DeviceSession:
     return world.device.session
 
 
-@settings(max_examples=400)
+@settings(max_examples=250)
 @given(behaviours(), methods, gammas, lengths, seeds)
 def test_output_is_the_models_own_greedy_output(
     behaviour: Behaviour, method: Method, gamma: int, max_new_tokens: int, seed: int
@@ -140,6 +140,7 @@ def test_what_the_server_measured_reaches_the_device(
     session = device_of(simulated(behaviour, Method.CO_LOCATED, gamma, max_new_tokens, seed))
     assert (session.prefill_queue_us, session.prefill_us) == (1, 11)
     assert all((known.queue_us, known.verify_us) == (3, 13) for known in session.rounds)
+    assert all(known.draft_us == (14 if known.drafted else 0) for known in session.rounds)
 
 
 @given(behaviours(), methods, gammas, seeds)

@@ -24,6 +24,7 @@ from aiflow_cli.wire.messages import (
     MAX_PROMPT_CHARACTERS,
     Cancel,
     Fingerprint,
+    Hello,
     Message,
     Refused,
     Request,
@@ -149,10 +150,19 @@ def test_bytes_behind_a_message_in_its_frame_are_malformed(message: Message, ext
         FrameReader().feed(frame(encode(message)[LENGTH_BYTES:] + extra))
 
 
-@pytest.mark.parametrize("depth", [10, 100_000])
-def test_deep_nesting_is_malformed(depth: int) -> None:
+HELLO_WITH_MORE = b"\x93\x01\x01\x94\xa1a\xa1b\x05"
+"""A hello whose fingerprint has a fourth field, which follows: one of a later version, to be skipped."""
+
+
+def test_a_later_version_may_know_more_of_a_pair() -> None:
+    ((hello, _),) = FrameReader().feed(frame(HELLO_WITH_MORE + b"\xc0"))
+    assert hello == Hello(1, Fingerprint("a", "b", 5))
+
+
+@pytest.mark.parametrize("before", [b"", HELLO_WITH_MORE])
+def test_deep_nesting_is_malformed(before: bytes) -> None:
     with pytest.raises(MalformedMessage):
-        FrameReader().feed(frame(b"\x91" * depth + b"\xc0"))
+        FrameReader().feed(frame(before + b"\x91" * 100_000 + b"\xc0"))
 
 
 def test_a_number_of_bytes_that_is_claimed_and_not_there_is_malformed() -> None:
