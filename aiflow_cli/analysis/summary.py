@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, astuple, dataclass
 from typing import Any
 
 from aiflow_cli.analysis import metrics
 from aiflow_cli.analysis.intervals import Interval, ratio_interval, speedup_interval
 from aiflow_cli.analysis.metrics import Metric, Record
+from aiflow_cli.link.spec import LinkSpec
 
 BASELINE = "server-only"
 
@@ -62,12 +64,41 @@ class MethodSummary:
         }
 
 
+@dataclass(frozen=True)
+class Group:
+    """The summaries of one pair over one link: what may be compared."""
+
+    pair: str
+    link: LinkSpec
+    methods: list[MethodSummary]
+
+    def as_json(self) -> dict[str, Any]:
+        """The form of `aiflow sweep --json`: an unlimited rate is null."""
+        link = {name: None if value == math.inf else value for name, value in asdict(self.link).items()}
+        return {"pair": self.pair, "link": link, "methods": [method.as_json() for method in self.methods]}
+
+
 def _value(interval: Interval | None) -> float | None:
     return None if interval is None else interval.value
 
 
 def _ends(interval: Interval | None) -> list[float] | None:
     return None if interval is None else [interval.low, interval.high]
+
+
+def summarise_groups(records: Iterable[Record]) -> list[Group]:
+    """`summarise` by pair and link, in the order of slowest uplink first."""
+    groups: dict[tuple[str, LinkSpec], list[Record]] = {}
+    for record in records:
+        groups.setdefault((record["pair"], link_of(record)), []).append(record)
+    order = sorted(groups, key=lambda key: (key[0], astuple(key[1])))
+    return [Group(pair, link, summarise(groups[pair, link])) for pair, link in order]
+
+
+def link_of(record: Record) -> LinkSpec:
+    """The link of a trial: a rate of null is unlimited."""
+    values: dict[str, Any] = {name: math.inf if value is None else value for name, value in record["link"].items()}
+    return LinkSpec(**values)
 
 
 def summarise(records: Iterable[Record]) -> list[MethodSummary]:

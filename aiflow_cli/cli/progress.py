@@ -66,6 +66,18 @@ def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
 
 
 @contextmanager
+def counted_progress(what: str) -> Iterator[Callable[[int, int], None]]:
+    """Show how far one task is whose number of steps comes with the reports: done, total."""
+    bars, line = _bars(), _lines()
+    if bars.console.is_terminal:
+        with bars:
+            task = bars.add_task(what, total=None, note="")
+            yield lambda done, total: bars.update(task, completed=done, total=total)
+    else:
+        yield lambda done, total: line(what, done, total, "")
+
+
+@contextmanager
 def stages_progress() -> Iterator[Callable[[StageProgress], None]]:
     """Show the stages of a recipe as they report."""
     bars, tasks = _bars(), {}
@@ -97,6 +109,47 @@ def trials_progress() -> Iterator[Callable[[Step], None]]:
             yield show
     else:
         yield lambda step: line("trials", step.done, step.total, _caption(step, 120))
+
+
+@contextmanager
+def sweep_progress() -> Iterator[Callable[[Step], None]]:
+    """Show the trials of a sweep: the last setting, and how long the rest will take at the pace so far."""
+    bars, line = _bars(), _lines()
+    if bars.console.is_terminal:
+        with bars:
+            task = bars.add_task("starting", total=None, note="")
+
+            def show(step: Step) -> None:
+                note = _setting(step)
+                bars.update(task, description="trials", completed=step.done, total=step.total, note=note)
+
+            yield show
+    else:
+        began: list[tuple[float, int]] = []
+
+        def show_line(step: Step) -> None:
+            if step.record is not None:  # the time before the first trial went into starting
+                began[1:] = [(time.monotonic(), step.done)]
+            line("trials", step.done, step.total, f"{_left(began, step)}{_setting(step)}")
+
+        yield show_line
+
+
+def _left(began: list[tuple[float, int]], step: Step) -> str:
+    """`3 min left, `, by the pace between the first report and this one; empty while there is none."""
+    if len(began) < 2 or step.done >= step.total:
+        return ""
+    (since_s, before), (now_s, done) = began
+    left_s = (now_s - since_s) / (done - before) * (step.total - done)
+    return f"{left_s / 60:.0f} min left, " if left_s >= 90 else f"{left_s:.0f} s left, "
+
+
+def _setting(step: Step) -> str:
+    if step.record is None:
+        return ""
+    r = step.record
+    gamma = "" if r["gamma"] is None else f" gamma {r['gamma']}"
+    return f"{r['pair']} {r['method']}{gamma}{' (warm-up)' if r['warmup'] else ''}"
 
 
 def _caption(step: Step, width: int) -> str:

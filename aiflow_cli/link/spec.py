@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 from aiflow_cli.errors import UsageError
+from aiflow_cli.units import format_duration, format_rate, format_size
 
 DEFAULT_BURST_BYTES = 10_000
 
@@ -36,3 +37,9 @@ class LinkSpec:
     def unlimited(self) -> bool:
         """Whether nothing is to be shaped, so that no relay is needed."""
         return math.isinf(self.uplink_bytes_per_s) and math.isinf(self.downlink_bytes_per_s) and self.delay_s == 0
+
+    def describe(self) -> str:
+        """In words: `1 MB/s, delay 5 ms, burst 10 KB`."""
+        up, down = format_rate(self.uplink_bytes_per_s), format_rate(self.downlink_bytes_per_s)
+        rate = up if up == down else f"{up} up, {down} down"
+        return f"{rate}, delay {format_duration(self.delay_s)}, burst {format_size(self.burst_bytes)}"

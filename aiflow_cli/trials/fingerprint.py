@@ -1,0 +1,94 @@
+"""Fingerprints: whether trials made now may stand beside trials made before. What differs is named, never guessed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+
+from aiflow_cli.models.pair import PairSpec
+from aiflow_cli.trials import provenance
+
+MEASURED = ("decoding", "wire", "link", "models", "node")
+"""The parts of the package that a trial runs. What gives images, reads results, prints or trains may change."""
+MEASURED_FILES = ("trials/live.py", "trials/schedule.py", "trials/settings.py")
+COMPUTING = ("torch", "transformers", "numpy", "pillow", "msgspec")
+"""Packages whose versions change outputs or times."""
+_CHUNK_BYTES = 1 << 22
+SHOWN_DIGITS = 8
+
+Fingerprints = dict[str, str]
+"""What must not change within a result -> its hash, or a short description."""
+
+
+@cache
+def code() -> str:
+    """Of the sources that a trial runs."""
+    root = Path(str(files("aiflow_cli")))
+    paths = [path for part in MEASURED for path in (root / part).glob("*.py")]
+    paths += [root / name for name in MEASURED_FILES]
+    return _of((str(path.relative_to(root)), _of_file(path)) for path in sorted(paths))
+
+
+def packages() -> str:
+    """Python and the packages that compute, with their versions."""
+    versions = [f"{name} {provenance.package_version(name)}" for name in COMPUTING]
+    return ", ".join([f"python {platform.python_version()}", *versions])
+
+
+def machine() -> str:
+    """The machine: its name, what computes, and how many cores there are to use."""
+    cpu, gpu = provenance.cpu(), provenance.gpu()
+    return f"{platform.node()}: {cpu['model']}, {cpu['usable_cores']} cores, {gpu['name'] if gpu else 'no GPU'}"
+
+
+def pair(spec: PairSpec) -> str:
+    """Of both checkpoints and of what the registry says of the pair. Raises what a missing checkpoint raises."""
+    told = {name: value for name, value in asdict(spec).items() if name not in ("about", "draft", "target")}
+    folders = [(role, checkpoint(spec.folder(role))) for role in ("draft", "target")]
+    return _of([("pair", json.dumps(told, sort_keys=True)), *folders])
+
+
+def checkpoint(folder: Path) -> str:
+    """Of all files in a checkpoint folder but its card."""
+    found = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.suffix != ".md"]
+    return _of((str(path.relative_to(folder)), _of_file(path)) for path in found)
+
+
+def differences(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    """What differs, each as `pair small: 1a2b3c4d before, 5e6f7a8b now`."""
+    return [
+        f"{name}: {_short(before.get(name))} before, {_short(now.get(name))} now"
+        for name in dict.fromkeys([*before, *now])
+        if before.get(name) != now.get(name)
+    ]
+
+
+def _short(value: str | None) -> str:
+    if value is None:
+        return "none"
+    return value[:SHOWN_DIGITS] if len(value) == 64 else value
+
+
+def _of_file(path: Path) -> str:
+    """SHA-256 of a file; what the hub's cache names by its hash is not read again."""
+    resolved = path.resolve()
+    if resolved.parent.name == "blobs" and len(resolved.name) >= 40:
+        return resolved.name
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while data := file.read(_CHUNK_BYTES):
+            digest.update(data)
+    return digest.hexdigest()
+
+
+def _of(parts: Iterable[tuple[str, str]]) -> str:
+    digest = hashlib.sha256()
+    for name, value in parts:
+        digest.update(f"{name}\0{value}\0".encode())
+    return digest.hexdigest()

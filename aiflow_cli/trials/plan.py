@@ -1,0 +1,175 @@
+"""What a sweep would do: `aiflow sweep --dry-run`. Starts nothing, writes nothing.
+
+The time of a trial is the mean of earlier trials with the same pair, method, draft length and link on this machine, where there
+are any. Else it is a formula, and the plan says for how many trials: tokens are made at an assumed pace, a method that drafts
+needs (F + c gamma) / E(gamma) of it, and the link takes its time for the image and for the round trips.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from aiflow_cli.decoding.methods import Method
+from aiflow_cli.errors import AiflowError, PrerequisiteError, StoreError
+from aiflow_cli.models.pair import PairSpec
+from aiflow_cli.trials import store
+from aiflow_cli.trials.fingerprint import Fingerprints
+from aiflow_cli.trials.live import link_document
+from aiflow_cli.trials.schedule import schedule
+from aiflow_cli.trials.settings import DRAFTING, Setting
+from aiflow_cli.trials.spec import ExperimentSpec
+from aiflow_cli.trials.store import Record
+from aiflow_cli.trials.sweep import choose_folder, earlier_trials, open_sweep
+
+RESULTS_READ = 20
+"""Only that many of the newest results are searched for times."""
+START_S = 10.0
+"""Assumption: processes start and models load in about this."""
+
+
+class Pace(NamedTuple):
+    """Assumed for the formula: tokens of an answer, seconds a server-only token, bytes of an image."""
+
+    tokens: int
+    step_s: float
+    image_bytes: int
+
+
+# Assumption: the small pair on one core of a laptop; InternVL2-26B on one GPU, a photograph at 1024 pixels.
+SMALL = Pace(50, 0.007, 6_000)
+LARGE = Pace(150, 0.04, 250_000)
+ALPHA, DRAFT_COST, ROUND_COST = 0.80, 0.18, 0.95
+"""Acceptance, draft step and verification in server-only steps: the calibration point that reproduces the paper's figures."""
+
+Key = tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """`trials` without warm-ups; None where the number of images is not known. `measured` of the trials to go have an earlier time."""
+
+    folder: Path
+    images: int | None
+    settings: int
+    trials: int | None
+    done: int
+    warmups: int
+    seconds: float | None
+    measured: int
+    assumed: int
+    missing: tuple[str, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """The form of `--json`."""
+        return asdict(self) | {"folder": str(self.folder), "missing": list(self.missing)}
+
+
+def plan_sweep(
+    spec: ExperimentSpec, output: Path | None = None, *, restart: bool = False, allow_mixed: bool = False
+) -> Plan:
+    """The plan. What is missing is named in it. Raises UsageError, as for trials in the folder that may not be mixed with."""
+    folder = choose_folder(spec, output, restart)
+    missing = list(dict.fromkeys(_missing(spec)))
+    done: list[Record] = []
+    images, fingerprints = spec.images, Fingerprints()
+    if not missing:
+        sweep = open_sweep(spec, output, restart=restart, allow_mixed=allow_mixed)
+        done, images = earlier_trials(sweep), len(sweep.images)
+        fingerprints = sweep.fingerprints
+    names = {record["trial"] for record in done}
+    slots = None if images is None else list(schedule(images, spec.block(), spec.repeats, spec.seed))
+    todo = [slot.setting for slot in slots or () if slot.trial not in names]
+    warm = list(dict.fromkeys(todo)) * spec.warmups
+    times = _Times(spec, earlier_times(folder, fingerprints))
+    seconds = START_S + sum(map(times.of, [*todo, *warm])) if todo else 0.0
+    return Plan(
+        folder=folder,
+        images=images,
+        settings=len(spec.grid()),
+        trials=None if slots is None else len(slots),
+        done=0 if slots is None else len(slots) - len(todo),
+        warmups=len(warm),
+        seconds=None if slots is None else seconds,
+        measured=sum(times.known(setting) for setting in todo),
+        assumed=sum(not times.known(setting) for setting in todo),
+        missing=tuple(missing),
+    )
+
+
+def _missing(spec: ExperimentSpec) -> Iterator[str]:
+    """What has to be there before it can run, each with its remedy."""
+    from aiflow_cli.images.source import open_images
+
+    for pair in spec.pair_specs().values():
+        for role in ("draft", "target"):
+            try:
+                pair.folder(role)
+            except AiflowError as error:
+                yield str(error)
+    try:
+        open_images(spec.data, spec.images, spec.seed)
+    except PrerequisiteError as error:
+        yield str(error)
+
+
+class _Times:
+    """Seconds of a trial, from earlier ones or by formula."""
+
+    def __init__(self, spec: ExperimentSpec, earlier: Mapping[Key, float]) -> None:
+        self._pairs, self._spec, self._earlier = spec.pair_specs(), spec, earlier
+
+    def known(self, setting: Setting) -> bool:
+        return _key(setting) in self._earlier
+
+    def of(self, setting: Setting) -> float:
+        found = self._earlier.get(_key(setting))
+        return formula_s(setting, self._pairs[setting.pair], self._spec.max_new_tokens) if found is None else found
+
+
+def formula_s(setting: Setting, pair: PairSpec, max_new_tokens: int | None) -> float:
+    """Seconds of a trial where none was measured."""
+    most = max_new_tokens or pair.max_new_tokens
+    pace = SMALL if pair.max_new_tokens <= 2 * SMALL.tokens else LARGE
+    tokens = min(most, pace.tokens)
+    if setting.method is Method.ON_DEVICE:
+        return DRAFT_COST * tokens * pace.step_s
+    upload_s = pace.image_bytes / setting.link.uplink_bytes_per_s + 2 * setting.link.delay_s
+    if setting.method not in DRAFTING or setting.gamma is None:
+        return upload_s + tokens * pace.step_s
+    rounds = tokens * (1 - ALPHA) / (1 - ALPHA ** (setting.gamma + 1))
+    trips_s = 2 * setting.link.delay_s if setting.method is Method.SPECULATIVE else 0.0
+    return upload_s + rounds * ((ROUND_COST + DRAFT_COST * setting.gamma) * pace.step_s + trips_s)
+
+
+def earlier_times(folder: Path, fingerprints: Mapping[str, str]) -> dict[Key, float]:
+    """Mean seconds of a trial by setting, over the trials of these pairs on this machine in `folder` and the newest results beside it."""
+    places = {folder, *store.RESULTS.glob("*"), *folder.parent.glob("*")}
+    found = sorted((p for p in places if (p / "trials.jsonl").is_file()), key=_changed, reverse=True)
+    seconds: dict[Key, list[float]] = defaultdict(list)
+    for record in _comparable(found[:RESULTS_READ], fingerprints):
+        seconds[record["pair"], record["method"], record["gamma"], *record["link"].values()].append(record["latency_s"])
+    return {key: math.fsum(values) / len(values) for key, values in seconds.items()}
+
+
+def _changed(folder: Path) -> float:
+    return (folder / "trials.jsonl").stat().st_mtime
+
+
+def _comparable(folders: Iterable[Path], fingerprints: Mapping[str, str]) -> Iterator[Record]:
+    """Trials of sweeps on this machine, of pairs that are still the same."""
+    for folder in folders:
+        with contextlib.suppress(StoreError):
+            before = store.read_run(folder).get("fingerprints", {})
+            same = {name for name, value in fingerprints.items() if before.get(name) == value}
+            if "machine" in same:
+                yield from (record for record in store.read_trials(folder) if f"pair {record['pair']}" in same)
+
+
+def _key(setting: Setting) -> Key:
+    return (setting.pair, setting.method.value, setting.gamma, *link_document(setting.link).values())

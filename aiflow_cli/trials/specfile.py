@@ -1,0 +1,180 @@
+"""Reading an experiment: a TOML file, and values given on the command line over it. Errors name the line and the remedy."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tomllib
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from aiflow_cli.errors import UsageError
+from aiflow_cli.trials.spec import Checkpoints, ExperimentSpec, LinkGrid
+
+SHIPPED = Path(str(files("aiflow_cli"))) / "experiments"
+"""A link to experiments/ in a checkout, a folder of the package where it is installed."""
+_HEADER = re.compile(r"\s*\[([^\[\]]+)\]")
+_KEY = re.compile(r"\s*([A-Za-z0-9_\"'.\- ]+?)\s*=")
+
+
+class Override(NamedTuple):
+    """`--set KEY=VALUE`: a dotted key, the value, and the text as it was given."""
+
+    path: tuple[str, ...]
+    value: Any
+    text: str
+
+
+def shipped() -> dict[str, Path]:
+    """The experiments that come with the program, by name."""
+    return {path.stem: path for path in sorted(SHIPPED.glob("*.toml"))}
+
+
+def load_spec(place: str, overrides: Sequence[str] = ()) -> ExperimentSpec:
+    """The experiment in a file, or the shipped one of that name, with `KEY=VALUE` overrides. Raises UsageError."""
+    path = _find(place)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"cannot read {path} ({error}): give a TOML file") from None
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(_syntax(path, str(error))) from None
+    wanted = [parse_override(override) for override in overrides]
+    for override in wanted:
+        _put(document, override)
+    try:
+        return ExperimentSpec(**document)
+    except ValidationError as error:
+        raise UsageError(_describe(error, path, text, wanted)) from None
+
+
+def _find(place: str) -> Path:
+    path, known = Path(place).expanduser(), shipped()
+    if path.is_file():
+        return path
+    if place in known:
+        return known[place]
+    close = difflib.get_close_matches(place, known, n=1)
+    hint = f"did you mean `{close[0]}`?" if close else f"give a TOML file, or one of {', '.join(known)}"
+    raise UsageError(f"no experiment {place!r}: {hint}")
+
+
+def _syntax(path: Path, message: str) -> str:
+    found = re.search(r" \(at line (\d+), column \d+\)", message)
+    where = f"{path}:{found[1]}" if found else str(path)
+    return f"{where}: this is no TOML ({message.replace(found[0], '') if found else message}): texts stand in quotes"
+
+
+def parse_override(text: str) -> Override:
+    """`link.rate=2MB/s`: the value as TOML, or else as plain text. Raises UsageError."""
+    key, equals, value = text.partition("=")
+    path = tuple(part.strip() for part in key.split("."))
+    if not equals or not all(path):
+        raise UsageError(f"--set {text}: write it as KEY=VALUE, link.rate=2MB/s say")
+    try:
+        return Override(path, tomllib.loads(f"value = {value}")["value"], text)
+    except tomllib.TOMLDecodeError:
+        return Override(path, value.strip(), text)
+
+
+def _put(document: dict[str, Any], override: Override) -> None:
+    table = document
+    for part in override.path[:-1]:
+        table = table.setdefault(part, {})
+        if not isinstance(table, dict):
+            raise UsageError(f"--set {override.text}: `{part}` is no table: set it as a whole")
+    table[override.path[-1]] = override.value
+
+
+def _describe(error: ValidationError, path: Path, text: str, overrides: Sequence[Override]) -> str:
+    """One line about the first error, and how many more there are."""
+    details = list({(e["type"], repr(e["input"])): e for e in reversed(error.errors())}.values())[::-1]
+    first = details[0]
+    more = f" (and {len(details) - 1} more)" if len(details) > 1 else ""
+    return f"{_where(first, path, text, overrides)}: {_what(first)}{more}"
+
+
+def _where(error: ErrorDetails, path: Path, text: str, overrides: Sequence[Override]) -> str:
+    location = [str(part) for part in error["loc"]]
+    for override in reversed(overrides):
+        if location[: len(override.path)] == list(override.path):
+            return f"--set {override.text}"
+    line = None if error["type"] == "missing" else line_of(text, location, error["input"])
+    return str(path) if line is None else f"{path}:{line}"
+
+
+def line_of(text: str, path: Sequence[str], value: object = None) -> int | None:
+    """The line, from 1, that sets the longest beginning of a key; in a list over several lines, the one that holds `value`."""
+    table: tuple[str, ...] = ()
+    best, best_length = None, 0
+    lines = text.splitlines()
+    for number, line in enumerate(lines, 1):
+        if header := _HEADER.match(line):
+            key = table = _parts(header[1])
+        elif found := _KEY.match(line):
+            key = table + _parts(found[1])
+        else:
+            continue
+        if len(key) > best_length and tuple(path[: len(key)]) == key:
+            best, best_length = number, len(key)
+    return best if best is None else _line_with(lines, best, value)
+
+
+def _parts(key: str) -> tuple[str, ...]:
+    return tuple(part.strip().strip("\"'") for part in key.split("."))
+
+
+def _line_with(lines: Sequence[str], first: int, value: object) -> int:
+    """The line from `first` on, up to the next key, in which a single value stands; else `first`."""
+    if not isinstance(value, str | int | float):
+        return first
+    word = re.compile(rf"(?<![\w.]){re.escape(str(value))}(?![\w.])")
+    for number in range(first, len(lines) + 1):
+        if number > first and (_HEADER.match(lines[number - 1]) or _KEY.match(lines[number - 1])):
+            break
+        if word.search(lines[number - 1]):
+            return number
+    return first
+
+
+def _what(error: ErrorDetails) -> str:
+    """What is wrong with which key, and what to write instead."""
+    location = [str(part) for part in error["loc"]]
+    key = ".".join(part for part in location if not part.isdigit() and part != "[key]")
+    context, kind = error.get("ctx", {}), error["type"]
+    if kind == "extra_forbidden":
+        return f"`{key}` is not known: {_near(location)}"
+    if kind == "missing":
+        return f"`{key}` is missing: add it"
+    remedies = {
+        "greater_than_equal": f"give {context.get('ge')} or more",
+        "less_than_equal": f"give {context.get('le')} or less",
+        "int_type": "give a whole number",
+        "string_type": "give a text in quotes",
+        "string_too_short": "leave the key out, or give a text",
+        "string_pattern_mismatch": "use letters, digits, - and _",
+        "too_short": "name at least one",
+        "dict_type": "give a table",
+        "model_type": "give a table",
+        "enum": f"give one of {context.get('expected')}",
+        "literal_error": f"give one of {context.get('expected')}",
+    }
+    if kind == "value_error":
+        message = error["msg"].removeprefix("Value error, ")
+        return f"{key}: {message}" if key else message
+    return f"{key} = {error['input']!r}: {remedies.get(kind, error['msg'])}"
+
+
+def _near(location: Sequence[str]) -> str:
+    """What the key may be at the place where an unknown one stands."""
+    inner: dict[str, type[BaseModel]] = {"link": LinkGrid, "checkpoints": Checkpoints}
+    known = list((ExperimentSpec if len(location) == 1 else inner[location[0]]).model_fields)
+    close = difflib.get_close_matches(location[-1], known, n=1)
+    return f"did you mean `{close[0]}`?" if close else f"known are {', '.join(known)}"
