@@ -23,15 +23,23 @@ def parse_address(text: str) -> Address:
     """An Address of `HOST:PORT`; raises UsageError."""
     host, colon, port = text.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
-    if not colon or not host or not port.isdecimal() or int(port) > 65535:
+    if not colon or not _can_be_host(host) or not port.isdecimal() or int(port[:6]) > 65535:
         raise UsageError(f"`{text}` is no address: give HOST:PORT, for example 127.0.0.1:7411")
     return Address(host, int(port))
+
+
+def _can_be_host(host: str) -> bool:
+    """Whether a look-up of this name may be tried: the resolver raises UnicodeError for others."""
+    try:
+        return bool(host.encode("idna"))
+    except UnicodeError:
+        return False
 
 
 def listen(address: Address) -> socket.socket:
     """A listening TCP socket; raises LinkError if the port is taken or the host is not this one's."""
     try:
-        return socket.create_server(address, family=_family(address), backlog=64, reuse_port=False)
+        return socket.create_server(address, family=family(address), backlog=64, reuse_port=False)
     except OSError as error:
         reason = error.strerror or str(error)
         raise LinkError(
@@ -39,7 +47,17 @@ def listen(address: Address) -> socket.socket:
         ) from error
 
 
-def _family(address: Address) -> socket.AddressFamily:
+def resolve(address: Address) -> Address:
+    """The same place with its host as a number, so that no look-up delays a connection; raises LinkError."""
+    try:
+        found = socket.getaddrinfo(*address, family=family(address), type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise LinkError(f"cannot find {address} ({error.strerror or error}): check the host's name") from error
+    return Address(*found[0][4][:2])
+
+
+def family(address: Address) -> socket.AddressFamily:
+    """Of names, IPv4: as `listen` binds them."""
     return socket.AF_INET6 if ":" in address.host else socket.AF_INET
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import select
 import socket
 import time
@@ -16,7 +17,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from aiflow_cli.link.address import Address, bound_address, listen
+from aiflow_cli.link.address import Address, bound_address, family, listen, resolve
 from aiflow_cli.link.flow import MAX_WAITING_BYTES, Chunk, Direction, Flow
 from aiflow_cli.link.spec import LinkSpec
 
@@ -35,6 +36,7 @@ class _End:
     sock: socket.socket
     direction: Direction
     peer: _End | None = None
+    connecting: bool = False
     flow: Flow = field(init=False)
     untaken: deque[memoryview] = field(default_factory=deque)
     untaken_bytes: int = 0
@@ -49,11 +51,12 @@ class _End:
 
 @dataclass
 class Counts:
-    """What passed: bytes by direction, connections, and how late chunks were at most."""
+    """What passed: bytes by direction, connections (and those that the other side refused), and how late chunks were at most."""
 
     uplink_bytes: int = 0
     downlink_bytes: int = 0
     connections: int = 0
+    refused: int = 0
     max_lateness_s: float = 0.0
 
 
@@ -61,8 +64,8 @@ class Relay:
     """Listens, connects each client on to `upstream`, and shapes both directions. `run` returns when `should_stop()` is true."""
 
     def __init__(self, address: Address, upstream: Address, spec: LinkSpec) -> None:
-        """Bind to `address` at once; raises LinkError if that cannot be."""
-        self._upstream = upstream
+        """Bind to `address` at once; raises LinkError if that cannot be, or if the upstream's host is not known."""
+        self._upstream = resolve(upstream)
         self._up = Direction(spec.uplink_bytes_per_s, spec.burst_bytes, spec.delay_s)
         self._down = Direction(spec.downlink_bytes_per_s, spec.burst_bytes, spec.delay_s)
         self._ends: dict[int, _End] = {}
@@ -78,8 +81,12 @@ class Relay:
         _set_timer_slack()
         while not should_stop():
             self._wait()
-            for fd, events in self._epoll.poll(0):
-                self._dispatch(fd, events)
+            events = dict(self._epoll.poll(0))
+            newcomers = events.pop(self._listener.fileno(), 0)
+            for fd, what in events.items():
+                self._dispatch(fd, what)
+            if newcomers:  # last, since a new socket may get the number of one that has just been closed
+                self._accept()
             for direction in (self._up, self._down):
                 self._advance(direction)
 
@@ -103,13 +110,12 @@ class Relay:
                 pass
 
     def _dispatch(self, fd: int, events: int) -> None:
-        if fd == self._listener.fileno():
-            self._accept()
-            return
         end = self._ends.get(fd)
         if end is None:
             return
         try:
+            if end.connecting:
+                self._connected(end)
             if events & select.EPOLLOUT:
                 self._flush(end)
             if events & (select.EPOLLIN | select.EPOLLHUP | select.EPOLLERR):
@@ -118,28 +124,38 @@ class Relay:
             self._close_pair(end)
 
     def _accept(self) -> None:
-        with contextlib.suppress(BlockingIOError):
+        try:
             client, _ = self._listener.accept()
-            try:
-                server = socket.create_connection(self._upstream, timeout=5)
-            except OSError:
-                client.close()
-                return
-            self.counts.connections += 1
-            near, far = _End(client, self._up), _End(server, self._down)
-            near.peer, far.peer = far, near
-            for end in (near, far):
-                end.sock.setblocking(False)
-                end.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                self._ends[end.sock.fileno()] = end
-                end.events = select.EPOLLIN
-                self._epoll.register(end.sock, end.events)
+        except OSError:
+            return  # gone again before it was accepted, or out of descriptors: those that are connected go on
+        server = socket.socket(family(self._upstream), socket.SOCK_STREAM)
+        near, far = _End(client, self._up), _End(server, self._down, connecting=True)
+        near.peer, far.peer = far, near
+        for end in (near, far):
+            end.sock.setblocking(False)
+            end.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if server.connect_ex(self._upstream) not in (0, errno.EINPROGRESS):
+            self.counts.refused += 1
+            client.close()
+            server.close()
+            return
+        for end in (near, far):
+            self._ends[end.sock.fileno()] = end
+            self._epoll.register(end.sock, 0)
+            self._update(end)
+
+    def _connected(self, end: _End) -> None:
+        """The upstream has answered. Never waited for: an upstream that is silent would hold up all other connections."""
+        if code := end.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+            self.counts.refused += 1
+            raise OSError(code, "the upstream refuses")
+        end.connecting = False
+        self.counts.connections += 1
+        self._flush(end)
 
     def _read(self, end: _End) -> None:
         if end.read_ended:
-            # A hang-up after the end of the stream: nothing more can be delivered to this socket either.
-            if end.write_closed or self._hung_up(end):
-                self._close_pair(end)
+            self._hung_up(end)
             return
         try:
             data = end.sock.recv(_READ_BYTES)
@@ -149,9 +165,12 @@ class Relay:
         end.read_ended = not data
         self._update(end)
 
-    @staticmethod
-    def _hung_up(end: _End) -> bool:
-        return bool(end.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
+    def _hung_up(self, end: _End) -> None:
+        """Both ways of this socket are over. If that is in order, what it said before may still be on its way to its peer."""
+        if not end.write_closed or end.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+            self._close_pair(end)
+        else:
+            self._epoll.unregister(end.sock)  # a hang-up is reported for ever
 
     def _advance(self, direction: Direction) -> None:
         now_s = time.monotonic()
@@ -181,7 +200,7 @@ class Relay:
             self._close_pair(end)
 
     def _flush(self, end: _End) -> None:
-        while end.untaken:
+        while end.untaken and not end.connecting:
             try:
                 taken = end.sock.send(end.untaken[0])
             except BlockingIOError:
@@ -191,7 +210,7 @@ class Relay:
                 end.untaken.popleft()
             else:
                 end.untaken[0] = end.untaken[0][taken:]
-        if end.shut_after and not end.untaken and not end.write_closed:
+        if end.shut_after and not (end.untaken or end.connecting or end.write_closed):
             end.write_closed = True
             with contextlib.suppress(OSError):
                 end.sock.shutdown(socket.SHUT_WR)
@@ -207,7 +226,8 @@ class Relay:
         if end.sock.fileno() not in self._ends or end.peer is None:
             return
         room = end.flow.waiting_bytes < MAX_WAITING_BYTES and end.peer.untaken_bytes < _MAX_UNTAKEN_BYTES
-        events = (select.EPOLLIN if room and not end.read_ended else 0) | (select.EPOLLOUT if end.untaken else 0)
+        to_write = end.connecting or bool(end.untaken)
+        events = (select.EPOLLIN if room and not end.read_ended else 0) | (select.EPOLLOUT if to_write else 0)
         if events != end.events:
             end.events = events
             self._epoll.modify(end.sock, events)
@@ -217,7 +237,8 @@ class Relay:
             if one is None or self._ends.pop(one.sock.fileno(), None) is None:
                 continue
             one.direction.drop(one.flow)
-            self._epoll.unregister(one.sock)
+            with contextlib.suppress(FileNotFoundError):
+                self._epoll.unregister(one.sock)
             one.sock.close()
 
 
