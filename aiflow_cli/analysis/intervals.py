@@ -8,6 +8,7 @@ where the paired statistic is no plain axis reduction; the sums here are one mat
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +19,7 @@ from aiflow_cli.analysis.metrics import Ratio
 RESAMPLES = 2000
 CONFIDENCE = 0.95
 _SEED = 20241119
+Array = npt.NDArray[np.float64]
 
 
 class Interval(NamedTuple):
@@ -33,8 +35,8 @@ def ratio_interval(sums: Mapping[str, Ratio]) -> Interval | None:
     over, under = _arrays(sums, sorted(sums))
     if not under.sum():
         return None
-    weights = _resampled_counts(len(over))
-    return _interval(over.sum() / under.sum(), _divide(weights @ over, weights @ under))
+    weights = resample_counts(len(over))
+    return percentiles(over.sum() / under.sum(), divide(weights @ over, weights @ under))
 
 
 def speedup_interval(baseline: Mapping[str, Ratio], method: Mapping[str, Ratio]) -> Interval | None:
@@ -44,25 +46,41 @@ def speedup_interval(baseline: Mapping[str, Ratio], method: Mapping[str, Ratio])
     over, under = _arrays(method, images)
     if not images or not base_under.sum() or not under.sum() or not over.sum():
         return None
-    weights = _resampled_counts(len(images))
-    sample = _divide(_divide(weights @ base_over, weights @ base_under), _divide(weights @ over, weights @ under))
-    return _interval((base_over.sum() / base_under.sum()) / (over.sum() / under.sum()), sample)
+    weights = resample_counts(len(images))
+    sample = divide(divide(weights @ base_over, weights @ base_under), divide(weights @ over, weights @ under))
+    return percentiles((base_over.sum() / base_under.sum()) / (over.sum() / under.sum()), sample)
 
 
-def _arrays(sums: Mapping[str, Ratio], images: list[str]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+def unpaired_ratio_interval(over: Mapping[str, Ratio], under: Mapping[str, Ratio]) -> Interval | None:
+    """Ratio of two ratios of sums whose images have nothing to do with each other: each is resampled by itself."""
+    parts = []
+    for sums, order in ((over, slice(None)), (under, slice(None, None, -1))):
+        a, b = _arrays(sums, sorted(sums))
+        if not a.sum() or not b.sum():
+            return None
+        weights = resample_counts(len(a))[order]
+        parts.append((a.sum() / b.sum(), divide(weights @ a, weights @ b)))
+    (value, sample), (other, other_sample) = parts
+    return percentiles(value / other, divide(sample, other_sample))
+
+
+def _arrays(sums: Mapping[str, Ratio], images: list[str]) -> tuple[Array, Array]:
     return np.array([sums[i].over for i in images], float), np.array([sums[i].under for i in images], float)
 
 
-def _resampled_counts(n: int) -> npt.NDArray[np.float64]:
+@lru_cache(maxsize=4)
+def resample_counts(n: int) -> Array:
     """How often each of n images is drawn in each resample: [RESAMPLES, n]."""
     return np.random.default_rng(_SEED).multinomial(n, np.full(n, 1 / n), size=RESAMPLES).astype(float)
 
 
-def _divide(a: npt.NDArray[np.float64], b: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def divide(a: Array, b: Array) -> Array:
+    """a / b, NaN where b is 0."""
     return np.divide(a, b, out=np.full_like(a, np.nan), where=b != 0)
 
 
-def _interval(value: float, sample: npt.NDArray[np.float64]) -> Interval:
+def percentiles(value: float, sample: Array) -> Interval:
+    """A value with the 95 % percentile interval of its bootstrap sample."""
     tail = 100 * (1 - CONFIDENCE) / 2
     low, high = np.nanpercentile(sample, [tail, 100 - tail])
     return Interval(float(value), float(low), float(high))

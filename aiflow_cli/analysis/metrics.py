@@ -11,7 +11,7 @@ A metric over several trials is a ratio of sums, never a mean of ratios. Where a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 Record = Mapping[str, Any]
@@ -29,6 +29,9 @@ class Ratio(NamedTuple):
 
     over: float
     under: float
+
+
+Metric = Callable[[Record], Ratio]
 
 
 def first_delivery_tokens(record: Record) -> int:
@@ -61,6 +64,41 @@ def tokens_per_round(record: Record) -> Ratio:
     return Ratio(sum(r["delivered"] for r in record["rounds"]), len(record["rounds"]))
 
 
+def draft_acceptance(record: Record) -> Ratio:
+    """Accepted over drafted tokens: falls with the draft length even where each draft is as good as the last."""
+    return Ratio(sum(r["accepted"] for r in record["rounds"]), sum(r["drafted"] for r in record["rounds"]))
+
+
+def acceptance(record: Record) -> Ratio:
+    """Accepted over judged tokens, the papers' alpha: drafts after the first rejection are never judged."""
+    rounds = record["rounds"]
+    return Ratio(sum(r["accepted"] for r in rounds), sum(judged(r) for r in rounds))
+
+
+def judged(r: Mapping[str, Any]) -> int:
+    """How many drafts of a round the target judged: the accepted ones, and the first rejected one."""
+    return int(min(r["drafted"], r["accepted"] + 1))
+
+
+def acceptance_at(position: int) -> Metric:
+    """Conditional acceptance at a draft position (from 1): accepted there, over rounds whose earlier drafts were all accepted."""
+
+    def metric(record: Record) -> Ratio:
+        reached = [r for r in record["rounds"] if judged(r) >= position]
+        return Ratio(sum(r["accepted"] >= position for r in reached), len(reached))
+
+    return metric
+
+
+ROUND_PARTS = ("draft_s", "encode_s", "uplink_s", "queue_s", "verify_s", "downlink_s", "apply_s")
+"""The parts of a round, in their order; they sum to its `wall_s`."""
+
+
+def per_round(part: str) -> Metric:
+    """Seconds of one part of a round (or of `wall_s`), over rounds."""
+    return lambda record: Ratio(sum(r[part] for r in record["rounds"]), len(record["rounds"]))
+
+
 def bytes_up_per_token(record: Record) -> Ratio:
     """Bytes from device to server, image and framing included, over N."""
     return Ratio(record["bytes_up"], record["n_tokens"])
@@ -71,7 +109,10 @@ def bytes_down_per_token(record: Record) -> Ratio:
     return Ratio(record["bytes_down"], record["n_tokens"])
 
 
-Metric = Callable[[Record], Ratio]
+def round_bytes_up_per_token(record: Record) -> Ratio:
+    """Bytes from device to server without the request that carries the image, over N."""
+    request = record["bytes_by_message"]["up"].get("Request", 0)
+    return Ratio(record["bytes_up"] - request, record["n_tokens"])
 
 
 def ratio_of_sums(records: Iterable[Record], metric: Metric) -> float | None:
@@ -92,10 +133,17 @@ def conditional_acceptance(records: Iterable[Record], positions: int) -> list[fl
     return [a / j if j else None for a, j in zip(accepted, judged, strict=True)]
 
 
-def by_image(records: Sequence[Record], metric: Metric) -> dict[str, Ratio]:
-    """A metric's sums image by image (repeats of an image are added up)."""
+def unit(record: Record) -> str:
+    """What is resampled and paired: the image; where several nodes took part, the image on its node."""
+    node = record.get("node")
+    return str(record["image_id"]) if node is None else f"{node}/{record['image_id']}"
+
+
+def by_image(records: Iterable[Record], metric: Metric) -> dict[str, Ratio]:
+    """A metric's sums image by image (repeats of an image are added up), apart for each node."""
     sums: dict[str, Ratio] = {}
     for record in records:
-        part, before = metric(record), sums.get(record["image_id"], Ratio(0.0, 0.0))
-        sums[record["image_id"]] = Ratio(before.over + part.over, before.under + part.under)
+        key, part = unit(record), metric(record)
+        before = sums.get(key, Ratio(0.0, 0.0))
+        sums[key] = Ratio(before.over + part.over, before.under + part.under)
     return sums

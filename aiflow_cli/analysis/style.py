@@ -1,0 +1,205 @@
+"""How every figure looks, and how it is written: the same colours, markers, units and sizes throughout.
+
+Width is a column of a two-column paper (3.5 in). Colours are Okabe and Ito's, told apart by colour-blind eyes; nothing rests on colour alone,
+markers and line styles differ too. Files are the same, byte for byte, for the same data: no dates, fixed ids.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from aiflow_cli.analysis.intervals import Interval
+from aiflow_cli.trials.store import replace_file
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+COLUMN_IN = 3.5
+"""Width of a column of a two-column paper."""
+PNG_DPI = 300
+BLACK, GREY, LIGHT = "#000000", "#6b6b6b", "#b8b8b8"
+BLUE, VERMILLION, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
+SKY, ORANGE, PALE_ORANGE = "#56B4E9", "#E69F00", "#F6D08A"
+
+RC = {
+    "font.family": "DejaVu Sans",
+    "font.size": 7,
+    "axes.labelsize": 7,
+    "axes.titlesize": 7,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.linewidth": 0.6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#e4e4e4",
+    "grid.linewidth": 0.5,
+    "xtick.labelsize": 6.5,
+    "ytick.labelsize": 6.5,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "xtick.major.size": 2.5,
+    "ytick.major.size": 2.5,
+    "xtick.minor.size": 1.5,
+    "ytick.minor.size": 1.5,
+    "lines.linewidth": 1.1,
+    "lines.markersize": 3.2,
+    "legend.fontsize": 6.2,
+    "legend.frameon": False,
+    "legend.handlelength": 2.2,
+    "legend.borderaxespad": 0.2,
+    "figure.dpi": 100,
+    "figure.constrained_layout.use": True,
+    "figure.constrained_layout.h_pad": 0.03,
+    "figure.constrained_layout.w_pad": 0.03,
+    "svg.hashsalt": "aiflow",
+    "svg.fonttype": "path",
+    "pdf.fonttype": 42,
+    "hatch.linewidth": 0.5,
+}
+
+
+class Look(NamedTuple):
+    """A curve's colour, marker and line style."""
+
+    color: str
+    marker: str
+    line: str | tuple[int, tuple[float, ...]]
+
+
+_LOOKS = (
+    Look(BLUE, "o", "-"),
+    Look(VERMILLION, "s", (0, (5, 1.5))),
+    Look(GREEN, "^", (0, (3, 1, 1, 1))),
+    Look(PURPLE, "D", (0, (1, 1))),
+    Look(ORANGE, "v", (0, (6, 1, 1, 1, 1, 1))),
+    Look(SKY, "P", (0, (2, 1))),
+)
+_FIXED = {"small-weak": 0, "small": 1, "internvl2-2b-26b": 0, "internvl2-8b-26b": 1, "internvl2-2b-8b": 2}
+"""Pairs that look the same in every figure."""
+
+
+def looks(pairs: Sequence[str]) -> dict[str, Look]:
+    """The look of each pair: fixed for the known ones, then the next that is free."""
+    taken = {_FIXED[pair] for pair in pairs if pair in _FIXED}
+    free = iter([place for place in range(len(_LOOKS)) if place not in taken] + list(range(len(_LOOKS))) * len(pairs))
+    return {pair: _LOOKS[_FIXED[pair] if pair in _FIXED else next(free)] for pair in pairs}
+
+
+class Table(NamedTuple):
+    """The data of a figure, as its CSV holds them; a cell of None is empty."""
+
+    columns: tuple[str, ...]
+    rows: list[tuple[object, ...]]
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure with its data: `title` is a line, `caption` says what is shown and how it is computed, `alt` what a reader would see."""
+
+    name: str
+    title: str
+    caption: str
+    alt: str
+    figure: Figure
+    table: Table
+
+
+@contextmanager
+def styled() -> Iterator[None]:
+    """Draw and save within this."""
+    import matplotlib as mpl
+
+    with mpl.rc_context({**mpl.rcParamsDefault, **RC, "backend": mpl.rcParams["backend"]}):
+        yield
+
+
+def new_figure(height_in: float) -> Figure:
+    """An empty figure of column width."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(COLUMN_IN, height_in))
+
+
+def error_bars(interval: Interval) -> tuple[float, float]:
+    """Lengths below and above the value, as matplotlib wants them."""
+    return max(0.0, interval.value - interval.low), max(0.0, interval.high - interval.value)
+
+
+def draw_points(
+    axes: Axes, x: Sequence[float], y: Sequence[Interval], look: Look, label: str, style: str = "joined"
+) -> None:
+    """Points with intervals: `joined` by the look's line, only `dots`, or `open` (hollow, dotted) for what is not device-edge."""
+    axes.errorbar(
+        x,
+        [interval.value for interval in y],
+        yerr=list(zip(*map(error_bars, y), strict=True)),
+        color=look.color,
+        marker=look.marker,
+        linestyle={"joined": look.line, "dots": "none", "open": (0, (1, 1.5))}[style],
+        markerfacecolor="white" if style == "open" else look.color,
+        elinewidth=0.7,
+        capsize=1.4,
+        capthick=0.7,
+        label=label,
+        zorder=3,
+    )
+
+
+def draw_level(axes: Axes, level: Interval, label: str, color: str = BLACK, line: str = "--") -> None:
+    """A horizontal line with its interval as a band."""
+    axes.axhspan(level.low, level.high, color=color, alpha=0.15, linewidth=0, zorder=1)
+    axes.axhline(level.value, color=color, linestyle=line, linewidth=1.0, label=label, zorder=2)
+
+
+def title_of(drawing: Drawing, run_id: str) -> str:
+    """The title that a file's metadata hold."""
+    return f"{drawing.title} ({run_id})"
+
+
+def render(drawing: Drawing, extension: str, run_id: str, commit: str) -> bytes:
+    """The bytes of a figure as png, pdf or svg, with run id and commit in its metadata. Call within `styled()`."""
+    title, about = title_of(drawing, run_id), f"result {run_id}, commit {commit}"
+    metadata: Mapping[str, Mapping[str, object]] = {
+        "png": {"Title": title, "Description": about, "Software": "aiflow"},
+        "pdf": {"Title": title, "Subject": about, "Creator": "aiflow", "Producer": None, "CreationDate": None},
+        "svg": {"Title": title, "Description": about, "Creator": "aiflow", "Date": None},
+    }
+    buffer = io.BytesIO()
+    drawing.figure.savefig(buffer, format=extension, dpi=PNG_DPI, metadata=metadata[extension])
+    return buffer.getvalue()
+
+
+def write_drawing(drawing: Drawing, folder: Path, run_id: str, commit: str) -> list[Path]:
+    """Write a figure as PNG, PDF and SVG, and its data as CSV. Call within `styled()`. Raises StoreError."""
+    paths = []
+    for extension in ("png", "pdf", "svg"):
+        paths.append(folder / f"{drawing.name}.{extension}")
+        replace_file(paths[-1], render(drawing, extension, run_id, commit))
+    paths.append(folder / f"{drawing.name}.csv")
+    replace_file(paths[-1], csv_bytes(drawing.table))
+    return paths
+
+
+def csv_bytes(table: Table) -> bytes:
+    """A table as CSV; floats with six significant digits."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(table.columns)
+    writer.writerows([[_cell(cell) for cell in row] for row in table.rows])
+    return buffer.getvalue().encode()
+
+
+def _cell(value: object) -> object:
+    if isinstance(value, float):
+        return "" if math.isnan(value) else f"{value:.6g}"
+    return "" if value is None else value

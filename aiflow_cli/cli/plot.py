@@ -1,0 +1,81 @@
+"""`aiflow plot`: the figures of results."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+EXAMPLES = """Examples:
+
+  aiflow plot results/figure6-1a2b3c4d             every figure that the result has: PNG, PDF, SVG, and its data as CSV
+
+  aiflow plot figure6-1a2b3c4d --figure speedup -o paper/figures
+
+  aiflow plot results/* --trace                    and one image's responses for ui.perfetto.dev
+"""
+
+
+def plot(
+    results: Annotated[
+        list[str], typer.Argument(metavar="RESULT...", help="Folders of results, or their names in results/.")
+    ],
+    figure: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--figure",
+            "-f",
+            help="figure6, speedup, acceptance, round-time, waterfall, bytes or link; may be repeated. [default: all]",
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            help="Folder of the files, one in it for each of several results. [default: RESULT/figures]",
+        ),
+    ] = None,
+    trace: Annotated[
+        bool, typer.Option("--trace", help="Also write trace.json: one image's responses as Chrome trace events.")
+    ] = False,
+    image: Annotated[str | None, typer.Option("--image", help="The image of --trace. [default: a typical one]")] = None,
+    json_: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
+) -> None:
+    """Draw figures from results: PNG, PDF and SVG at the width of a column, with their data as CSV beside them."""
+    from aiflow_cli.analysis.plotting import check_names
+    from aiflow_cli.analysis.plotting import plot as draw
+    from aiflow_cli.analysis.result import find, load
+    from aiflow_cli.cli.output import note, print_json
+    from aiflow_cli.cli.progress import counted_progress
+
+    check_names(figure or ())
+    done = []
+    for folder in [find(result) for result in results]:
+        place = output / folder.resolve().name if output and len(results) > 1 else output
+        with counted_progress(f"figures of {folder.name}") as show:
+            done.append((folder, draw(load(folder), place, figure or (), trace, image, show)))
+    for folder, plotted in done:
+        for name, reason in plotted.skipped:
+            note(f"no {name}: {reason}" if len(done) == 1 else f"{folder}: no {name}: {reason}")
+    if json_:
+        print_json(
+            {
+                "results": [
+                    {
+                        "result": str(folder),
+                        "figures": [
+                            {"name": drawing.name, "title": drawing.title, "files": [str(path) for path in paths]}
+                            for drawing, paths in plotted.drawings
+                        ],
+                        "trace": str(plotted.trace) if plotted.trace else None,
+                        "skipped": [{"figure": name, "reason": reason} for name, reason in plotted.skipped],
+                    }
+                    for folder, plotted in done
+                ]
+            }
+        )
+    else:
+        for path in (path for _, plotted in done for path in plotted.paths):
+            typer.echo(path)
