@@ -39,7 +39,7 @@ class Recipe:
     vision_draft_steps: int = 2400
     vision_weak_steps: int = 1200
     shallow_steps: int = 700
-    target_steps: int = 700
+    target_steps: int = 900
     untaught_steps: int = 900
     draft_steps: int = 500
     weak_steps: int = 650
