@@ -19,10 +19,12 @@ AIFLOW = (sys.executable, "-m", "aiflow_cli")
 PATIENCE_S = 60.0
 
 
-def aiflow(*arguments: object, cwd: Path | None = None, **options: Any) -> subprocess.CompletedProcess[str]:
+def aiflow(
+    *arguments: object, cwd: Path | None = None, timeout: float = 200, **options: Any
+) -> subprocess.CompletedProcess[str]:
     """Run a command of the program to its end."""
     command = [*AIFLOW, *map(str, arguments)]
-    return subprocess.run(command, cwd=cwd, text=True, capture_output=True, timeout=200, check=False, **options)
+    return subprocess.run(command, cwd=cwd, text=True, capture_output=True, timeout=timeout, check=False, **options)
 
 
 def one_line(finished: subprocess.CompletedProcess[str]) -> str:
