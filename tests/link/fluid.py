@@ -13,9 +13,7 @@ class Offer(NamedTuple):
     n_bytes: int
 
 
-def fluid_departures(
-    offers: Sequence[Offer], rate_bytes_per_s: float, burst_bytes: int, step_s: float
-) -> list[float]:
+def fluid_departures(offers: Sequence[Offer], rate_bytes_per_s: float, burst_bytes: int, step_s: float) -> list[float]:
     """When the last byte of each offer leaves, first come first served. Right to about one step."""
     ends, total = [], 0
     for offer in offers:

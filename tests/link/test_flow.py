@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import defaultdict
 from typing import NamedTuple
@@ -128,7 +129,7 @@ def test_one_message_takes_the_closed_form(n_bytes: int, rate: float, burst: int
 def test_chunks_are_what_the_rate_carries_in_a_millisecond() -> None:
     arrived = drive(Direction(RATE, 1, 0.0), [Offer(0.0, Flow("a"), bytes(10_500))])
     assert [len(chunk.data) for _, chunk in arrived] == [1000] * 10 + [500]
-    gaps = [b.at_s - a.at_s for a, b in zip(arrived, arrived[1:], strict=False)]
+    gaps = [b.at_s - a.at_s for a, b in itertools.pairwise(arrived)]
     assert gaps == pytest.approx([1e-3] * 9 + [0.5e-3], abs=1e-9)
 
 
@@ -187,11 +188,11 @@ def test_only_the_end_of_a_message_is_worth_spinning_for() -> None:
     direction.offer(Flow("a"), bytes(3000), 0.0)
     direction.schedule(0.0)
     direction.due(0.0)
-    assert direction.next_event_s() == (pytest.approx(1e-3), True)
+    assert list(direction.next_event_s()) == pytest.approx([1e-3, True])
     direction.offer(Flow("b"), bytes(3000), 0.0)
     assert direction.next_event_s()[1] is True
     direction.due(1e-3)
-    assert direction.next_event_s() == (pytest.approx(1e-3), False)
+    assert list(direction.next_event_s()) == pytest.approx([1e-3, False])
 
 
 def test_a_dropped_flow_leaves_the_others_as_they_are() -> None:

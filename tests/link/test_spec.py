@@ -63,7 +63,8 @@ def test_addresses(text: str, expected: Address) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "7411", ":7411", "host:", "host:port", "host:-1", "host:65536", "host:1.5", "a..b:1", "h:" + "9" * 5000]
+    "text",
+    ["", "7411", ":7411", "host:", "host:port", "host:-1", "host:65536", "host:1.5", "a..b:1", "h:" + "9" * 5000],
 )
 def test_what_is_no_address(text: str) -> None:
     with pytest.raises(UsageError, match="is no address: give HOST:PORT"):
