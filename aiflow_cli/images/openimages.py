@@ -49,11 +49,13 @@ class Answers:
     def __init__(self, file: Path) -> None:
         """Read the answers of earlier runs; a last line cut short by a crash is passed over."""
         self._file = file
+        text = file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""
+        self._before_next = "\n" if text and not text.endswith("\n") else ""
         self._lock = threading.Lock()
         self._held_back: list[dict[str, Any]] = []
         self._status: dict[str, dict[str, int]] = {}
         self.sha256: dict[str, str] = {}
-        for line in file.read_text().splitlines() if file.is_file() else ():
+        for line in text.splitlines():
             try:
                 self._apply(json.loads(line))
             except (ValueError, KeyError, TypeError):
@@ -94,10 +96,11 @@ class Answers:
     def _write(self) -> None:
         lines = "".join(json.dumps(entry) + "\n" for entry in self._held_back)
         try:
-            with self._file.open("a") as file:
-                file.write(lines)
+            with self._file.open("a", encoding="utf-8") as file:
+                file.write(self._before_next + lines)
         except OSError as error:
             raise StoreError(f"{self._file} cannot be written ({error.strerror}): free some space") from error
+        self._before_next = ""
         for entry in self._held_back:
             self._apply(entry)
         self._held_back.clear()

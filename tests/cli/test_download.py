@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import time
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
@@ -13,7 +17,7 @@ from aiflow_cli.cli.app import app
 from aiflow_cli.images.attribution import TABLES
 from aiflow_cli.images.openimages import SPLITS
 from aiflow_cli.images.vehicles import manifest
-from tests.e2e.tools import aiflow, one_line
+from tests.e2e.tools import Background, aiflow, one_line, wait_for
 from tests.images.bucket_server import BucketServer, make_image, real_photos, serve_bucket
 
 IDS = list(manifest())[:6]
@@ -120,6 +124,27 @@ def test_errors_are_one_line(
     assert done.stderr.startswith("error: ")
     assert words in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_a_bar_on_a_terminal(bucket: BucketServer) -> None:
+    """Rich takes standard error for a terminal; standard output stays one document."""
+    terminal = os.environ | {"FORCE_COLOR": "1", "TTY_COMPATIBLE": "1"}
+    done = aiflow("download", "--limit", "6", "--attribution", "--json", env=terminal)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["fetched"] == 6
+    assert "\x1b[" in done.stderr
+    assert "photographs" in done.stderr
+
+
+def test_ctrl_c(bucket: BucketServer) -> None:
+    def silent(handler: BaseHTTPRequestHandler) -> bool:
+        time.sleep(5)
+        return True
+
+    bucket.custom = silent
+    command = Background("download", "--limit", "6")
+    wait_for(lambda: bucket.requests, "the first request")
+    assert command.signal(signal.SIGINT) == (130, "interrupted\n")
 
 
 def test_as_a_process_off_a_terminal(bucket: BucketServer) -> None:

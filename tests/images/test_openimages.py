@@ -143,6 +143,14 @@ def test_answers_survive_a_crash_in_the_middle_of_a_line(bucket: BucketServer, t
     answers.write_text("\n".join(lines)[:-10])
     assert fetch(tmp_path).present == 12
 
+    lost = json.loads(lines[-1])["image_id"]
+    (tmp_path / f"{lost}.jpg").unlink()
+    assert fetch(tmp_path).present == 12  # what is asked again is written to a line of its own
+    bucket.requests.clear()
+    (tmp_path / f"{lost}.jpg").unlink()
+    assert fetch(tmp_path).present == 12
+    assert bucket.requests.total() == 1
+
 
 @pytest.mark.parametrize(
     ("variable", "value", "words"),
