@@ -97,12 +97,17 @@ def _marked(
         image_id=record["image_id"],
         setting=label,
         caption=caption,
-        pieces=pieces if "".join(piece.text for piece in pieces).strip() == caption else [],
+        pieces=pieces if _same("".join(piece.text for piece in pieces), caption) else [],
         accepted=kinds.count("accepted"),
         tokens=len(kinds),
         draft_alone=None if alone is None else str(alone.get("caption", "")),
         picture=picture,
     )
+
+
+def _same(text: str, caption: str) -> bool:
+    """Whether two decodings agree, but for an unfinished character at the end, which only one of them shows."""
+    return text.rstrip("\ufffd").strip() == caption.rstrip("\ufffd").strip()
 
 
 def _tokenizer_folder(result: Result, pair: str) -> Path | None:

@@ -158,7 +158,8 @@ def speedup(curves: Sequence[Curve], co_located: Sequence[Curve], on_device: Seq
         draw_level(axes, level, f"{pair}, on-device {level.value:.1f}× (another output)", styles[pair].color, ":")
     axes.plot([], [], color=GREY, linewidth=0.9, label="closed form, fitted α, c, F")
     tops = [p.speedup.high for c in (*curves, *co_located) for p in c.points]
-    axes.set_ylim(0, 1.1 * max(1.1, *tops))
+    top = max(1.1, *tops)
+    axes.set_ylim(0, 1.1 * max(top, *(level.high for _, level in on_device if level.high < 1.5 * top), 0))
     axes.set_ylabel("speed-up over server-only\n(decode TPOT)")
     axes.set_xlabel(GAMMA_LABEL)
     handles, labels = axes.get_legend_handles_labels()

@@ -11,12 +11,12 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aiflow_cli.analysis import theory
 from aiflow_cli.analysis.captions import MarkedCaption, marked_captions
 from aiflow_cli.analysis.claims import DIFFERS, HOLDS, UNTESTED, Finding, claims_table
-from aiflow_cli.analysis.curves import format_break_even
+from aiflow_cli.analysis.curves import Curve, format_break_even
 from aiflow_cli.analysis.honesty import Honesty, examine, small_pair_on_photographs
 from aiflow_cli.analysis.intervals import Interval
 from aiflow_cli.analysis.metrics import FORMULAS
@@ -29,6 +29,7 @@ from aiflow_cli.trials.store import replace_file
 
 if TYPE_CHECKING:
     from jinja2 import Environment
+    from markupsafe import Markup
 
 CAPTIONS = 4
 MOST_LISTED = 20
@@ -94,7 +95,7 @@ def report_context(
         "summary": summary(study, claims),
         "claims": claims,
         "counts": {verdict: sum(f.verdict == verdict for f in claims) for verdict in (HOLDS, DIFFERS, UNTESTED)},
-        "fits": fit_rows(study),
+        "fits": fit_columns(study),
         "drawings": drawings,
         "skipped": skipped,
         "captions": [(caption, _picture(caption)) for caption in marked_captions(study, CAPTIONS)],
@@ -150,42 +151,56 @@ def _times(interval: Interval) -> str:
     return f"{interval.value:.2f} [{interval.low:.2f}, {interval.high:.2f}] times"
 
 
-def fit_rows(study: Study) -> list[dict[str, str]]:
+class FitColumn(NamedTuple):
+    """The closed form's numbers of one series, in words and figures: name -> text."""
+
+    series: str
+    rows: dict[str, str]
+
+
+def fit_columns(study: Study) -> list[FitColumn]:
     """The fitted numbers of every curve, and those that reproduce the paper's figures."""
-    rows = []
-    for curve in study.curves:
-        fit, model = curve.fit, curve.fit.model
-        longest = curve.gammas[-1]
-        rows.append(
-            {
-                "series": curve.label,
-                "alpha": interval_text(fit.alpha, 3),
-                "accepted / judged": interval_text(fit.accepted_share, 3),
-                "c": interval_text(fit.draft_cost, 3),
-                "F": interval_text(fit.round_cost, 3),
-                "s": interval_text(fit.verify_slope, 4),
-                "step": f"{fit.step_ms:.2f} ms",
-                "optimum": f"{model.optimum(longest)}: {model.speedup(model.optimum(longest)):.2f}×",
-                "break-even": _break_even(model),
-                "measured": f"{curve.best.gamma}: {curve.best.speedup.value:.2f}×, {format_break_even(curve.break_even.value, longest)}",
-            }
-        )
-    paper = theory.PAPER
-    rows.append(
-        {
-            "series": "the paper's figures (calibration, not a measurement)",
-            "alpha": f"{paper.alpha:.2f}",
-            "accepted / judged": "-",
-            "c": f"{paper.draft_cost:.2f}",
-            "F": f"{paper.round_cost:.2f}",
-            "s": "0",
-            "step": "-",
-            "optimum": f"{paper.optimum()}: {paper.speedup(paper.optimum()):.2f}×",
-            "break-even": _break_even(paper),
-            "measured": "stated: 4, about 2×, 22",
-        }
+    return [*map(_fit_column, study.curves), _paper_column()]
+
+
+def _fit_column(curve: Curve) -> FitColumn:
+    fit, model, longest = curve.fit, curve.fit.model, curve.gammas[-1]
+    measured = (
+        f"{curve.best.gamma}, {curve.best.speedup.value:.2f}×, {format_break_even(curve.break_even.value, longest)}"
     )
-    return rows
+    rows = {
+        "α, acceptance": interval_text(fit.alpha, 3),
+        "accepted / judged drafts": interval_text(fit.accepted_share, 3),
+        "c, a draft step": interval_text(fit.draft_cost, 3),
+        "F, the rest of a round": interval_text(fit.round_cost, 3),
+        "s, a further draft's share in it": interval_text(fit.verify_slope, 4),
+        "F + 4 s, a round of four": f"{fit.round_cost.value + 4 * fit.verify_slope.value:.3f}",
+        "server-only step": f"{fit.step_ms:.2f} ms",
+        "by the form: optimum, speed-up, break-even": _predicted(model, longest),
+        "measured: optimum, speed-up, break-even": measured,
+    }
+    return FitColumn(curve.label, rows)
+
+
+def _paper_column() -> FitColumn:
+    paper = theory.PAPER
+    rows = {
+        "α, acceptance": f"{paper.alpha:.2f}",
+        "accepted / judged drafts": "-",
+        "c, a draft step": f"{paper.draft_cost:.2f}",
+        "F, the rest of a round": f"{paper.round_cost:.2f}",
+        "s, a further draft's share in it": "0",
+        "F + 4 s, a round of four": f"{paper.round_cost:.2f}",
+        "server-only step": "-",
+        "by the form: optimum, speed-up, break-even": _predicted(paper, theory.LONGEST_DRAFT),
+        "measured: optimum, speed-up, break-even": "4, about 2×, 22 (stated)",
+    }
+    return FitColumn("fits the paper (no measurement)", rows)
+
+
+def _predicted(model: theory.CostModel, longest: int) -> str:
+    best = model.optimum(longest)
+    return f"{best}, {model.speedup(best):.2f}×, {_break_even(model)}"
 
 
 def _break_even(model: theory.CostModel) -> str:
@@ -247,7 +262,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"interval": interval_text, "cell": markdown_cell, "slug": _slug}
+    environment.filters |= {"interval": interval_text, "cell": markdown_cell, "code": _code}
     return environment
 
 
@@ -258,5 +273,8 @@ def markdown_cell(text: object) -> str:
     )
 
 
-def _slug(text: str) -> str:
-    return re.sub(r"[^a-z]+", "-", text.lower()).strip("-")
+def _code(text: str) -> Markup:
+    """Text in HTML, with what stands in backticks as code."""
+    from markupsafe import Markup, escape
+
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))

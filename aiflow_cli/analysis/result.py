@@ -219,15 +219,6 @@ def _changed(folder: Path) -> float:
     return max(path.stat().st_mtime for path in folder.iterdir() if path.name in ("trials.jsonl", "run.json"))
 
 
-def count_lines(path: Path) -> int:
-    """How many whole lines a file has, without parsing them; 0 if it is absent."""
-    try:
-        with path.open("rb") as file:
-            return sum(chunk.count(b"\n") for chunk in iter(lambda: file.read(1 << 20), b""))
-    except OSError:
-        return 0
-
-
 def read_document(folder: Path) -> dict[str, Any] | None:
     """run.json, or None where it cannot be read."""
     try:

@@ -1,0 +1,89 @@
+"""The results in a folder, one line each, without reading their trials."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from aiflow_cli.analysis.result import folders, read_document
+
+State = Literal["complete", "unfinished", "damaged"]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One result. `trials` without warm-ups; `planned` is None where run.json does not say; `note` says what is damaged."""
+
+    run_id: str
+    folder: Path
+    began: str | None
+    name: str | None
+    pairs: tuple[str, ...]
+    data: str | None
+    images: int | None
+    trials: int
+    planned: int | None
+    commit: str | None
+    state: State
+    note: str | None
+
+    def as_json(self) -> dict[str, Any]:
+        """The form of `aiflow results --json`."""
+        return asdict(self) | {"folder": str(self.folder), "pairs": list(self.pairs)}
+
+
+def list_results(root: Path) -> list[Entry]:
+    """Every result in `root`, newest first."""
+    return [_entry(folder) for folder in folders(root)]
+
+
+def _entry(folder: Path) -> Entry:
+    document, trials = read_document(folder), count_trials(folder / "trials.jsonl")
+    known = document or {}
+    provenance, data = _dict(known.get("provenance")), _dict(known.get("data"))
+    git = _dict(provenance.get("git"))
+    planned = known.get("trials") if isinstance(known.get("trials"), int) else None
+    finished = bool(provenance.get("finished_at")) and (planned is None or trials >= planned)
+    damage = "run.json cannot be read" if document is None else None if trials else "no finished trial"
+    return Entry(
+        run_id=folder.name,
+        folder=folder,
+        began=provenance.get("started_at"),
+        name=known.get("name"),
+        pairs=tuple(_pair_names(known)),
+        data=data.get("name"),
+        images=data.get("images"),
+        trials=trials,
+        planned=planned,
+        commit=f"{git['revision'][:10]}{'+' if git.get('dirty') else ''}" if git.get("revision") else None,
+        state="damaged" if document is None else "complete" if finished and trials else "unfinished",
+        note=damage,
+    )
+
+
+def _dict(value: object) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _pair_names(document: dict[str, Any]) -> Iterable[str]:
+    entries = document.get("pairs") or [document.get("pair")]
+    return [str(entry["name"]) for entry in _listed(entries) if isinstance(entry, dict) and "name" in entry]
+
+
+def _listed(value: object) -> Sequence[object]:
+    return value if isinstance(value, list) else []
+
+
+def count_trials(path: Path) -> int:
+    """How many whole lines of trials.jsonl are measured trials, by their text alone; 0 if it is absent."""
+    try:
+        with path.open("rb") as file:
+            return sum(line.endswith(b"\n") and not _is_warmup(line) for line in file)
+    except OSError:
+        return 0
+
+
+def _is_warmup(line: bytes) -> bool:
+    return b'"warmup":true' in line or b'"warmup": true' in line
