@@ -7,6 +7,7 @@ to its device and dtype. Anything missing, surplus or misshapen is an error, rai
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from transformers import InternVLForConditionalGeneration
 
-from aiflow_cli.errors import CheckpointError
+from aiflow_cli.errors import CheckpointError, UsageError
 from aiflow_cli.models.config import build_config, is_original, naming, read_config
 from aiflow_cli.models.conversion import is_internlm2, original_class, original_state
 from aiflow_cli.models.quiet import quiet_transformers
@@ -23,15 +24,25 @@ from aiflow_cli.models.tensors import check_tensors, expected_tensors, meta_mode
 
 __all__ = ["build_config", "load_model", "save_checkpoint"]
 
+_NO_ROOM = (
+    "does not fit into the memory of this machine's devices: see `aiflow pairs show PAIR`, or use --quantize int8"
+)
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 def load_model(
-    folder: Path, device: str = "cpu", dtype: str = "float32", image_token_id: int = 0
+    folder: Path,
+    device: str = "cpu",
+    dtype: str = "float32",
+    image_token_id: int = 0,
+    max_memory: Mapping[int | str, int] | None = None,
+    offload: Path | None = None,
 ) -> InternVLForConditionalGeneration:
     """The model of a checkpoint folder on `device` (a torch device, or "auto" for accelerate's device map), in evaluation mode.
 
-    Raises CheckpointError naming the first tensors that are missing, surplus or misshapen, or why a file cannot be read.
+    With "auto" the model is cut over all GPUs, then the host's memory; `max_memory` bounds what each may hold, in bytes (by GPU number,
+    "cpu"); what fits nowhere is read from the disk when it is used, if there is a folder `offload`. Raises CheckpointError naming the first
+    tensors that are missing, surplus or misshapen, or why a file cannot be read; UsageError if the model does not fit.
     """
     original = read_config(folder)
     with naming(folder):
@@ -42,26 +53,32 @@ def load_model(
     else:
         kind = InternVLForConditionalGeneration
         config.tie_word_embeddings = not any(name.endswith("lm_head.weight") for name in present_tensors(folder))
+    placement: dict[str, Any] = {}
+    if device != "cpu":
+        placement = {"device_map": device, "max_memory": max_memory, "offload_folder": offload}
     with quiet_transformers():
-        model, info = _from_pretrained(kind, folder, config, device, dtype)
+        model, info = _from_pretrained(kind, folder, config=config, dtype=DTYPES[dtype], **placement)
     refuse(folder, "lacks", info["missing_keys"])
     refuse(folder, "has surplus", info["unexpected_keys"])
     refuse(folder, "has misshapen", [key if isinstance(key, str) else key[0] for key in info["mismatched_keys"]])
     return model.eval()
 
 
-def _from_pretrained(kind: Any, folder: Path, config: Any, device: str, dtype: str) -> tuple[Any, dict[str, Any]]:
+def is_spread(model: InternVLForConditionalGeneration) -> bool:
+    """Whether accelerate keeps the model's weights on more than one device (or the disk), and moves them when they are used."""
+    return len(set(getattr(model, "hf_device_map", {}).values())) > 1
+
+
+def _from_pretrained(kind: Any, folder: Path, **options: Any) -> tuple[Any, dict[str, Any]]:
     try:
         result: tuple[Any, dict[str, Any]] = kind.from_pretrained(
-            folder,
-            config=config,
-            dtype=DTYPES[dtype],
-            device_map=device if device != "cpu" else None,
-            local_files_only=True,
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,
+            folder, local_files_only=True, output_loading_info=True, ignore_mismatched_sizes=True, **options
         )
+    except torch.OutOfMemoryError:
+        raise UsageError(f"{folder.name} {_NO_ROOM}") from None
     except (SafetensorError, OSError, RuntimeError, ValueError, EOFError) as error:
+        if "offloaded to the disk" in str(error):
+            raise UsageError(f"{folder.name} {_NO_ROOM}") from None
         reason = " ".join(str(error).split())[:300]
         raise CheckpointError(f"cannot load the weights in {folder}: {reason}; fetch the checkpoint again") from error
     return result

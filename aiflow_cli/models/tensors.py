@@ -43,7 +43,9 @@ def weight_files(folder: Path) -> list[Path]:
             raise CheckpointError(f"{folder} holds no *.safetensors weights: fetch the checkpoint again")
         return found
     try:
-        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        document = json.loads(index.read_text(encoding="utf-8"))
+        _, weight_map = document["metadata"], document["weight_map"]  # transformers wants both
+        names = sorted(set(weight_map.values()))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{index} cannot be read ({error}): fetch the checkpoint again") from None
     missing = [name for name in names if not (folder / name).is_file()]

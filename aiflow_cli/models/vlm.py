@@ -13,7 +13,7 @@ from aiflow_cli.errors import CheckpointError, UsageError
 from aiflow_cli.models.config import language_config, language_name, naming, read_config
 from aiflow_cli.models.conversion import is_internlm2
 from aiflow_cli.models.decoder import Decoder
-from aiflow_cli.models.internvl2 import DTYPES, load_model
+from aiflow_cli.models.internvl2 import DTYPES, is_spread, load_model
 from aiflow_cli.models.lean import LeanDecoder, LeanWeights
 from aiflow_cli.models.preprocessing import Tiling, load_image, pixel_values
 from aiflow_cli.models.prompt import IMAGE_CONTEXT, Prompt, find_template, prompt_ids
@@ -36,7 +36,7 @@ class VisionLanguageModel:
         self.template = find_template(original)
         self.eos_ids = frozenset([tokenizer.token_id(self.template.stop)])
         self.tokens_per_tile: int = model.config.image_seq_length
-        self._lean = LeanWeights(model) if LeanDecoder.covers(model) else None
+        self._lean = LeanWeights(model) if LeanDecoder.covers(model) and not is_spread(model) else None
 
     @classmethod
     def from_folder(cls, folder: Path, device: str = "cpu", dtype: str = "float32") -> VisionLanguageModel:

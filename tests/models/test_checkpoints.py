@@ -87,7 +87,10 @@ BAD: dict[str, tuple[Damage, str]] = {
     "weights that are none": (write(WEIGHTS, "<html>not found</html>"), "truncated or damaged"),
     "no weights": (remove(WEIGHTS), r"no \*\.safetensors"),
     "a shard is not there": (
-        write("model.safetensors.index.json", '{"weight_map": {"x": "model.safetensors", "y": "lost.safetensors"}}'),
+        write(
+            "model.safetensors.index.json",
+            '{"metadata": {}, "weight_map": {"x": "model.safetensors", "y": "lost.safetensors"}}',
+        ),
         "lacks lost.safetensors of 2 weight files",
     ),
     "index that is none": (write("model.safetensors.index.json", "{}"), "index.json cannot be read"),
