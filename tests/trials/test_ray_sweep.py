@@ -1,0 +1,135 @@
+"""A sweep over a Ray cluster of two nodes, one of which is killed midway."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from tests.conftest import TinyPair
+from tests.e2e.tools import aiflow, finished_trials, one_line, wait_for
+from tests.trials.sweeps import BLOCK, write_spec
+
+SCRIPT = Path(__file__).parent / "ray_cluster.py"
+IMAGES = 40
+needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is an extra: aiflow-cli[ray]")
+
+
+@dataclass
+class Cluster:
+    """A cluster in a process of its own."""
+
+    process: subprocess.Popen[str]
+    address: str
+    nodes: list[str]
+
+    def kill(self, node: int) -> None:
+        """Kill the raylet of a node."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(f"{node}\n")
+        self.process.stdin.flush()
+        assert self.process.stdout.readline() == "killed\n"
+
+
+@pytest.fixture
+def cluster() -> Iterator[Cluster]:
+    pipe = subprocess.PIPE
+    process = subprocess.Popen([sys.executable, SCRIPT], text=True, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL)
+    assert process.stdout is not None
+    try:
+        document = json.loads(process.stdout.readline())
+        yield Cluster(process, document["address"], document["nodes"])
+    finally:
+        process.communicate()  # its input ends, and so does the cluster
+        for child in psutil.Process().children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                if "ray" in child.name():
+                    child.kill()
+
+
+def nodes_of(trials: list[dict[str, Any]]) -> dict[str, set[int]]:
+    """The blocks that each node has made."""
+    found: dict[str, set[int]] = {}
+    for trial in trials:
+        if not trial["warmup"]:
+            found.setdefault(trial["node"], set()).add(trial["block"])
+    return found
+
+
+@needs_ray
+@pytest.mark.slow
+def test_a_lost_nodes_blocks_run_again_elsewhere(cluster: Cluster, tiny_pair: TinyPair, tmp_path: Path) -> None:
+    spec = write_spec(tmp_path, tiny_pair, "scenes", f"images = {IMAGES}")
+    folder = tmp_path / "result"
+    command = [
+        sys.executable,
+        "-m",
+        "aiflow_cli",
+        "sweep",
+        str(spec),
+        "--ray",
+        cluster.address,
+        "-o",
+        str(folder),
+        "--json",
+    ]
+    sweep = subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    try:
+        wait_for(lambda: len(nodes_of(finished_trials(folder))) == 2 or sweep.poll() is not None, "both nodes")
+        before = nodes_of(finished_trials(folder))
+        cluster.kill(0)
+        output, errors = sweep.communicate(timeout=200)
+    finally:
+        sweep.kill()
+        sweep.wait()
+    assert sweep.returncode == 0, errors
+    document = json.loads(output)
+    trials = [t for t in finished_trials(folder) if not t["warmup"]]
+    assert len(before) == 2
+    assert len(trials) == len({t["trial"] for t in trials}) == IMAGES * BLOCK
+    assert len({t["trial"] for t in finished_trials(folder)}) == len(finished_trials(folder))
+    blocks = nodes_of(trials)
+    assert set(blocks) == set(before)
+    assert set.union(*blocks.values()) == set(range(IMAGES))
+    assert not set.intersection(*blocks.values())  # a block is made on one node, whole
+    lost = next(node for node in blocks if node.endswith(cluster.nodes[0][:6]))
+    assert len(blocks[lost]) < IMAGES / 2
+    assert all(t["identical"] for t in trials if t["method"] != "on-device")
+    assert document["sessions"][0]["ray"] == cluster.address
+    again = aiflow("sweep", spec, "--ray", cluster.address, "-o", folder)
+    assert again.returncode == 0
+    here = aiflow("sweep", spec, "-o", folder)
+    assert "machine: Ray nodes" in one_line(here)
+
+
+@needs_ray
+@pytest.mark.slow
+def test_nodes_with_too_few_cores_make_no_trials(
+    cluster: Cluster, tiny_pair: TinyPair, photographs: Path, tmp_path: Path
+) -> None:
+    spec = write_spec(tmp_path, tiny_pair, photographs, "threads = 9")
+    finished = aiflow("sweep", spec, "--ray", cluster.address, "-o", tmp_path / "result")
+    assert finished.returncode == 1
+    assert "no node of the Ray cluster can run trials: " in one_line(finished)
+    assert "less than 18 cores" in one_line(finished)
+
+
+@needs_ray
+def test_an_absent_cluster_is_named_at_once(tiny_pair: TinyPair, photographs: Path, tmp_path: Path) -> None:
+    from aiflow_cli.errors import PrerequisiteError
+    from aiflow_cli.trials.sweep import open_sweep, run_sweep
+    from tests.trials.sweeps import read_spec
+
+    spec = read_spec(tmp_path, tiny_pair, photographs)
+    with pytest.raises(PrerequisiteError, match="no Ray cluster at 127.0.0.1:1 .*`ray start --head`"):
+        run_sweep(open_sweep(spec, tmp_path / "result", ray="127.0.0.1:1"), lambda step: None)

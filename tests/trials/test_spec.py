@@ -1,0 +1,173 @@
+"""Experiments: what their files may say, and how wrong ones are named."""
+
+from __future__ import annotations
+
+import math
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aiflow_cli.decoding.methods import Method
+from aiflow_cli.errors import UsageError
+from aiflow_cli.link.spec import LinkSpec
+from aiflow_cli.trials.specfile import line_of, load_spec, parse_override, shipped
+
+ROOT = Path(__file__).parents[2]
+MINIMAL = 'name = "mine"\nabout = "a test"\npairs = "small"\n'
+
+
+def write(folder: Path, text: str) -> str:
+    path = folder / "mine.toml"
+    path.write_text(text, encoding="utf-8")
+    return str(path)
+
+
+@pytest.mark.parametrize("name", ["figure6", "rates", "delay", "quick", "internvl2"])
+def test_shipped_experiments_are_valid(name: str) -> None:
+    spec = load_spec(name)
+    assert spec.name == name
+    assert load_spec(str(ROOT / "experiments" / f"{name}.toml")) == spec
+
+
+def test_every_experiment_goes_into_the_wheel() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    assert "experiments/*.toml" in project["tool"]["setuptools"]["package-data"]["aiflow_cli"]
+    assert set(shipped()) == {path.stem for path in (ROOT / "experiments").glob("*.toml")}
+
+
+def test_figure6_covers_the_paper() -> None:
+    spec = load_spec("figure6")
+    assert set(spec.pairs) == {"small", "small-weak"}
+    assert {1, 4, 22, 28} <= set(spec.gammas["speculative"])
+    assert spec.link.links() == [LinkSpec(1e6, 1e6, 10_000, 0.0)]
+    server_only = [s for s in spec.block() if s.method is Method.SERVER_ONLY]
+    assert len(server_only) == 2 * 2
+
+
+def test_internvl2_is_the_papers_set_up() -> None:
+    spec = load_spec("internvl2")
+    assert (spec.pairs, spec.data, spec.images, spec.device) == (
+        ("internvl2-2b-26b",),
+        "vehicles-openimage",
+        627,
+        "cuda",
+    )
+    assert [link.uplink_bytes_per_s for link in spec.link.links()] == [5e5, 1e6, 2e6]
+
+
+def test_every_link_meets_every_method(tmp_path: Path) -> None:
+    text = MINIMAL + 'methods = ["speculative", "on-device"]\ngammas = [1, 4]\n[link]\nrate = ["1MB/s", "unlimited"]\n'
+    grid = load_spec(write(tmp_path, text + 'delay = ["0", "5ms"]\nuplink = "500KB/s"\n')).grid()
+    assert len(grid) == len(set(grid)) == 4 * (1 + 2 + 1)  # server-only comes unasked
+    assert {s.link.uplink_bytes_per_s for s in grid} == {5e5}
+    assert {s.link.downlink_bytes_per_s for s in grid} == {1e6, math.inf}
+    assert {s.link.delay_s for s in grid} == {0.0, 0.005}
+
+
+def test_gammas_may_differ_by_method(tmp_path: Path) -> None:
+    text = MINIMAL + 'methods = ["speculative", "co-located"]\n[gammas]\nspeculative = [1, 2]\nco-located = 8\n'
+    labels = [s.label for s in load_spec(write(tmp_path, text)).grid()]
+    assert labels == ["server-only", "speculative-1", "speculative-2", "co-located-8"]
+
+
+@pytest.mark.parametrize(
+    ("line", "number", "words"),
+    [
+        ("gamas = [1]", 4, "`gamas` is not known: did you mean `gammas`?"),
+        ("gammas = [1, 0]", 4, "gammas.speculative = 0: give 1 or more"),
+        ("gammas = [65]", 4, "give 64 or less"),
+        ("gammas = [4, 4]", 4, "named twice"),
+        ("gammas = 2.5", 4, "give a whole number"),
+        ("gammas = {speculative = [4]}\nmethods = ['co-located']", None, "names no draft length for co-located"),
+        ("images = 0", 4, "images = 0: give 1 or more"),
+        ("images = '5'", 4, "give a whole number"),
+        ("seed = true", 4, "give a whole number"),
+        ("device = ''", 4, "leave the key out"),
+        ("dtype = 'int8'", 4, "'float32', 'bfloat16' or 'float16'"),
+        ("methods = ['speculation']", 4, "'speculative'"),
+        ("server_only_per_block = 0", 4, "give 1 or more"),
+        ("server = 'h:1'\nrepeats = 0", 5, "repeats = 0"),
+        ("checkpoints.other.draft = 'x'", None, "is of no pair"),
+        ("[link]\nrate = '1MBps'", 5, "link.rate: '1MBps' is not a rate: write it as 1MB/s"),
+        ("[link]\nrate = '0MB/s'", 5, "more than 0"),
+        ("[link]\nrate = [\n  '1MB/s',\n  '2 apples',\n]", 7, "'2 apples' is not a rate"),
+        ("[link]\ndelay = 20", 5, "'20' is not a duration: write it as 20ms"),
+        ("[link]\nburst = '10 m'", 5, "is not a size"),
+        ("[link]\nburst = 0", 4, "at least 1 byte"),
+        ("[link]\ndelays = '0'", 5, "`link.delays` is not known: did you mean `delay`?"),
+        ("[link]\nrate = '1MB/s'\nuplink = '1MB/s'\ndownlink = '1MB/s'", 4, "no effect"),
+        ("images = ", 4, "this is no TOML"),
+    ],
+)
+def test_a_mistake_is_named_with_its_line_and_remedy(tmp_path: Path, line: str, number: int | None, words: str) -> None:
+    path = write(tmp_path, MINIMAL + line + "\n")
+    with pytest.raises(UsageError) as caught:
+        load_spec(path)
+    message = str(caught.value)
+    assert words in message
+    assert message.startswith(f"{path}: " if number is None else f"{path}:{number}: ")
+
+
+def test_a_missing_key_and_an_unknown_pair_are_named(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="`pairs` is missing"):
+        load_spec(write(tmp_path, 'name = "mine"\nabout = "x"\n'))
+    with pytest.raises(UsageError, match=r"mine\.toml:3: pairs: pair 'smal' is not known: did you mean 'small'"):
+        load_spec(write(tmp_path, MINIMAL.replace('"small"', '"smal"')))
+
+
+def test_an_unknown_experiment_names_the_nearest(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="did you mean `figure6`"):
+        load_spec("figure_6")
+    with pytest.raises(UsageError, match="one of delay, figure6"):
+        load_spec(str(tmp_path / "nothing.toml"))
+    (tmp_path / "bytes.toml").write_bytes(b"\xff\xfe")
+    with pytest.raises(UsageError, match="cannot read"):
+        load_spec(str(tmp_path / "bytes.toml"))
+
+
+@pytest.mark.parametrize(
+    ("text", "path", "value"),
+    [
+        ("link.rate=2MB/s", ("link", "rate"), "2MB/s"),
+        ("link.rate=['1MB/s', '2MB/s']", ("link", "rate"), ["1MB/s", "2MB/s"]),
+        ("images=8", ("images",), 8),
+        ("prompt=What is = there?", ("prompt",), "What is = there?"),
+    ],
+)
+def test_overrides_are_toml_or_plain_text(text: str, path: tuple[str, ...], value: Any) -> None:
+    assert parse_override(text)[:2] == (path, value)
+
+
+def test_an_override_replaces_a_value_and_changes_the_folder() -> None:
+    plain, other = load_spec("quick"), load_spec("quick", ["link.rate=2MB/s", "images=3", "pairs=small"])
+    assert other.link.links()[0].uplink_bytes_per_s == 2e6
+    assert (other.images, other.pairs) == (3, ("small",))
+    assert plain.folder_name != other.folder_name
+    assert plain.folder_name == load_spec("quick", ["link.rate=1000KB/s", "about=in other words"]).folder_name
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("images", "KEY=VALUE"),
+        ("=3", "KEY=VALUE"),
+        ("link.rate=2", "--set link.rate=2: link.rate: '2' is not a rate"),
+        ("name.first=x", "`name` is no table"),
+        ("imges=3", "--set imges=3: `imges` is not known: did you mean `images`?"),
+    ],
+)
+def test_a_wrong_override_is_named(override: str, words: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        load_spec("quick", [override])
+    assert words in str(caught.value)
+
+
+def test_lines_are_found_under_headers_and_dots() -> None:
+    text = 'a = 1\nb.c = 2\n[d]\ne = [\n  "x",\n  "y",\n]\n["f"]\n"g" = 3\n'
+    assert line_of(text, ["b", "c"]) == 2
+    assert line_of(text, ["d", "e", "1"], "y") == 6
+    assert line_of(text, ["d", "missing"]) == 3
+    assert line_of(text, ["f", "g"]) == 9
+    assert line_of(text, ["z"]) is None
