@@ -1,13 +1,16 @@
 """The lean decoder: the same weights as transformers' forward, with as few operations a step as it takes (in the manner of gpt-fast).
 
-A step of the small pair is bound by the number of operations, not by arithmetic, and a verification of five tokens must cost little more
-than a step. So, for a Llama-shaped language model (InternLM2, Llama) on a CPU:
+A step of the small pair is bound by the number of operations and by reading the weights, not by arithmetic, and a verification of five
+tokens must cost little more than a step. So, for a Llama-shaped language model (InternLM2, Llama) on a CPU:
 
-- matrices are stored [in, out] and applied by `mm`: faster than `linear` for 1 to 25 rows, most of all for one;
-- norm weights and the 1/sqrt(head) of attention are folded into the matrices that follow, q, k, v into one, gate and up into one;
-- rotary embedding is one complex product: the halves of each head of q and k are interleaved in the stored matrices, which leaves
-  q . k as it was;
-- keys and values lie in arrays made once; rollback moves a number; residuals are added by `addmm`.
+- matrices are stored [in, out] and applied by `mm`: faster than `linear` for 1 to 25 rows. q, k and v are one, gate and up two: MKL
+  takes two narrow products of several rows faster than a wide one (a single row gains nothing, or loses up to 8 % of a step where
+  other processes press on the cache);
+- norm weights, the norm's sqrt(width) and the 1/sqrt(head) of attention are folded into the matrices that follow;
+- a cached row is what that product writes, q, k and v of a position, in its place: nothing is copied, and rollback moves a number;
+- rotary embedding is one complex product in place: the halves of each head of q and k are interleaved in the stored matrices, which
+  leaves q . k as it was;
+- a layer's views of the cache are made for all layers at once, and residuals are added by `addmm_`.
 
 One token, a draft and a whole prompt take the same path. Tested against `models/reference.py` to 1e-5 in float32.
 """
@@ -15,8 +18,7 @@ One token, a draft and a whole prompt take the same path. Tested against `models
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -26,15 +28,17 @@ from transformers import InternVLForConditionalGeneration, LlamaConfig
 from aiflow_cli.models.decoder import check_rollback
 from aiflow_cli.models.prompt import Prompt
 
+SPARE_ROWS = 1
+"""Three rows, or seven, or eleven, are slower than one more: MKL takes rows by fours. So one is added, and forgotten again."""
 
-@dataclass(frozen=True)
-class Layer:
-    """One decoder layer's matrices, all [in, out], norms folded in: qkv [d, (h + 2 kv) head], out, gate_up [d, 2 ffn], down [ffn, d]."""
+
+class Layer(NamedTuple):
+    """One decoder layer's matrices, all [in, out], norms folded in: qkv [d, (h + 2 kv) head], gate and up [d, ffn], down [ffn, d]."""
 
     qkv: Tensor
-    qkv_bias: Tensor | None
     out: Tensor
-    gate_up: Tensor
+    gate: Tensor
+    up: Tensor
     down: Tensor
 
 
@@ -49,28 +53,23 @@ class LeanWeights:
         inner = model.model.language_model
         self.embedding: Tensor = inner.embed_tokens.weight.detach()
         self.layers = [self._pack(layer) for layer in inner.layers]
-        self.logits = _transposed(model.lm_head.weight.detach() * inner.norm.weight.detach())
+        self.logits = _transposed(model.lm_head.weight.detach() * inner.norm.weight.detach() * self.width**0.5)
         self._rotary = inner.rotary_emb
 
     def _pack(self, layer: Any) -> Layer:
         attention, mlp = layer.self_attn, layer.mlp
-        before, after = layer.input_layernorm.weight.detach(), layer.post_attention_layernorm.weight.detach()
-        scale = self.head**-0.5
-        q, k = (
-            self._interleaved(attention.q_proj.weight.detach()) * scale,
-            self._interleaved(attention.k_proj.weight.detach()),
+        before, after = (
+            norm.weight.detach() * self.width**0.5 for norm in (layer.input_layernorm, layer.post_attention_layernorm)
         )
-        qkv = torch.cat((q, k, attention.v_proj.weight.detach())) * before
-        bias = None
-        if attention.q_proj.bias is not None:
-            q_bias, k_bias = (
-                self._interleaved(attention.q_proj.bias.detach()) * scale,
-                self._interleaved(attention.k_proj.bias.detach()),
-            )
-            bias = torch.cat((q_bias, k_bias, attention.v_proj.bias.detach()))
-        gate_up = torch.cat((mlp.gate_proj.weight.detach(), mlp.up_proj.weight.detach())) * after
-        out, down = _transposed(attention.o_proj.weight.detach()), _transposed(mlp.down_proj.weight.detach())
-        return Layer(_transposed(qkv), bias, out, _transposed(gate_up), down)
+        q, k = (self._interleaved(projection.weight.detach()) for projection in (attention.q_proj, attention.k_proj))
+        qkv = torch.cat((q * self.head**-0.5, k, attention.v_proj.weight.detach())) * before
+        return Layer(
+            qkv=_transposed(qkv),
+            out=_transposed(attention.o_proj.weight.detach()),
+            gate=_transposed(mlp.gate_proj.weight.detach() * after),
+            up=_transposed(mlp.up_proj.weight.detach() * after),
+            down=_transposed(mlp.down_proj.weight.detach()),
+        )
 
     def _interleaved(self, rows: Tensor) -> Tensor:
         """Rows of q or k, [heads * head, ...], with the two halves of each head interleaved."""
@@ -79,11 +78,11 @@ class LeanWeights:
         return interleaved
 
     def rotations(self, length: int) -> Tensor:
-        """exp(i angle) by position and frequency: complex64 [length, 1, head / 2]."""
+        """exp(i angle) by position, for all heads of q and k: complex64 [length, (h + kv) head / 2]."""
         positions = torch.arange(length)[None]
         cos, sin = self._rotary(torch.zeros(1, dtype=torch.float32), positions)
         half = self.head // 2
-        return torch.complex(cos[0, :, None, :half].float(), sin[0, :, None, :half].float())
+        return torch.complex(cos[0, :, :half].float(), sin[0, :, :half].float()).repeat(1, self.heads + self.kv_heads)
 
 
 def _transposed(matrix: Tensor) -> Tensor:
@@ -95,12 +94,17 @@ class LeanDecoder:
 
     def __init__(self, model: InternVLForConditionalGeneration, weights: LeanWeights, max_length: int) -> None:
         self._model, self._weights = model, weights
-        shape = (len(weights.layers), max_length, weights.kv_heads, weights.head)
-        dtype = weights.embedding.dtype
-        self._keys, self._values = torch.zeros(shape, dtype=dtype), torch.zeros(shape, dtype=dtype)
-        self._views = [(k.transpose(0, 1), v.transpose(0, 1)) for k, v in zip(self._keys, self._values, strict=True)]
-        self._rotations = weights.rotations(max_length)
-        self._mask = torch.full((max_length, max_length), float("-inf"), dtype=dtype).triu_(1)
+        room = max_length + SPARE_ROWS
+        parts = (weights.heads, weights.kv_heads, weights.kv_heads)
+        self._rows = torch.zeros(len(weights.layers), room, sum(parts) * weights.head)
+        rotated = sum(parts[:2]) * weights.head // 2
+        self._pairs = torch.view_as_complex(self._rows.unflatten(2, (-1, 2)))[:, :, :rotated]
+        by_head = self._rows.unflatten(2, (-1, weights.head)).transpose(1, 2)
+        self._queries, self._keys, self._values = by_head.split(parts, 1)
+        self._rotations = weights.rotations(room)
+        self._mask = torch.full((room, room), float("-inf")).triu_(1)
+        self._group = weights.heads // weights.kv_heads
+        self._floor = torch.tensor((weights.width * weights.eps) ** 0.5)
         self.max_length = max_length
         self.prompt_length = 0
         self.length = 0
@@ -143,55 +147,42 @@ class LeanDecoder:
         self.length = length
 
     def _forward(self, x: Tensor, last_only: bool = False) -> list[int]:
-        weights, start, stop = self._weights, self.length, self.length + len(x)
-        if stop > self.max_length:
-            raise ValueError(f"the cache has room for {self.max_length} positions, {stop} are needed")
-        shape = (weights.width,)
-        mask = self._mask[start:stop, :stop] if len(x) > 1 else None
+        weights, rows, start = self._weights, len(x), self.length
+        if start + rows > self.max_length:
+            raise ValueError(f"the cache has room for {self.max_length} positions, {start + rows} are needed")
+        if rows % 4 == 3:
+            x = torch.cat((x, x[-1:]))
+        stop = start + len(x)
+        mask = self._mask[start:stop, :stop].repeat(self._group, 1) if rows > 1 else None
         rotations = self._rotations[start:stop]
-        for layer, keys, values, (k_view, v_view) in zip(
-            weights.layers, self._keys, self._values, self._views, strict=True
-        ):
-            qkv = torch.mm(F.rms_norm(x, shape, None, weights.eps), layer.qkv)
-            attended = self._attend(
-                qkv, rotations, mask, keys[start:stop], values[start:stop], k_view[:, :stop], v_view[:, :stop]
-            )
-            x = torch.addmm(x, attended, layer.out)
-            gate, up = torch.mm(F.rms_norm(x, shape, None, weights.eps), layer.gate_up).chunk(2, 1)
-            x = torch.addmm(x, F.silu(gate).mul_(up), layer.down)
-        self.length = stop
-        x = F.rms_norm(x[-1:] if last_only else x, shape, None, weights.eps)
-        self.last_logits = torch.mm(x, weights.logits)
+        views = (
+            self._rows[:, start:stop],
+            self._pairs[:, start:stop],
+            self._queries[:, :, start:stop],
+            self._keys[:, :, :stop].mT,
+            self._values[:, :, :stop],
+        )
+        for layer, row, pairs, q, k, v in zip(weights.layers, *(view.unbind(0) for view in views), strict=True):
+            torch.mm(self._normed(x), layer.qkv, out=row)
+            pairs.mul_(rotations)
+            x.addmm_(self._attend(q, k, v, mask), layer.out)
+            y = self._normed(x)
+            x.addmm_(F.silu(torch.mm(y, layer.gate)).mul_(torch.mm(y, layer.up)), layer.down)
+        self.length = start + rows
+        x = x[rows - 1 : rows] if last_only else x[:rows]
+        self.last_logits = torch.mm(self._normed(x), weights.logits)
         chosen: list[int] = self.last_logits.argmax(-1).tolist()
         return chosen
 
-    def _attend(
-        self,
-        qkv: Tensor,
-        rotations: Tensor,
-        mask: Tensor | None,
-        new_keys: Tensor,
-        new_values: Tensor,
-        keys: Tensor,
-        values: Tensor,
-    ) -> Tensor:
-        """Attention of the new rows over all cached ones; writes the new keys and values. qkv [m, ...] -> [m, heads * head]."""
-        weights, rows = self._weights, len(qkv)
-        heads, kv = weights.heads, weights.kv_heads
-        qkv = qkv.view(rows, heads + 2 * kv, weights.head)
-        pairs = qkv[:, : heads + kv].unflatten(2, (-1, 2))
-        rotated = torch.view_as_real(torch.view_as_complex(pairs) * rotations).flatten(2)
-        new_keys.copy_(rotated[:, heads:])
-        new_values.copy_(qkv[:, heads + kv :])
-        group = heads // kv
-        q = rotated[:, :heads]
-        if group > 1:
-            q = q.unflatten(1, (kv, group)).transpose(0, 1).flatten(1, 2)
-            mask = mask.repeat_interleave(group, 0) if mask is not None else None
-        else:
-            q = q.transpose(0, 1)
-        scores = torch.bmm(q, keys.mT) if mask is None else torch.baddbmm(mask, q, keys.mT)
-        mixed = torch.bmm(scores.softmax(-1), values)
-        if group > 1:
-            mixed = mixed.unflatten(1, (rows, group)).transpose(1, 2).flatten(0, 1)
-        return mixed.transpose(0, 1).reshape(rows, heads * weights.head)
+    def _normed(self, x: Tensor) -> Tensor:
+        """RMS norm over sqrt(width), in three operations; `F.rms_norm` takes six on a CPU."""
+        return x / torch.linalg.vector_norm(x, dim=1, keepdim=True).hypot(self._floor)
+
+    def _attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+        """Attention of the new rows over all cached ones: q [h, m, head], k [kv, head, n], v [kv, n, head] -> [m, h head]."""
+        heads, rows, head = q.shape
+        if self._group > 1:
+            q = q.reshape(len(k), self._group * rows, head)
+        scores = torch.bmm(q, k) if mask is None else torch.baddbmm(mask, q, k)
+        mixed = torch.bmm(scores.softmax(-1), v).view(heads, rows, head)
+        return mixed.transpose(0, 1).reshape(rows, heads * head)
