@@ -128,7 +128,11 @@ class Relay:
             client, _ = self._listener.accept()
         except OSError:
             return  # gone again before it was accepted, or out of descriptors: those that are connected go on
-        server = socket.socket(family(self._upstream), socket.SOCK_STREAM)
+        try:
+            server = socket.socket(family(self._upstream), socket.SOCK_STREAM)
+        except OSError:
+            client.close()
+            return
         near, far = _End(client, self._up), _End(server, self._down, connecting=True)
         near.peer, far.peer = far, near
         for end in (near, far):

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 
+import psutil
 import pytest
 
 from tests.link.process import Ends, Link, ping_s, receive, receive_all, send_aside, transfer_s
@@ -217,6 +218,30 @@ def push(end: socket.socket, data: memoryview) -> int:
         except BlockingIOError:
             time.sleep(0.005)
     return taken
+
+
+def test_a_slow_link_stops_its_source(slow: Link) -> None:
+    """The relay holds 64 KB of a flow; the rest waits where it comes from."""
+    near, _ = slow.pair()
+    near.setblocking(False)
+    assert push(near, memoryview(bytes(40_000_000))) < 32_000_000
+
+
+@pytest.mark.parametrize("room", [0, 1])
+def test_a_relay_without_descriptors_turns_away_newcomers_only(room: int) -> None:
+    with Link("--rate", "unlimited") as link:
+        ends = link.pair()
+        relay = psutil.Process(link.process.pid)
+        limit = relay.rlimit(psutil.RLIMIT_NOFILE)
+        relay.rlimit(psutil.RLIMIT_NOFILE, (relay.num_fds() + room, limit[1]))
+        newcomer = link.connect()
+        assert ping_s(ends) < 5
+        newcomer.close()
+        relay.rlimit(psutil.RLIMIT_NOFILE, limit)
+        assert ping_s(ends) < 5
+        last = link.connect()
+        last.sendall(b"last")
+        assert arrives(link.listener, b"last")
 
 
 def test_many_connections_share_the_rate_and_keep_their_bytes() -> None:
