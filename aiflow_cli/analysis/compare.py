@@ -15,7 +15,7 @@ from aiflow_cli.analysis.intervals import Interval, ratio_interval, speedup_inte
 from aiflow_cli.analysis.metrics import Metric, Record
 from aiflow_cli.analysis.result import ON_DEVICE, Key, Result, Series, link_label
 from aiflow_cli.analysis.summary import BASELINE, link_of
-from aiflow_cli.errors import UsageError
+from aiflow_cli.errors import AiflowError, UsageError
 
 _PARTS = ("name", "data", "fingerprints")
 _PROVENANCE = ("aiflow", "git", "python", "packages", "platform", "host", "cpu", "gpu", "memory_bytes")
@@ -99,12 +99,24 @@ def _set_up(document: Mapping[str, Any], same_kind: bool) -> dict[str, Any]:
     told |= {part: document[part] for part in _PARTS if part in document}
     if same_kind:
         told["settings"] = document.get("settings") or document.get("spec") or {}
-    for part in ("pair", "link"):
-        found = document.get(f"{part}s") or document.get(part) or []
-        told[f"{part}s"] = [found] if isinstance(found, dict) else found
+    told["pairs"], links = (_several(document, part) for part in ("pair", "link"))
+    told["links"] = [_link_text(link) for link in links]
     provenance = document.get("provenance") or {}
     told |= {part: provenance[part] for part in _PROVENANCE if part in provenance}
     return dict(_flat(told, ""))
+
+
+def _several(document: Mapping[str, Any], part: str) -> list[Any]:
+    found = document.get(f"{part}s") or document.get(part) or []
+    return [found] if isinstance(found, dict) else list(found)
+
+
+def _link_text(link: Any) -> str:
+    try:
+        found = link_of({"link": link})
+    except (AiflowError, TypeError, AttributeError):
+        return str(link)  # of a form that this version does not know: shown as it stands
+    return f"{link_label(found)}, burst {found.burst_bytes} B"
 
 
 def _flat(value: Any, name: str) -> Iterator[tuple[str, Any]]:

@@ -19,6 +19,7 @@ from aiflow_cli.analysis.style import (
     draw_points,
     looks,
     new_figure,
+    place_legend,
 )
 from aiflow_cli.analysis.theory import PAPER_BREAK_EVEN, PAPER_OPTIMUM
 
@@ -43,8 +44,7 @@ def figure6(curves: Sequence[Curve]) -> Figure:
     bottom.set_xlabel(GAMMA_LABEL)
     top.set_ylabel("decode TPOT\n(ms per token)")
     bottom.set_ylabel("latency per token\n(ms per token)")
-    handles, labels = top.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper left", ncols=1)
+    place_legend(figure, top)
     paper_strip(figure.add_subplot(grid[2], sharex=top))
     return figure
 
@@ -69,7 +69,7 @@ def _legend(curve: Curve) -> str:
     low, high = (format_break_even(end, last) for end in curve.break_even[1:])
     crossing = format_break_even(curve.break_even.value, last)
     ends = f" [{low}, {high}]" if not low == high == crossing else ""
-    return f"{curve.label}: optimum {_gamma_interval(curve.optimum)}, break-even {crossing}{ends}"
+    return f"{curve.series.pair}: optimum {_gamma_interval(curve.optimum)}, break-even {crossing}{ends}"
 
 
 def _gamma_interval(interval: Interval) -> str:
@@ -146,24 +146,23 @@ def speedup(curves: Sequence[Curve], co_located: Sequence[Curve], on_device: Seq
     axes.axhline(1, color=BLACK, linestyle="--", linewidth=1.0, label="server-only")
     for curve in curves:
         look = styles[curve.series.pair]
-        draw_points(axes, curve.gammas, [p.speedup for p in curve.points], look, curve.label, "dots")
+        draw_points(axes, curve.gammas, [p.speedup for p in curve.points], look, curve.series.pair, "dots")
         x = np.linspace(1, curve.gammas[-1], 200)
         model = curve.fit.model
         axes.plot(x, [model.speedup(g) for g in x], color=look.color, linestyle=look.line, linewidth=0.9, zorder=2.5)
         mark_optimum(axes, curve.optimum.value, curve.best.speedup.value, look)
     for curve in co_located:
-        look, label = styles[curve.series.pair], f"{curve.label}, co-located"
+        look, label = styles[curve.series.pair], f"{curve.series.pair}, co-located"
         draw_points(axes, curve.gammas, [p.speedup for p in curve.points], look, label, "open")
     for pair, level in on_device:
-        draw_level(axes, level, f"{pair}, on-device {level.value:.1f}× (another output)", styles[pair].color, ":")
+        draw_level(axes, level, f"{pair}, on-device: {level.value:.1f}×", styles[pair].color, ":")
     axes.plot([], [], color=GREY, linewidth=0.9, label="closed form, fitted α, c, F")
     tops = [p.speedup.high for c in (*curves, *co_located) for p in c.points]
     top = max(1.1, *tops)
     axes.set_ylim(0, 1.1 * max(top, *(level.high for _, level in on_device if level.high < 1.5 * top), 0))
     axes.set_ylabel("speed-up over server-only\n(decode TPOT)")
     axes.set_xlabel(GAMMA_LABEL)
-    handles, labels = axes.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper left", ncols=2, columnspacing=1.2)
+    place_legend(figure, axes, 2)
     paper_strip(figure.add_subplot(grid[1], sharex=axes))
     return figure
 

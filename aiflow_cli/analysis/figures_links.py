@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from aiflow_cli.analysis.curves import Curve
 from aiflow_cli.analysis.intervals import Interval
-from aiflow_cli.analysis.style import BLACK, Table, draw_points, looks, new_figure
+from aiflow_cli.analysis.style import BLACK, Table, draw_points, looks, new_figure, place_legend
 from aiflow_cli.link.spec import LinkSpec
 from aiflow_cli.units import format_rate
 
@@ -91,8 +91,7 @@ def over_link(points: Sequence[LinkPoint], axis: LinkAxis) -> Figure:
     bottom.set_ylim(bottom=0)
     bottom.set_ylabel("speed-up there\n(decode TPOT)")
     bottom.set_xlabel(axis.label)
-    handles, labels = bottom.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper left", ncols=2, columnspacing=1.2)
+    place_legend(figure, bottom, 2)
     return figure
 
 

@@ -24,6 +24,7 @@ from aiflow_cli.analysis.style import (
     draw_points,
     looks,
     new_figure,
+    place_legend,
 )
 from aiflow_cli.analysis.summary import BASELINE
 from aiflow_cli.analysis.theory import expected_tokens
@@ -99,8 +100,7 @@ def acceptance(found: Sequence[Acceptance]) -> Figure:
     bottom.set_ylim(bottom=0)
     bottom.set_ylabel("tokens per round")
     bottom.set_xlabel(GAMMA_LABEL)
-    handles, labels = top.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper left", ncols=max(1, len(found)))
+    place_legend(figure, top, max(1, len(found)))
     return figure
 
 
@@ -169,8 +169,7 @@ def round_time(found: Sequence[RoundTime]) -> Figure:
         axes.set_ylabel("ms per round")
     panels[-1].xaxis.get_major_locator().set_params(integer=True)
     panels[-1].set_xlabel(GAMMA_LABEL)
-    handles, labels = panels[0].get_legend_handles_labels()
-    figure.legend(handles[::-1], labels[::-1], loc="outside upper left", ncols=3, columnspacing=1.2)
+    place_legend(figure, panels[0], 3, backwards=True)
     return figure
 
 
@@ -266,8 +265,7 @@ def bytes_per_token(found: Sequence[Sequence[Bytes]]) -> Figure:
     top.set_ylim(bottom=0)
     bottom.set_ylim(bottom=0)
     bottom.xaxis.get_major_locator().set_params(integer=True)
-    handles, labels = bottom.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper left", ncols=2, columnspacing=1.2)
+    place_legend(figure, bottom, 2)
     return figure
 
 

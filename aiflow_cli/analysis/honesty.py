@@ -23,6 +23,8 @@ OUTLIER_SHARE = 1.25
 _MAD_TO_SIGMA = 1.4826
 FEWEST_FOR_OUTLIERS = 5
 BUSY_LOAD = 0.5
+DRIFT_SHARE = 0.02
+"""Drift of less than this is not called one, whatever its interval."""
 
 DEFINITIONS: dict[str, Metric] = {
     "TTFT": metrics.ttft,
@@ -233,7 +235,8 @@ def _drift_line(study: Study, curve: Curve) -> str:
     ratio = unpaired_ratio_interval(last, first)
     if ratio is None:
         return f"{where}: no decode steps to compare"
-    sure = "drift: " if not ratio.low <= 1 <= ratio.high else "no drift shown: "
+    shown = not ratio.low <= 1 <= ratio.high and abs(ratio.value - 1) > DRIFT_SHARE
+    sure = "drift: " if shown else "no drift shown: "
     return (
         f"{where}: {sure}decode TPOT of the last third of {len(blocks)} blocks is {ratio.value:.2f} "
         f"[{ratio.low:.2f}, {ratio.high:.2f}] times that of the first; settings are interleaved within blocks, so it hits all alike"

@@ -126,7 +126,7 @@ def _several_gammas(study: Study) -> None:
 
 def slug(link: LinkSpec) -> str:
     """A link as part of a file's name: `500KBps`, `1MBps-5ms`."""
-    return re.sub(r"[^A-Za-z0-9.]+", "-", link_label(link).replace(" ", "").replace("/s", "ps"))
+    return re.sub(r"[^A-Za-z0-9.]+", "-", re.sub(r"(\d) ", r"\1", link_label(link)).replace("/s", "ps"))
 
 
 def _named(study: Study, name: str, link: LinkSpec) -> str:

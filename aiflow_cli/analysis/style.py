@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 COLUMN_IN = 3.5
 """Width of a column of a two-column paper."""
 PNG_DPI = 300
+_KEY_IN, _LETTER_IN = 0.33, 0.05
+"""What a legend's key and a letter of its text take, at its font size."""
 BLACK, GREY, LIGHT = "#000000", "#6b6b6b", "#b8b8b8"
 BLUE, VERMILLION, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
 SKY, ORANGE, PALE_ORANGE = "#56B4E9", "#E69F00", "#F6D08A"
@@ -159,6 +161,21 @@ def draw_level(axes: Axes, level: Interval, label: str, color: str = BLACK, line
     """A horizontal line with its interval as a band."""
     axes.axhspan(level.low, level.high, color=color, alpha=0.15, linewidth=0, zorder=1)
     axes.axhline(level.value, color=color, linestyle=line, linewidth=1.0, label=label, zorder=2)
+
+
+def place_legend(figure: Figure, axes: Axes, columns: int = 1, *, backwards: bool = False) -> None:
+    """A legend of `axes` above the panels, in at most so many columns, fewer where its texts are too long for the page."""
+    handles, labels = axes.get_legend_handles_labels()
+    if backwards:
+        handles, labels = handles[::-1], labels[::-1]
+    fitting = next((n for n in range(columns, 1, -1) if _legend_width_in(labels, n) <= COLUMN_IN), 1)
+    figure.legend(handles, labels, loc="outside upper left", ncols=fitting, columnspacing=1.0)
+
+
+def _legend_width_in(labels: Sequence[str], columns: int) -> float:
+    """About the width of a legend in inches; it is filled column by column."""
+    rows = -(-len(labels) // columns)
+    return sum(_KEY_IN + _LETTER_IN * max(map(len, labels[at : at + rows])) for at in range(0, len(labels), rows))
 
 
 def title_of(drawing: Drawing, run_id: str) -> str:

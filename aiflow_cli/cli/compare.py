@@ -106,5 +106,5 @@ def print_comparison(a: str, b: str, comparison: Comparison) -> None:
 
 
 def _shown(value: object, width: int = 60) -> str:
-    text = "-" if value is None else ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    text = "-" if value is None else "; ".join(map(str, value)) if isinstance(value, list) else str(value)
     return text if len(text) <= width else text[: width - 1] + "…"

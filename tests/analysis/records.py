@@ -24,6 +24,7 @@ class FakePair:
     alpha: float = 0.80
     draft_cost: float = 0.18
     round_cost: float = 0.95
+    verify_slope: float = 0.0
     target: str = "small-target"
 
 
@@ -245,7 +246,7 @@ class _Maker:
             "encode_s": 3e-5,
             "uplink_s": ways[0],
             "queue_s": 2e-5,
-            "verify_s": self.time(self.pair.round_cost),
+            "verify_s": self.time(self.pair.round_cost + self.pair.verify_slope * drafted),
             "downlink_s": ways[1],
             "apply_s": 2e-5,
         }

@@ -1,0 +1,211 @@
+"""Figures: drawn for every kind of result, legible at column width, the same bytes each time, their data beside them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import itertools
+import struct
+import zlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from aiflow_cli.analysis.curves import curves
+from aiflow_cli.analysis.plotting import FIGURES, Plotted, plan, plot, slug
+from aiflow_cli.analysis.result import Result, load
+from aiflow_cli.analysis.study import Study
+from aiflow_cli.analysis.style import Drawing, looks, render, styled
+from aiflow_cli.errors import StoreError, UsageError
+from aiflow_cli.link.spec import LinkSpec
+from tests.analysis.records import FakePair, FakeSweep, records, write_records, write_result
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+SMALLEST_PT = 5.5
+
+
+@pytest.fixture(scope="module")
+def plotted(figure6: Result, tmp_path_factory: pytest.TempPathFactory) -> Plotted:
+    return plot(figure6, tmp_path_factory.mktemp("figures"), trace=True)
+
+
+@pytest.fixture(scope="module")
+def drawings(
+    figure6: Result, delays: Result, one_gamma: Result, tmp_path_factory: pytest.TempPathFactory
+) -> list[Drawing]:
+    """Every figure of four kinds of result."""
+    pairs = (FakePair("internvl2-2b-26b", alpha=0.7), FakePair("internvl2-8b-26b"))
+    long_names = load(write_result(tmp_path_factory.mktemp("long"), FakeSweep(pairs, gammas=(1, 4, 28), images=4)))
+    with styled():
+        results = (figure6, delays, one_gamma, long_names)
+        return [planned.draw() for result in results for planned in plan(Study(result))[0]]
+
+
+def test_every_figure_in_every_format(plotted: Plotted) -> None:
+    names = {"figure6", "speedup", "acceptance", "round-time", "waterfall", "bytes"}
+    assert {drawing.name for drawing, _ in plotted.drawings} == names
+    assert not plotted.skipped
+    expected = {f"{name}.{extension}" for name in names for extension in ("png", "pdf", "svg", "csv")}
+    assert {path.name for path in plotted.folder.iterdir()} == expected | {"trace.json"}
+
+
+def chunks(png: bytes) -> dict[bytes, bytes]:
+    found, at = {}, 8
+    while at < len(png):
+        (size,) = struct.unpack(">I", png[at : at + 4])
+        kind, data = png[at + 4 : at + 8], png[at + 8 : at + 8 + size]
+        key, _, text = data.partition(b"\0") if kind in (b"tEXt", b"zTXt", b"iTXt") else (kind, b"", data)
+        found[key] = zlib.decompress(text[1:]) if kind == b"zTXt" else text
+        at += 12 + size
+    return found
+
+
+def test_png_is_a_column_wide_and_says_where_it_is_from(plotted: Plotted) -> None:
+    for path in plotted.folder.glob("*.png"):
+        found = chunks(path.read_bytes())
+        width, _ = struct.unpack(">II", found[b"IHDR"][:8])
+        assert width == 1050  # 3.5 in at 300 dots per inch
+        assert b"figure6-1a2b" in found[b"Description"]
+        assert b"0123456789" in found[b"Description"]
+
+
+def test_vector_files_say_where_they_are_from_and_hold_no_date(plotted: Plotted) -> None:
+    for path in (*plotted.folder.glob("*.svg"), *plotted.folder.glob("*.pdf")):
+        data = path.read_bytes()
+        assert b"figure6-1a2b" in data
+        assert b"CreationDate" not in data
+        assert b"dc:date" not in data
+
+
+@pytest.mark.parametrize("extension", ["png", "pdf", "svg"])
+def test_files_are_deterministic(extension: str, one_gamma: Result) -> None:
+    def rendered() -> bytes:
+        with styled():
+            planned = next(p for p in plan(Study(one_gamma))[0] if p.name == "round-time")
+            return render(planned.draw(), extension, "run", "commit")
+
+    assert rendered() == rendered()
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(path.read_text())))
+
+
+def test_data_beside_a_figure_are_what_is_drawn(plotted: Plotted, figure6: Result) -> None:
+    weak = curves(figure6)[0]
+    told = rows(plotted.folder / "figure6.csv")
+    assert told[0]["method"] == "server-only"
+    assert float(told[0]["decode_tpot_ms"]) == pytest.approx(weak.baseline.decode_tpot_ms.value, rel=1e-5)
+    mine = [r for r in told if r["series"] == "small-weak"]
+    assert [int(r["gamma"]) for r in mine] == weak.gammas
+    for row, point in zip(mine, weak.points, strict=True):
+        for column, value in zip(("", "_low", "_high"), point.latency_per_token_ms, strict=True):
+            assert float(row[f"latency_per_token_ms{column}"]) == pytest.approx(value, rel=1e-5)
+    closed = [
+        float(r["closed_form"])
+        for r in rows(plotted.folder / "speedup.csv")
+        if r["series"] == "small-weak" and r["closed_form"]
+    ]
+    assert closed == pytest.approx([weak.fit.model.speedup(g) for g in weak.gammas], rel=1e-5)
+
+
+def test_parts_of_a_round_add_up(plotted: Plotted) -> None:
+    for row in rows(plotted.folder / "round-time.csv"):
+        parts = sum(float(value) for name, value in row.items() if name.endswith("_ms") and not name.startswith("wall"))
+        assert parts == pytest.approx(float(row["wall_ms"]), rel=1e-3)
+
+
+def lay_out(figure: Figure) -> None:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    FigureCanvasAgg(figure).draw()
+
+
+def texts(figure: Figure) -> list[object]:
+    import matplotlib.text
+
+    return [t for t in figure.findobj(matplotlib.text.Text) if t.get_visible() and t.get_text().strip()]
+
+
+def test_text_is_legible_and_on_the_page(drawings: list[Drawing]) -> None:
+    from matplotlib.text import Text
+
+    with styled():
+        for drawing in drawings:
+            lay_out(drawing.figure)
+            page = drawing.figure.bbox
+            for text in texts(drawing.figure):
+                assert isinstance(text, Text)
+                assert text.get_fontsize() >= SMALLEST_PT, (drawing.name, text.get_text())
+                box = text.get_window_extent()
+                inside = box.x0 >= -1 and box.x1 <= page.x1 + 1 and box.y0 >= -1 and box.y1 <= page.y1 + 1
+                assert inside or not on_axis(drawing.figure, text), (drawing.name, text.get_text())
+
+
+def on_axis(figure: Figure, text: object) -> bool:
+    """Whether a text is really drawn: tick labels outside the axis limits are not."""
+    for axes in figure.axes:
+        for axis, (low, high) in ((axes.xaxis, axes.get_xlim()), (axes.yaxis, sorted(axes.get_ylim()))):
+            for tick in (*axis.get_major_ticks(), *axis.get_minor_ticks()):
+                if text in (tick.label1, tick.label2):
+                    return bool(min(low, high) <= tick.get_loc() <= max(low, high)) and bool(text.get_visible())
+    return True
+
+
+def test_labels_and_legends_do_not_overlap(drawings: list[Drawing]) -> None:
+    with styled():
+        for drawing in drawings:
+            lay_out(drawing.figure)
+            boxes = [(f"legend of {drawing.name}", legend.get_window_extent()) for legend in drawing.figure.legends]
+            boxes += [(f"axes of {drawing.name}", axes.get_tightbbox()) for axes in drawing.figure.axes]
+            for (one, a), (other, b) in itertools.combinations(boxes, 2):
+                width, height = min(a.x1, b.x1) - max(a.x0, b.x0), min(a.y1, b.y1) - max(a.y0, b.y0)
+                assert min(width, height) < 2, f"{one} overlaps {other} in {drawing.name}"
+
+
+def test_every_figure_says_what_it_shows(drawings: list[Drawing]) -> None:
+    for drawing in drawings:
+        assert drawing.alt
+        assert len(drawing.caption) > 60
+        for axes in drawing.figure.axes:
+            if axes.get_xlabel() and "γ" not in axes.get_xlabel() and "position" not in axes.get_xlabel():
+                assert "(" in axes.get_xlabel(), f"an axis of {drawing.name} has no unit"
+
+
+def test_links_get_a_figure_of_their_own(delays: Result) -> None:
+    planned, skipped = plan(Study(delays))
+    names = [p.name for p in planned]
+    assert {"figure6-1MBps", "figure6-1MBps-5ms", "figure6-1MBps-20ms", "speedup-1MBps-20ms", "best-delay"} <= set(
+        names
+    )
+    assert len(names) == len(set(names))
+    assert not skipped
+    assert slug(LinkSpec(5e5, 2e6, delay_s=0.0125)) == "500KBps-up-2MBps-down-12.5ms"
+
+
+def test_one_draft_length_has_no_curves(one_gamma: Result) -> None:
+    planned, skipped = plan(Study(one_gamma))
+    assert [p.name for p in planned] == ["acceptance", "round-time", "waterfall", "bytes"]
+    assert [name for name, _ in skipped] == ["figure6", "speedup"]
+    with pytest.raises(UsageError, match=r"only one draft length \(4\)"):
+        plan(Study(one_gamma), ["figure6"])
+    with pytest.raises(UsageError, match="one link"):
+        plan(Study(one_gamma), ["link"])
+    with pytest.raises(UsageError, match="no figure 'pie'"):
+        plan(Study(one_gamma), ["pie"])
+
+
+def test_nothing_to_draw(tmp_path: Path) -> None:
+    write_records(tmp_path, [r for r in records(FakeSweep(images=2)) if r["method"] == "server-only"])
+    with pytest.raises(StoreError, match="nothing to draw"):
+        plot(load(tmp_path), tmp_path / "figures")
+
+
+def test_pairs_keep_their_looks() -> None:
+    assert looks(["small"])["small"] == looks(["small-weak", "small"])["small"]
+    many = looks(["small", "mine", "yours", *map(str, range(9))])
+    assert len({many[pair] for pair in ("small", "mine", "yours")}) == 3
+    assert set(FIGURES) == {"figure6", "speedup", "acceptance", "round-time", "waterfall", "bytes", "link"}

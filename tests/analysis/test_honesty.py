@@ -1,0 +1,114 @@
+"""The honesty panel says what there is to say, and nothing where there is nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from aiflow_cli.analysis.honesty import examine, outliers
+from aiflow_cli.analysis.result import Result, load
+from aiflow_cli.analysis.study import Study
+from tests.analysis.records import FakePair, FakeSweep, records, write_records
+
+Make = Callable[..., Result]
+WEAK = FakePair("small-weak")
+
+
+def changed(folder: Path, sweep: FakeSweep, change: Callable[[dict[str, Any]], dict[str, Any]]) -> Result:
+    write_records(folder, [change(r) for r in records(sweep)])
+    return load(folder)
+
+
+def test_every_definition_of_every_method(figure6: Result) -> None:
+    rows = examine(Study(figure6)).definitions
+    settings = [row.setting for row in rows if row.series == "small-weak"]
+    assert settings[0] == "server-only"
+    assert settings[-1] == "on-device"
+    assert {"speculative, γ 1", "speculative, γ 28"} <= set(settings)
+    for row in rows:
+        assert list(row.times_ms) == ["TTFT", "latency per token", "TPOT", "decode TPOT"]
+        assert all(row.times_ms.values())
+        assert all(row.speedups.values()) == (row.setting != "server-only")
+
+
+def test_all_four_baselines(figure6: Result, one_gamma: Result) -> None:
+    assert len(examine(Study(figure6)).baselines) == 2 * 4
+    rows = examine(Study(one_gamma)).baselines
+    assert [row.by_decode_tpot is not None for row in rows] == [True, True, False, False]
+    assert "not measured: add the method `co-located`" in [row.note for row in rows]
+
+
+def test_settings_slower_than_server_only_are_named(make: Make) -> None:
+    slower = examine(Study(make(FakeSweep(pairs=(FakePair("small", alpha=0.3),), gammas=(1, 4, 28), images=6)))).slower
+    assert any("slower than server-only" in line and "γ 28" in line for line in slower)
+
+
+def test_a_better_baseline_is_named(delays: Result) -> None:
+    slower = examine(Study(delays)).slower
+    assert any(
+        "co-located speculation (γ 4) is" in line and "20 ms" in line and "decide" not in line for line in slower
+    )
+
+
+def test_drift_is_shown_and_its_absence_too(tmp_path: Path, make: Make) -> None:
+    sweep = FakeSweep(pairs=(WEAK,), gammas=(2, 4), images=12, noise=0.01)
+    assert "no drift shown" in examine(Study(make(sweep))).drift[0]
+
+    def later_is_slower(r: dict[str, Any]) -> dict[str, Any]:
+        pace = 1 + 0.03 * r["block"]
+        return r | {"latency_s": r["latency_s"] * pace, "ttft_s": r["ttft_s"] * pace}
+
+    line = examine(Study(changed(tmp_path, sweep, later_is_slower))).drift[0]
+    assert "server-only: drift" in line
+    assert "1.2" in line
+
+
+def test_an_outlier_is_listed_and_stays(tmp_path: Path) -> None:
+    sweep = FakeSweep(pairs=(WEAK,), gammas=(2, 4), images=10)
+    victim = next(r["trial"] for r in records(sweep) if r["method"] == "speculative")
+
+    def stall(r: dict[str, Any]) -> dict[str, Any]:
+        if r["trial"] != victim:
+            return r
+        return r | {"rounds": [one | {"wall_s": one["wall_s"] * 3} for one in r["rounds"]]}
+
+    result = changed(tmp_path, sweep, stall)
+    found = outliers(result.records)
+    assert [o.trial for o in found] == [victim]
+    assert 2.5 < found[0].ratio < 3.5
+    assert victim in {r["trial"] for r in result.records}
+
+
+def test_no_outliers_among_equals(figure6: Result) -> None:
+    assert outliers(figure6.records) == []
+
+
+def test_notes(make: Make, figure6: Result) -> None:
+    assert examine(Study(figure6)).notes == []
+    result = make(FakeSweep(pairs=(WEAK,), gammas=(2, 4), images=4, data="vehicles-openimage", nodes=("a", "b")))
+    result.document["provenance"] |= {
+        "git": {"revision": "a" * 40, "dirty": True},
+        "load_at_start": [1.9, 1, 1],
+        "cpu": {"model": "x", "usable_cores": 1},
+        "finished_at": None,
+    }
+    result.document["mixed"] = [{"changed": ["code: 1 before, 2 now"]}]
+    notes = " ".join(examine(Study(result)).notes)
+    for said in (
+        "captions are wrong",
+        "2 nodes",
+        "uncommitted",
+        "load 1.9",
+        "one core",
+        "not complete",
+        "mixed",
+        "4 images",
+    ):
+        assert said in notes, said
+
+
+def test_an_unfinished_run_says_how_far_it_is(tmp_path: Path, make: Make) -> None:
+    result = make(FakeSweep(pairs=(WEAK,), gammas=(2, 4), images=12))
+    result.document["trials"] = 1000
+    assert any(f"{len(result.records)} of 1000 trials" in note for note in examine(Study(result)).notes)
