@@ -176,7 +176,8 @@ class LeanDecoder:
 
     def _normed(self, x: Tensor) -> Tensor:
         """RMS norm over sqrt(width), in three operations; `F.rms_norm` takes six on a CPU."""
-        return x / torch.linalg.vector_norm(x, dim=1, keepdim=True).hypot(self._floor)
+        length: Tensor = torch.linalg.vector_norm(x, dim=1, keepdim=True)
+        return x / length.hypot(self._floor)
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
         """Attention of the new rows over all cached ones: q [h, m, head], k [kv, head, n], v [kv, n, head] -> [m, h head]."""
