@@ -31,13 +31,15 @@ Report = Callable[[int, int, str], None]
 @dataclass(frozen=True)
 class CaptionTask:
     """What a caption model is trained on: `view` uint8 [n, side, side, 3]; `captions(row, epoch)` gives token ids with the end token;
-    `prompt_ids` the ids before the caption, image places included; `image_token_id` marks them."""
+    `prompt_ids` the ids before the caption, image places included; `image_token_id` marks them; `weights` [vocabulary] says how much each
+    token counts in the loss, all the same if None."""
 
     view: npt.NDArray[np.uint8]
     captions: Callable[[int, int], list[int]]
     prompt_ids: Sequence[int]
     image_token_id: int
     end_id: int
+    weights: Tensor | None = None
 
 
 def new_caption_model(
@@ -83,7 +85,7 @@ def prompt_embeddings(model: InternVLForConditionalGeneration, pixels: Tensor, t
 def caption_loss(
     model: InternVLForConditionalGeneration, pixels: Tensor, captions: list[list[int]], task: CaptionTask
 ) -> Tensor:
-    """Mean cross-entropy over the tokens of `captions` (the padding to the right needs no mask: attention is causal)."""
+    """Weighted mean cross-entropy over the tokens of `captions` (the padding to the right needs no mask: attention is causal)."""
     prompt = prompt_embeddings(model, pixels, task)
     longest = max(map(len, captions))
     ids = torch.tensor([c + [-100] * (longest - len(c)) for c in captions], device=pixels.device)
@@ -92,7 +94,8 @@ def caption_loss(
         inputs_embeds=torch.cat((prompt, embedded), 1), use_cache=False
     ).last_hidden_state
     logits = model.lm_head(hidden[:, prompt.shape[1] - 1 :])
-    return F.cross_entropy(logits.flatten(0, 1).float(), ids.flatten(), ignore_index=-100)
+    weights = task.weights.to(logits.device) if task.weights is not None else None
+    return F.cross_entropy(logits.flatten(0, 1).float(), ids.flatten(), weights, ignore_index=-100)
 
 
 @torch.inference_mode()

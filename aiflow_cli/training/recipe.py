@@ -16,6 +16,7 @@ that do not need each other run side by side, one thread each. All randomness co
 from __future__ import annotations
 
 import multiprocessing
+import os
 import queue
 import time
 from collections.abc import Callable, Iterable
@@ -39,7 +40,7 @@ class Recipe:
     vision_draft_steps: int = 2400
     vision_weak_steps: int = 1200
     shallow_steps: int = 700
-    target_steps: int = 900
+    target_steps: int = 600
     untaught_steps: int = 900
     draft_steps: int = 500
     weak_steps: int = 650
@@ -110,8 +111,10 @@ def run_stage(recipe: Recipe, stage: str, messages: Any) -> None:
     """Run one stage in this process, with one thread; `messages` takes its Progress."""
     import torch
 
+    from aiflow_cli.node.process import die_with_parent
     from aiflow_cli.training.stages import STAGE_FUNCTIONS
 
+    die_with_parent(os.getppid())
     torch.set_num_threads(1)
     STAGE_FUNCTIONS[stage](recipe, lambda done, total, note: messages.put((stage, done, total, note)))
 

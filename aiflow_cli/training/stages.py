@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from transformers import InternVLForConditionalGeneration
 
 from aiflow_cli.images.captions import describe, mark, read, truth
-from aiflow_cli.images.scenes import scene_at
+from aiflow_cli.images.scenes import BUS_NUMBERS, scene_at
 from aiflow_cli.models.internvl2 import build_config
 from aiflow_cli.training import recipe as r
 from aiflow_cli.training.data import TrainingData, render_training_data
@@ -36,6 +36,7 @@ Report = Callable[[int, int, str], None]
 Stage = Callable[[r.Recipe, Report], None]
 _JUDGED_SCENES = 100
 _VISION_BATCH = 48
+_NUMBER_WEIGHT = 8.0
 
 
 def train_data(recipe: r.Recipe) -> TrainingData:
@@ -106,14 +107,28 @@ class Words:
         return text
 
 
-def caption_task(words: Words, size: Size, data: TrainingData) -> CaptionTask:
+def caption_task(words: Words, size: Size, data: TrainingData, weights: torch.Tensor | None = None) -> CaptionTask:
     """Learn from rendered captions, with new free words each epoch."""
 
     @cache
     def captions(row: int, epoch: int) -> list[int]:
         return words.encode(data.caption(row, epoch))
 
-    return CaptionTask(data.view(size.view), captions, words.prompt(size.image_tokens), words.image_token_id, EOS_ID)
+    return CaptionTask(
+        data.view(size.view), captions, words.prompt(size.image_tokens), words.image_token_id, EOS_ID, weights
+    )
+
+
+def number_weights(words: Words) -> torch.Tensor:
+    """Token weights in which the numbers of buses count `_NUMBER_WEIGHT` times.
+
+    They are 1 token in 100 while 15 in 100 are free words, whose noise drowns them: with equal weights a target of 32 layers had 0.97 of
+    all slots right after 1,600 steps, and the numbers still at chance.
+    """
+    weights = torch.ones(words.vocab_size)
+    for number in BUS_NUMBERS:
+        weights[words.pieces.piece_to_id(f"▁{number}")] = _NUMBER_WEIGHT
+    return weights
 
 
 def share_of_slots(
@@ -159,30 +174,35 @@ def learn(
 def shallow(recipe: r.Recipe, report: Report) -> None:
     """The target at a third of its depth, from rendered captions."""
     model = new_caption_model(model_config(recipe, TARGET, r.SHALLOW_LAYERS), tower_of(recipe, "vision-target"), seed=0)
-    task = caption_task(Words(recipe.work / "tokenizer"), TARGET, train_data(recipe))
+    words = Words(recipe.work / "tokenizer")
+    task = caption_task(words, TARGET, train_data(recipe), number_weights(words))
     learn(recipe, report, "shallow", TARGET, model, task, Schedule(recipe.shallow_steps, judge_every=100))
 
 
 def target(recipe: r.Recipe, report: Report) -> None:
     """The target at its full depth: starts as what the shallow one computes."""
     model = deepen(trained_model(recipe, "shallow", TARGET, r.SHALLOW_LAYERS), model_config(recipe, TARGET), seed=0)
-    task = caption_task(Words(recipe.work / "tokenizer"), TARGET, train_data(recipe))
+    words = Words(recipe.work / "tokenizer")
+    task = caption_task(words, TARGET, train_data(recipe), number_weights(words))
     learn(recipe, report, "target", TARGET, model, task, Schedule(recipe.target_steps, judge_every=100, seed=1))
 
 
 def untaught(recipe: r.Recipe, report: Report) -> None:
     """The strong draft, from rendered captions."""
-    _from_scenes(recipe, report, "untaught", DRAFT, "vision-draft", recipe.untaught_steps)
+    words = Words(recipe.work / "tokenizer")
+    task = caption_task(words, DRAFT, train_data(recipe), number_weights(words))
+    _from_scenes(recipe, report, "untaught", DRAFT, task, recipe.untaught_steps)
 
 
 def weak(recipe: r.Recipe, report: Report) -> None:
     """The weak draft, from rendered captions, and from nothing else."""
-    _from_scenes(recipe, report, "weak", WEAK_DRAFT, "vision-weak", recipe.weak_steps)
+    task = caption_task(Words(recipe.work / "tokenizer"), WEAK_DRAFT, train_data(recipe))
+    _from_scenes(recipe, report, "weak", WEAK_DRAFT, task, recipe.weak_steps)
 
 
-def _from_scenes(recipe: r.Recipe, report: Report, name: str, size: Size, tower: str, steps: int) -> None:
+def _from_scenes(recipe: r.Recipe, report: Report, name: str, size: Size, task: CaptionTask, steps: int) -> None:
+    tower = {"untaught": "vision-draft", "weak": "vision-weak"}[name]
     model = new_caption_model(model_config(recipe, size), tower_of(recipe, tower), seed=0)
-    task = caption_task(Words(recipe.work / "tokenizer"), size, train_data(recipe))
     learn(recipe, report, name, size, model, task, Schedule(steps))
 
 
