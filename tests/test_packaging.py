@@ -45,14 +45,15 @@ def test_every_dependency_is_pinned(project: dict[str, Any]) -> None:
     lines = (ROOT / "constraints.txt").read_text().splitlines()
     pinned = {line.partition("==")[0].lower().replace("_", "-") for line in lines if "==" in line}
     extras = project["project"]["optional-dependencies"]
-    wanted = [*project["project"]["dependencies"], *extras["test"], *extras["check"]]
+    wanted = [*project["project"]["dependencies"], *extras["test"], *extras["check"], *extras["ray"]]
     names = {re.split(r"[<>=\[ ;]", requirement)[0].lower().replace("_", "-") for requirement in wanted}
     assert names <= pinned
 
 
 def test_every_third_party_import_is_declared(project: dict[str, Any]) -> None:
     """httpx, say, may be there only because another package brought it."""
-    declared = {re.split(r"[<>=\[ ;]", requirement)[0].lower() for requirement in project["project"]["dependencies"]}
+    wanted = [*project["project"]["dependencies"], *project["project"]["optional-dependencies"]["ray"]]
+    declared = {re.split(r"[<>=\[ ;]", requirement)[0].lower() for requirement in wanted}
     declared |= {"aiflow_cli", "pil", "huggingface_hub"}  # Pillow's module; what transformers and datasets are built on
     found = {name for file in PACKAGE.rglob("*.py") for name in imports(ast.parse(file.read_text()))}
     assert not {name for name in found if name.lower() not in declared and name not in sys.stdlib_module_names}
@@ -104,6 +105,7 @@ def test_wheel_holds_all_data_files(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
     assert {f"aiflow_cli/{file}" for file in data_files()} <= names
+    assert {f"aiflow_cli/experiments/{file.name}" for file in (ROOT / "experiments").glob("*.toml")} <= names
     assert not any(name.startswith(("tests/", "data/")) for name in names)
 
 

@@ -17,6 +17,7 @@ import os
 import platform
 import signal
 import socket
+import sys
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -229,23 +230,28 @@ def _with_absolute_folders(job: Job) -> Job:
 
 @contextlib.contextmanager
 def _cluster(address: str) -> Iterator[Any]:
-    """The module `ray`, connected. Ray's handler of SIGTERM, which would end this process at once, is taken back."""
+    """The module `ray`, connected. Its handler of SIGTERM, which would end this process at once, is taken back."""
     try:
         import ray
     except ImportError:
         raise PrerequisiteError("Ray is not installed: run `pip install 'aiflow-cli[ray]'`") from None
     _check_reachable(address)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    with contextlib.redirect_stdout(sys.stderr):  # Ray tells of lost nodes on standard output, where our data go
+        _connect(ray, address)
+        try:
+            yield ray
+        finally:
+            ray.shutdown()
+
+
+def _connect(ray: Any, address: str) -> None:
     handler = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(address=address, log_to_driver=False, logging_level="error")
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise _no_cluster(address, str(error).partition("\n")[0].partition(". ")[0]) from None
     signal.signal(signal.SIGTERM, handler)
-    try:
-        yield ray
-    finally:
-        ray.shutdown()
 
 
 def _check_reachable(address: str) -> None:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import difflib
 import re
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails
 
 from aiflow_cli.errors import UsageError
 from aiflow_cli.trials.spec import Checkpoints, ExperimentSpec, LinkGrid
@@ -101,7 +100,7 @@ def _describe(error: ValidationError, path: Path, text: str, overrides: Sequence
     return f"{_where(first, path, text, overrides)}: {_what(first)}{more}"
 
 
-def _where(error: ErrorDetails, path: Path, text: str, overrides: Sequence[Override]) -> str:
+def _where(error: Mapping[str, Any], path: Path, text: str, overrides: Sequence[Override]) -> str:
     location = [str(part) for part in error["loc"]]
     for override in reversed(overrides):
         if location[: len(override.path)] == list(override.path):
@@ -144,7 +143,7 @@ def _line_with(lines: Sequence[str], first: int, value: object) -> int:
     return first
 
 
-def _what(error: ErrorDetails) -> str:
+def _what(error: Mapping[str, Any]) -> str:
     """What is wrong with which key, and what to write instead."""
     location = [str(part) for part in error["loc"]]
     key = ".".join(part for part in location if not part.isdigit() and part != "[key]")

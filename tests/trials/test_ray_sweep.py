@@ -7,6 +7,7 @@ import importlib.util
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +17,13 @@ import psutil
 import pytest
 
 from tests.conftest import TinyPair
-from tests.e2e.tools import aiflow, finished_trials, one_line, wait_for
+from tests.e2e.tools import aiflow, finished_trials, one_line
 from tests.trials.sweeps import BLOCK, write_spec
 
 SCRIPT = Path(__file__).parent / "ray_cluster.py"
 IMAGES = 40
+PATIENCE_S = 250.0
+"""Two nodes start their models side by side."""
 needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is an extra: aiflow-cli[ray]")
 
 
@@ -66,8 +69,19 @@ def nodes_of(trials: list[dict[str, Any]]) -> dict[str, set[int]]:
     return found
 
 
+def wait_for_both(folder: Path, sweep: subprocess.Popen[str]) -> dict[str, set[int]]:
+    """Blocks by node once both have made some."""
+    deadline = time.monotonic() + PATIENCE_S
+    while len(found := nodes_of(finished_trials(folder))) < 2:
+        assert time.monotonic() < deadline
+        assert sweep.poll() is None
+        time.sleep(0.1)
+    return found
+
+
 @needs_ray
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_lost_nodes_blocks_run_again_elsewhere(cluster: Cluster, tiny_pair: TinyPair, tmp_path: Path) -> None:
     spec = write_spec(tmp_path, tiny_pair, "scenes", f"images = {IMAGES}")
     folder = tmp_path / "result"
@@ -83,15 +97,13 @@ def test_a_lost_nodes_blocks_run_again_elsewhere(cluster: Cluster, tiny_pair: Ti
         str(folder),
         "--json",
     ]
-    sweep = subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    try:
-        wait_for(lambda: len(nodes_of(finished_trials(folder))) == 2 or sweep.poll() is not None, "both nodes")
-        before = nodes_of(finished_trials(folder))
-        cluster.kill(0)
-        output, errors = sweep.communicate(timeout=200)
-    finally:
-        sweep.kill()
-        sweep.wait()
+    with subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as sweep:
+        try:
+            before = wait_for_both(folder, sweep)
+            cluster.kill(0)
+            output, errors = sweep.communicate(timeout=PATIENCE_S)
+        finally:
+            sweep.kill()
     assert sweep.returncode == 0, errors
     document = json.loads(output)
     trials = [t for t in finished_trials(folder) if not t["warmup"]]
@@ -131,5 +143,5 @@ def test_an_absent_cluster_is_named_at_once(tiny_pair: TinyPair, photographs: Pa
     from tests.trials.sweeps import read_spec
 
     spec = read_spec(tmp_path, tiny_pair, photographs)
-    with pytest.raises(PrerequisiteError, match="no Ray cluster at 127.0.0.1:1 .*`ray start --head`"):
+    with pytest.raises(PrerequisiteError, match=r"no Ray cluster at 127\.0\.0\.1:1 .*`ray start --head`"):
         run_sweep(open_sweep(spec, tmp_path / "result", ray="127.0.0.1:1"), lambda step: None)
