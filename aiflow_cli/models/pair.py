@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from aiflow_cli.errors import CheckpointError, PrerequisiteError, UsageError
 
 if TYPE_CHECKING:
+    from aiflow_cli.models.hub import Repository
     from aiflow_cli.models.vlm import VisionLanguageModel
 
 _HUB = "hub:"
@@ -21,7 +22,7 @@ PAIRS_FOLDER = Path(str(files("aiflow_cli"))) / "pairs"
 
 @dataclass(frozen=True)
 class PairSpec:
-    """A pair by name. `draft` and `target` are folders, or `hub:OWNER/NAME` for what has to be fetched first."""
+    """A pair by name. `draft` and `target` are folders, or `hub:OWNER/NAME[@REVISION]` for what has to be fetched first."""
 
     name: str
     about: str
@@ -35,14 +36,26 @@ class PairSpec:
         """What its weights are computed in unless another dtype is asked for: float32 on a CPU, its own on a GPU."""
         return "float32" if device == "cpu" else self.dtype
 
+    def place(self, role: str) -> str:
+        """Where the "draft" or the "target" is: a folder, or `hub:...`."""
+        return self.draft if role == "draft" else self.target
+
+    def repository(self, role: str) -> Repository | None:
+        """The hub's repository of "draft" or "target"; None if it is a folder."""
+        from aiflow_cli.models.hub import Repository
+
+        place = self.place(role)
+        return Repository.parse(place.removeprefix(_HUB)) if place.startswith(_HUB) else None
+
     def folder(self, role: str) -> Path:
         """The checkpoint folder of "draft" or "target"; raises PrerequisiteError if it has to be fetched, UsageError if it is absent."""
-        place = self.draft if role == "draft" else self.target
-        if place.startswith(_HUB):
-            return _hub_folder(self.name, place.removeprefix(_HUB))
-        path = Path(place)
+        if repository := self.repository(role):
+            return _hub_folder(self, role, repository)
+        path = Path(self.place(role))
         if not path.is_dir():
-            raise UsageError(f"the {role} model's folder {place} does not exist: give the folder of a checkpoint")
+            raise UsageError(
+                f"the {role} model's folder {path} does not exist: give the folder of a checkpoint, or a hub id OWNER/NAME"
+            )
         return path
 
 
@@ -61,27 +74,37 @@ def _place(text: str) -> str:
 
 
 def find_pair(name: str, draft: str | None = None, target: str | None = None) -> PairSpec:
-    """The pair of that name, with other folders for its models if given. Raises UsageError with the known names."""
+    """The pair of that name, with other models if given: folders, or hub ids `OWNER/NAME[@REVISION]`. Raises UsageError naming known pairs."""
     if name not in registry():
         near = difflib.get_close_matches(name, registry(), 1)
         hint = f"did you mean {near[0]!r}?" if near else f"know {', '.join(registry())}"
         raise UsageError(f"pair {name!r} is not known: {hint}")
     pair = registry()[name]
-    return replace(pair, draft=draft or pair.draft, target=target or pair.target)
+    return replace(pair, draft=_given(draft) or pair.draft, target=_given(target) or pair.target)
 
 
-def _hub_folder(pair: str, repository: str) -> Path:
+def _given(text: str | None) -> str | None:
+    """A model as the user names it: a folder if there is one, else a hub id if it looks like one."""
+    from aiflow_cli.models.hub import Repository
+
+    if text is None or Path(text).exists() or Repository.parse(text.removeprefix(_HUB)) is None:
+        return text
+    return _HUB + text.removeprefix(_HUB)
+
+
+def _hub_folder(pair: PairSpec, role: str, repository: Repository) -> Path:
     """Where the hub's cache has a repository; nothing is fetched here."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
+    from aiflow_cli.models.hub import cached_folder
 
-    try:
-        return Path(snapshot_download(repository, local_files_only=True))
-    except LocalEntryNotFoundError:
-        raise PrerequisiteError(
-            f"{repository} of pair {pair} is not on this machine: fetch it with `hf download {repository}`, "
-            "or give the folders of checkpoints with --draft and --target"
-        ) from None
+    if (folder := cached_folder(repository)) is not None:
+        return folder
+    of_pair = pair.name in registry() and registry()[pair.name].place(role) == pair.place(role)
+    whose, command = (f"the {role} of pair {pair.name}, ", pair.name) if of_pair else ("", repository)
+    raise PrerequisiteError(
+        f"{whose}{repository}, is not on this machine: fetch it with `aiflow pull {command}`"
+        if whose
+        else f"{repository} is neither a folder nor on this machine: fetch it with `aiflow pull {command}`"
+    )
 
 
 def check_pair(draft: VisionLanguageModel, target: VisionLanguageModel) -> None:

@@ -9,20 +9,18 @@ from typing import Any
 import torch
 from transformers import InternVLForConditionalGeneration
 
-from aiflow_cli.errors import CheckpointError, UsageError
-from aiflow_cli.models.config import language_config, language_name, naming, read_config
-from aiflow_cli.models.conversion import is_internlm2
+from aiflow_cli.errors import UsageError
+from aiflow_cli.models.check import check_tokenizer
+from aiflow_cli.models.config import language_name, read_config
 from aiflow_cli.models.decoder import Decoder
+from aiflow_cli.models.hub import display_name
 from aiflow_cli.models.internvl2 import DTYPES, is_spread, load_model
 from aiflow_cli.models.lean import LeanDecoder, LeanWeights
 from aiflow_cli.models.preprocessing import Tiling, load_image, pixel_values
 from aiflow_cli.models.prompt import IMAGE_CONTEXT, Prompt, find_template, prompt_ids
 from aiflow_cli.models.reference import ReferenceDecoder
-from aiflow_cli.models.tokenizer import Tokenizer, load_tokenizer
+from aiflow_cli.models.tokenizer import Tokenizer
 from aiflow_cli.wire.messages import Fingerprint
-
-MOST_SPARE_ROWS = 1024
-"""Embeddings are padded to multiples of 64 or 128, and some leave room for tokens to come."""
 
 
 class VisionLanguageModel:
@@ -45,13 +43,9 @@ class VisionLanguageModel:
             raise UsageError(f"dtype {dtype!r} is not known: use {', '.join(DTYPES)}")
         if device.startswith("cuda") and not torch.cuda.is_available():
             raise UsageError(f"device {device!r} is not there: torch sees no CUDA device; use --device cpu")
-        original = read_config(folder)
-        with naming(folder):
-            find_template(original)
-        tokenizer = load_tokenizer(folder)
-        _check_vocabulary(folder, tokenizer, original)
+        original, tokenizer = read_config(folder), check_tokenizer(folder)
         model = load_model(folder, device, dtype, tokenizer.token_id(IMAGE_CONTEXT))
-        return cls(folder.name, model, tokenizer, original)
+        return cls(display_name(folder), model, tokenizer, original)
 
     @property
     def architecture(self) -> str:
@@ -88,13 +82,3 @@ class VisionLanguageModel:
         if self._lean is not None:
             return LeanDecoder(self.model, self._lean, max_length)
         return ReferenceDecoder(self.model)
-
-
-def _check_vocabulary(folder: Path, tokenizer: Tokenizer, original: dict[str, Any]) -> None:
-    """InternLM2's embedding has a row for every token and no more; others may have spare rows at their end."""
-    size = language_config(original).get("vocab_size")
-    spare = 0 if is_internlm2(original) else MOST_SPARE_ROWS
-    if size is not None and not size - spare <= tokenizer.vocab_size <= size:
-        raise CheckpointError(
-            f"the tokenizer in {folder} has {tokenizer.vocab_size} tokens, the model's embedding {size}: they do not belong together"
-        )

@@ -1,0 +1,266 @@
+"""`aiflow pull` and models of the hub, against a server that stands in for it."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from huggingface_hub import constants
+from typer.testing import CliRunner, Result
+
+from aiflow_cli.cli.app import app
+from aiflow_cli.errors import PrerequisiteError
+from aiflow_cli.models.hub import Repository, display_name
+from aiflow_cli.models.pair import find_pair
+from tests.cli.hub_server import COMMIT, Hub, serving
+from tests.conftest import TinyPair
+from tests.e2e.tools import AIFLOW, one_line, wait_for
+
+Run = Callable[..., Result]
+Process = Callable[..., subprocess.CompletedProcess[str]]
+WEIGHTS = "model.safetensors"
+
+
+@pytest.fixture
+def hub(tiny_pair: TinyPair, tmp_path: Path) -> Iterator[Hub]:
+    """The tiny pair as two repositories, each with files that no one needs."""
+    folders = {}
+    for name, source in (("Tiny/Target", tiny_pair.target), ("Tiny/Draft", tiny_pair.draft)):
+        folders[name] = tmp_path / "remote" / name.replace("/", "-")
+        shutil.copytree(source, folders[name])
+        (folders[name] / "modeling_internvl_chat.py").write_text("raise SystemExit('remote code')")
+        (folders[name] / "pytorch_model.bin").write_bytes(b"pickle")
+    with serving(Hub(folders)) as running:
+        yield running
+
+
+@pytest.fixture
+def environment(hub: Hub, tmp_path: Path) -> dict[str, str]:
+    """For a process of its own."""
+    ours = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "HUGGING"))}
+    return ours | {"HF_HOME": str(tmp_path / "hf"), "HF_ENDPOINT": hub.url, "OMP_NUM_THREADS": "1"}
+
+
+@pytest.fixture
+def process(environment: dict[str, str], tmp_path: Path) -> Process:
+    def call(*arguments: str | Path, limit: Callable[[], None] | None = None, **changes: str) -> Any:
+        return subprocess.run(
+            [*AIFLOW, *map(str, arguments)],
+            cwd=tmp_path,
+            env=environment | changes,
+            text=True,
+            capture_output=True,
+            timeout=200,
+            check=False,
+            preexec_fn=limit,
+        )
+
+    return call
+
+
+@pytest.fixture
+def run(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """A command in this process. The hub's settings are read from the environment when its library is imported, so they are set there."""
+    monkeypatch.setattr(constants, "ENDPOINT", hub.url)
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", hub.url + "/{repo_id}/resolve/{revision}/{filename}")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hf" / "hub"))
+    monkeypatch.setattr("aiflow_cli.models.hub._PAUSE_S", 0.001)
+    return lambda *arguments: CliRunner().invoke(app, list(arguments))
+
+
+def document(finished: Result) -> dict[str, Any]:
+    assert finished.exit_code == 0, finished.stderr
+    found: dict[str, Any] = json.loads(finished.stdout)
+    return found
+
+
+def snapshot(tmp_path: Path, name: str = "Target") -> Path:
+    return tmp_path / "hf" / "hub" / f"models--Tiny--{name}" / "snapshots" / COMMIT
+
+
+def error(finished: Result, code: int) -> str:
+    """The one line of a command that failed."""
+    assert finished.exit_code == code, finished.stderr
+    lines = [line for line in finished.stderr.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1, finished.stderr
+    return lines[0]
+
+
+OPTIONS = ("--target", "Tiny/Target", "--draft", "Tiny/Draft")
+
+
+def test_pull_a_pair(run: Run, hub: Hub, tiny_pair: TinyPair) -> None:
+    first = document(run("pull", "small", *OPTIONS, "--json"))
+    assert [model["repository"] for model in first["models"]] == ["Tiny/Draft", "Tiny/Target"]
+    assert {model["commit"] for model in first["models"]} == {COMMIT}
+    for model, source in zip(first["models"], (tiny_pair.draft, tiny_pair.target), strict=True):
+        files = {path.name: path.read_bytes() for path in Path(model["folder"]).iterdir()}
+        assert files == {path.name: path.read_bytes() for path in source.iterdir()}  # no code, no pickle
+    weights = hub.fetched(WEIGHTS)
+    again = document(run("pull", "small", *OPTIONS, "--json"))
+    assert [model["fetched_bytes"] for model in again["models"]] == [0, 0]
+    assert hub.fetched(WEIGHTS) == weights == 2
+
+
+def test_hub_ids_run_without_a_network_once_they_are_here(
+    run: Run, process: Process, hub: Hub, photographs: Path
+) -> None:
+    settings = ("run", *OPTIONS, "--data", photographs, "--images", "1", "--max-new-tokens", "4", "--json")
+    before = process(*settings)
+    assert before.returncode == 3
+    assert "`aiflow pull Tiny/" in one_line(before)
+    assert not hub.requests  # only pull asks the hub
+    assert run("pull", "small", *OPTIONS).exit_code == 0
+    asked = len(hub.requests)
+    finished = process(*settings, HF_HUB_OFFLINE="1")
+    assert finished.returncode == 0, finished.stderr
+    assert json.loads(finished.stdout)["pair"]["target"] == "Target"
+    assert len(hub.requests) == asked
+
+
+def test_offline_is_fine_with_what_is_here(run: Run, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    document(run("pull", "Tiny/Target", "--json"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    asked = len(hub.requests)
+    assert document(run("pull", "Tiny/Target", "--json"))["models"][0]["fetched_bytes"] == 0
+    assert len(hub.requests) == asked
+
+
+def test_broken_download_goes_on_in_the_next_call(run: Run, hub: Hub, tmp_path: Path) -> None:
+    """What came before the break is kept and asked for by range; the whole is compared with the hub's sha256."""
+    size = (hub.folders["Tiny/Target"] / WEIGHTS).stat().st_size
+    hub.faults[WEIGHTS] = ["cut", *["503"] * 20]
+    reason = error(run("pull", "Tiny/Target"), 1)
+    assert "broke off" in reason
+    assert "run the same command again" in reason
+    partial = next((tmp_path / "hf").rglob("*.partial"))
+    assert partial.stat().st_size == size // 2
+    hub.faults.clear()
+    hub.ranges.clear()
+    found = document(run("pull", "Tiny/Target", "--json"))
+    assert hub.ranges == [f"bytes={size // 2}-"]
+    assert found["models"][0]["fetched_bytes"] < size
+    assert (snapshot(tmp_path) / WEIGHTS).read_bytes() == (hub.folders["Tiny/Target"] / WEIGHTS).read_bytes()
+    assert not list((tmp_path / "hf").rglob("*.partial"))
+
+
+def test_short_breaks_are_not_even_noticed(run: Run, hub: Hub) -> None:
+    hub.faults[WEIGHTS] = ["cut", "cut", "cut"]
+    document(run("pull", "Tiny/Target", "--json"))
+    assert len(hub.ranges) == 3
+
+
+def test_server_without_ranges(run: Run, hub: Hub, tmp_path: Path) -> None:
+    hub.knows_ranges = False
+    hub.faults[WEIGHTS] = ["cut"]
+    document(run("pull", "Tiny/Target", "--json"))
+    assert (snapshot(tmp_path) / WEIGHTS).read_bytes() == (hub.folders["Tiny/Target"] / WEIGHTS).read_bytes()
+
+
+def test_interrupted_download_keeps_what_came(environment: dict[str, str], run: Run, hub: Hub, tmp_path: Path) -> None:
+    hub.faults[WEIGHTS] = ["slow"]
+    process = subprocess.Popen([*AIFLOW, "pull", "Tiny/Target"], env=environment, stderr=subprocess.PIPE, text=True)
+    wait_for(lambda: [p for p in (tmp_path / "hf").rglob("*.partial") if p.stat().st_size > 0], "the first bytes")
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert errors.splitlines()[-1] == "interrupted"
+    assert "Traceback" not in errors
+    hub.ranges.clear()
+    document(run("pull", "Tiny/Target", "--json"))
+    assert hub.ranges
+
+
+def test_wrong_bytes_are_refused(run: Run, hub: Hub, tmp_path: Path) -> None:
+    hub.faults[WEIGHTS] = ["wrong"]
+    assert "arrived damaged" in error(run("pull", "Tiny/Target"), 1)
+    document(run("pull", "Tiny/Target", "--json"))
+
+
+def test_checkpoint_that_is_none_is_named_at_once(run: Run, hub: Hub) -> None:
+    (hub.folders["Tiny/Target"] / "config.json").write_text('{"model_type": "bert"}')
+    assert "model of type 'bert'" in error(run("pull", "Tiny/Target"), 1)
+
+
+def test_errors_of_the_hub(run: Run, hub: Hub) -> None:
+    assert "there is no repository Tiny/Nowhere" in error(run("pull", "Tiny/Nowhere"), 2)
+    assert "no revision 'v9'" in error(run("pull", "Tiny/Target@v9"), 2)
+    hub.gated = True
+    assert "HF_TOKEN" in error(run("pull", "Tiny/Target"), 3)
+
+
+def test_no_network(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    assert "from http://127.0.0.1:9 broke off" in error(run("pull", "Tiny/Target"), 1)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert "unset HF_HUB_OFFLINE" in error(run("pull", "Tiny/Target"), 3)
+
+
+def test_space_is_checked_before(run: Run, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("aiflow_cli.models.hub.SPARE_BYTES", 10**15)
+    reason = error(run("pull", "Tiny/Target"), 1)
+    assert "GB free: free some, or set HF_HOME" in reason
+    assert not any("/resolve/" in request for request in hub.requests)
+
+
+def test_disk_that_fills_up_all_the_same(process: Process) -> None:
+    """A limit on the size of files stands in for a full disk."""
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))
+
+    full = process("pull", "Tiny/Target", limit=limit)
+    assert full.returncode == 1
+    assert "no space left" in one_line(full)
+
+
+def test_pinned_revision(run: Run, hub: Hub, tmp_path: Path) -> None:
+    found = document(run("pull", f"Tiny/Target@{COMMIT}", "--json"))
+    assert found["models"][0]["folder"] == str(snapshot(tmp_path))
+
+
+def test_dry_run_fetches_nothing(run: Run, hub: Hub) -> None:
+    found = document(run("pull", "Tiny/Target", "--dry-run", "--json"))
+    model = found["models"][0]
+    assert model["missing_bytes"] == model["total_bytes"] > (hub.folders["Tiny/Target"] / WEIGHTS).stat().st_size
+    assert not any("/resolve/" in request for request in hub.requests)
+
+
+def test_small_ships_with_the_package(run: Run, hub: Hub) -> None:
+    finished = run("pull", "small")
+    assert finished.exit_code == 0
+    assert "ships with the package" in finished.stdout
+    assert not hub.requests
+
+
+def test_unknown_pair(run: Run) -> None:
+    assert "did you mean 'internvl2-2b-26b'" in error(run("pull", "internvl2-2b-26"), 2)
+
+
+@pytest.mark.usefixtures("run")
+def test_missing_pair_names_the_command(hub: Hub) -> None:
+    with pytest.raises(
+        PrerequisiteError, match="26B, is not on this machine: fetch it with `aiflow pull internvl2-2b-26b`"
+    ):
+        find_pair("internvl2-2b-26b").folder("target")
+    with pytest.raises(
+        PrerequisiteError, match="neither a folder nor on this machine: fetch it with `aiflow pull My/Own`"
+    ):
+        find_pair("internvl2-2b-26b", draft="My/Own").folder("draft")
+    assert not hub.requests
+
+
+def test_names_of_repositories() -> None:
+    assert Repository.parse("OpenGVLab/InternVL2-2B") == Repository("OpenGVLab/InternVL2-2B")
+    assert Repository.parse("a/b@refs/pr/1") == Repository("a/b", "refs/pr/1")
+    assert not any(map(Repository.parse, ("a", "a/b/c", "./a/b", "/a/b", "../a", "a/", "a b/c")))
+    assert display_name(Path("/x/models--Open--Intern-2B/snapshots/0123")) == "Intern-2B"
+    assert display_name(Path("/x/small-target")) == "small-target"
