@@ -118,8 +118,9 @@ def run(
         print_json(document(result, summaries))
     else:
         print_summaries(result, summaries)
-    for line in mismatch_lines(result):
-        note(line)
+    for line in [result.document["data"]["note"], *mismatch_lines(result)]:
+        if line:
+            note(line)
     if result.defects:
         raise typer.Exit(1)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aiflow_cli.models.pair import PairSpec, find_pair
-from aiflow_cli.trials import identity, provenance
+from aiflow_cli.trials import fingerprint, identity, provenance
 from aiflow_cli.trials.live import LiveOptions, LiveWorld, link_document
 from aiflow_cli.trials.schedule import Slot, schedule
 from aiflow_cli.trials.settings import RunSettings, Setting
@@ -127,9 +127,14 @@ def run_document(settings: RunSettings, pair: PairSpec, images: ImageSet) -> dic
         "name": "run",
         "settings": settings.model_dump(mode="json"),
         "provenance": provenance.gather(),
-        "pair": pair_document(pair),
+        "pair": pair_document(pair) | {"fingerprint": fingerprint.pair(pair)},
         "link": link_document(settings.link),
-        "data": {"name": images.name, "fingerprint": images.fingerprint, "images": len(images)},
+        "data": {
+            "name": images.name,
+            "fingerprint": images.fingerprint,
+            "images": len(images),
+            "note": images.note,
+        },
     }
 
 
