@@ -38,6 +38,7 @@ COMMANDS = (
     _Command("results", "results", "results"),
     _Command("compare", "compare", "compare"),
     _Command("replay", "replay", "replay"),
+    _Command("bench", "bench", "bench"),
     _Command("serve", "serve", "serve"),
     _Command("link", "link", "link"),
     _Command("download", "download", "download"),

@@ -1,0 +1,43 @@
+"""`aiflow bench`, end to end: it gives its document whatever the speed, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from tests.conftest import TinyPair
+from tests.e2e.tools import aiflow, one_line
+
+OUTSIDE = 4
+
+
+def test_bench_gives_its_document(tiny_pair: TinyPair, photographs: Path, tmp_path: Path) -> None:
+    options = (*tiny_pair.options, "--data", photographs, "--images", "2", "--max-new-tokens", "16")
+    finished = aiflow("bench", *options, "--check", "--json", cwd=tmp_path)
+    document = json.loads(finished.stdout)
+    assert document["name"] == "bench"
+    assert document["pair"] == {"name": "small", "draft": "draft", "target": "target"} | {
+        "about": document["pair"]["about"]
+    }
+    assert document["data"]["images"] == 2
+    assert document["provenance"]["finished_at"]
+    bounds = {bound["key"]: bound for bound in document["bounds"]}
+    assert list(bounds) == ["decode", "speculation", "link", "orchestration", "latency"]
+    for bound in bounds.values():
+        low, high = bound["ratio_ci"]
+        assert 0 < low <= bound["ratio"] <= high
+        assert bound["holds"] is (bound["ratio"] <= bound["bound"])
+    assert len(document["decode_tpot_ms"]) == 8
+    assert all(ms > 0 for ms in document["decode_tpot_ms"].values())
+    assert document["differing_images"] == []
+    missed = [key for key, bound in bounds.items() if not bound["holds"]]
+    assert finished.returncode == (OUTSIDE if missed else 0), finished.stderr
+    if missed:
+        assert f"{len(missed)} of 5 bounds missed: {', '.join(missed)}" in one_line(finished)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_wrong_use_is_one_line(tiny_pair: TinyPair) -> None:
+    finished = aiflow("bench", *tiny_pair.options, "--gamma", "0")
+    assert finished.returncode == 2
+    assert "gamma 0 is out of range" in one_line(finished)
