@@ -121,9 +121,7 @@ ROUND_TRIPS: list[tuple[Callable[[float], str], Callable[[str], float]]] = [
 
 @pytest.mark.parametrize(("write", "read"), ROUND_TRIPS, ids=["rate", "duration", "size"])
 @given(value=st.floats(1, 1e15))
-def test_what_is_written_can_be_read(
-    write: Callable[[float], str], read: Callable[[str], float], value: float
-) -> None:
+def test_what_is_written_can_be_read(write: Callable[[float], str], read: Callable[[str], float], value: float) -> None:
     assert read(write(value)) == pytest.approx(value, rel=1e-3, abs=0.5)
 
 
