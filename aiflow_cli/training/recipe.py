@@ -5,7 +5,7 @@
     vision-*    a tower learns what the renderer knows of a patch   target, draft, weak draft
     shallow     the target's language model at 8 layers             from rendered captions
     target      the same at 32 layers, each layer followed by three  from rendered captions
-    said        the target's own captions of 8,000 scenes
+    said        the target's own captions of 4,000 scenes
     draft       a language model of 4 layers                        from rendered captions, then the target's
     weak        a language model of 4 layers                        from rendered captions only
 
@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 TRAIN_SEED, HELD_OUT_SEED = 1, 2
-TRAIN_SCENES, HELD_OUT_SCENES, TOKENIZER_SCENES, SAID_SCENES = 40_000, 1_000, 6_000, 8_000
+TRAIN_SCENES, HELD_OUT_SCENES, TOKENIZER_SCENES, SAID_SCENES = 40_000, 1_000, 6_000, 4_000
 SHALLOW_LAYERS = 8
 
 
