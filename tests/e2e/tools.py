@@ -88,4 +88,5 @@ class Background:
 def finished_trials(folder: Path) -> list[dict[str, Any]]:
     """The trials on the disk so far."""
     path = folder / "trials.jsonl"
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    text = path.read_text() if path.exists() else ""
+    return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]  # the last may be half written
