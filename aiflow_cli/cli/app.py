@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 import sys
 from importlib.util import find_spec
@@ -47,6 +48,10 @@ COMMANDS = (
 )
 GROUPS = (_Command("pairs", "pairs", "app"),)
 """Commands with commands of their own: a typer app."""
+
+
+_CHATTY = ("torchao", "torch.utils._pytree")
+"""Loggers that warn, when torchao is installed, of kernels that it has not for this machine."""
 
 
 def _version(wanted: bool) -> None:
@@ -98,4 +103,6 @@ def main() -> None:
     if "--debug" in sys.argv:
         sys.argv.remove("--debug")
         os.environ[DEBUG_VARIABLE] = "1"
+    for chatty in _CHATTY:
+        logging.getLogger(chatty).setLevel(logging.ERROR)
     app()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
+    from aiflow_cli.models.dry_run import PairPlan
     from aiflow_cli.training.evaluate import Evaluation
 
 app = typer.Typer(
@@ -15,8 +17,8 @@ app = typer.Typer(
 )
 
 Pair = Annotated[str, typer.Argument(help="A pair of the registry (`aiflow pairs list`).")]
-DraftOption = Annotated[str | None, typer.Option("--draft", help="Another draft: the folder of a checkpoint.")]
-TargetOption = Annotated[str | None, typer.Option("--target", help="Another target: the folder of a checkpoint.")]
+DraftOption = Annotated[str | None, typer.Option("--draft", help="Another draft: a folder or a hub id OWNER/NAME.")]
+TargetOption = Annotated[str | None, typer.Option("--target", help="Another target: a folder or a hub id OWNER/NAME.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
 
 
@@ -32,6 +34,73 @@ def list_pairs(json_: JsonOption = False) -> None:
         print_json({"schema_version": 1, "pairs": [asdict(pair) for pair in registry().values()]})
         return
     print_table(("pair", "what it is"), [(pair.name, pair.about) for pair in registry().values()], left=2)
+
+
+@app.command("show", epilog="aiflow pairs show internvl2-2b-26b --gpu 24GB --gpu 24GB")
+def show(
+    pair: Pair,
+    draft: DraftOption = None,
+    target: TargetOption = None,
+    gpu: Annotated[
+        list[str] | None,
+        typer.Option("--gpu", help="Plan for GPUs of this much memory instead of this machine's; may be repeated."),
+    ] = None,
+    json_: JsonOption = False,
+) -> None:
+    """Show what a pair takes (parameters, bytes, cache) and what of it fits where. Fetches and loads nothing."""
+    from aiflow_cli.cli.output import print_json
+    from aiflow_cli.models.dry_run import Place, plan_pair
+    from aiflow_cli.models.pair import find_pair
+    from aiflow_cli.units import parse_size
+
+    sizes = [parse_size(text) for text in gpu or ()]
+    places = [Place(f"cuda:{i}", "as asked for with --gpu", size, size) for i, size in enumerate(sizes)]
+    plan = plan_pair(find_pair(pair, draft, target), places or None)
+    if json_:
+        print_json(plan.as_json())
+    else:
+        print_plan(plan)
+
+
+def print_plan(plan: PairPlan) -> None:
+    """Two tables: what the models take, and what fits where."""
+    from aiflow_cli.cli.output import print_table
+    from aiflow_cli.models.dry_run import FORMS
+
+    models = (plan.draft, plan.target)
+    rows = [("parameters", *(f"{m.parameters:,}" for m in models))]
+    rows += [("  of the vision tower", *(f"{m.vision_parameters:,}" for m in models))]
+    rows += [(f"weights in {form}, GB", *(f"{m.weight_bytes[form] / 1e9:.2f}" for m in models)) for form in FORMS]
+    rows += [("cache per token in bfloat16, bytes", *(f"{m.kv_bytes_per_token['bfloat16']:,}" for m in models))]
+    rows += [("longest response, positions", *(f"{m.longest:,}" for m in models))]
+    rows += [("  its cache in bfloat16, GB", *(f"{m.kv_bytes('bfloat16') / 1e9:.2f}" for m in models))]
+    print_table((f"pair {plan.pair}", *(f"{m.role}: {m.name}" for m in models)), rows)
+    print_table(("fits?", "what", *(f"{form}\nGB with cache" for form in FORMS)), list(_fit_rows(plan)), left=2)
+    for fit in plan.fits:
+        if len(fit.devices) > 1:
+            held = ", ".join(f"{name} {count / 1e9:.1f} GB" for name, count in fit.devices.items())
+            typer.echo(
+                f"{fit.what} in {fit.form} over {fit.where}: {held}" + ("" if fit.fits else "; the rest fits nowhere")
+            )
+    for place in plan.places:
+        free, all_ = place.free_bytes / 1e9, place.memory_bytes / 1e9
+        typer.echo(f"{place.name}: {place.about}, {free:.1f} of {all_:.1f} GB free")
+    for model in models:
+        typer.echo(f"configuration of the {model.role}: {model.source}")
+
+
+def _fit_rows(plan: PairPlan) -> Iterator[tuple[str, ...]]:
+    """A row for each place and each thing that could lie there, a column for each form of weights."""
+    from aiflow_cli.models.dry_run import FORMS
+
+    cells = {(fit.where, fit.what, fit.form): fit for fit in plan.fits if len(fit.devices) == 1}
+    for where, what in dict.fromkeys((where, what) for where, what, _ in cells):
+        found = [cells.get((where, what, form)) for form in FORMS]
+        yield (
+            where,
+            what,
+            *("-" if f is None else f"{f.needed_bytes / 1e9:.1f} {'yes' if f.fits else 'no'}" for f in found),
+        )
 
 
 @app.command("evaluate", epilog="aiflow pairs evaluate small --scenes 500")

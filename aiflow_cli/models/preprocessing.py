@@ -33,6 +33,13 @@ class Tiling:
     dynamic: bool = True
     thumbnail: bool = True
 
+    @property
+    def most(self) -> int:
+        """The most tiles that an image can become, thumbnail included."""
+        if not self.dynamic:
+            return 1
+        return self.max_tiles + (1 if self.thumbnail and self.max_tiles > 1 else 0)
+
     @classmethod
     def from_config(cls, original: dict[str, Any]) -> Tiling:
         """The tiling that a config.json asks for; in transformers' layout it is the default of its processor."""

@@ -18,6 +18,7 @@ from aiflow_cli.models.internvl2 import DTYPES, is_spread, load_model
 from aiflow_cli.models.lean import LeanDecoder, LeanWeights
 from aiflow_cli.models.preprocessing import Tiling, load_image, pixel_values
 from aiflow_cli.models.prompt import IMAGE_CONTEXT, Prompt, find_template, prompt_ids
+from aiflow_cli.models.quantize import check_kind, quantize_model
 from aiflow_cli.models.reference import ReferenceDecoder
 from aiflow_cli.models.tokenizer import Tokenizer
 from aiflow_cli.wire.messages import Fingerprint
@@ -27,25 +28,40 @@ class VisionLanguageModel:
     """One checkpoint, loaded. `eos_ids` end an answer; `fingerprint` is what device and server compare."""
 
     def __init__(
-        self, name: str, model: InternVLForConditionalGeneration, tokenizer: Tokenizer, original: dict[str, Any]
+        self,
+        name: str,
+        model: InternVLForConditionalGeneration,
+        tokenizer: Tokenizer,
+        original: dict[str, Any],
+        quantize: str | None = None,
     ) -> None:
-        self.name, self.model, self.tokenizer, self.original = name, model, tokenizer, original
+        self.name, self.model, self.tokenizer, self.original, self.quantize = name, model, tokenizer, original, quantize
         self.tiling = Tiling.from_config(original)
         self.template = find_template(original)
         self.eos_ids = frozenset([tokenizer.token_id(self.template.stop)])
         self.tokens_per_tile: int = model.config.image_seq_length
-        self._lean = LeanWeights(model) if LeanDecoder.covers(model) and not is_spread(model) else None
+        plain = quantize is None and not is_spread(model)
+        self._lean = LeanWeights(model) if plain and LeanDecoder.covers(model) else None
 
     @classmethod
-    def from_folder(cls, folder: Path, device: str = "cpu", dtype: str = "float32") -> VisionLanguageModel:
-        """Load a checkpoint folder. Raises CheckpointError for a bad checkpoint, UsageError for an unknown dtype or an absent device."""
+    def from_folder(
+        cls, folder: Path, device: str = "cpu", dtype: str = "float32", quantize: str | None = None
+    ) -> VisionLanguageModel:
+        """Load a checkpoint folder; `quantize` ("int8", "int4") rounds the language model's weights (`models/quantize.py`).
+
+        Raises CheckpointError for a bad checkpoint, UsageError for an unknown dtype or an absent device, PrerequisiteError without torchao.
+        """
         if dtype not in DTYPES:
             raise UsageError(f"dtype {dtype!r} is not known: use {', '.join(DTYPES)}")
         if device.startswith("cuda") and not torch.cuda.is_available():
             raise UsageError(f"device {device!r} is not there: torch sees no CUDA device; use --device cpu")
+        if quantize is not None:
+            check_kind(quantize, device, dtype)
         original, tokenizer = read_config(folder), check_tokenizer(folder)
-        model = load_model(folder, device, dtype, tokenizer.token_id(IMAGE_CONTEXT))
-        return cls(display_name(folder), model, tokenizer, original)
+        model = load_model(folder, device if quantize is None else "cpu", dtype, tokenizer.token_id(IMAGE_CONTEXT))
+        if quantize is not None:
+            quantize_model(model, quantize, device)
+        return cls(display_name(folder), model, tokenizer, original, quantize)
 
     @property
     def architecture(self) -> str:
@@ -60,12 +76,7 @@ class VisionLanguageModel:
     @property
     def image_tokens(self) -> int:
         """The most positions that an image can take."""
-        most = (
-            self.tiling.max_tiles + 1
-            if self.tiling.dynamic and self.tiling.thumbnail and self.tiling.max_tiles > 1
-            else 1
-        )
-        return self.tokens_per_tile * most
+        return self.tokens_per_tile * self.tiling.most
 
     @property
     def parameters(self) -> int:

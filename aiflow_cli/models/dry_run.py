@@ -1,0 +1,224 @@
+"""What a pair would take, without its weights: parameters, bytes, cache, and whether it fits. Models are built on meta tensors.
+
+Configurations of known models ship with the registry (`pairs/configs/`), so nothing is fetched. Those of the 2B, 8B and 26B give the
+parameter counts of the released models exactly; those of the 1B, 4B, 40B and 76B are from memory, for planning alone.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+from transformers import InternVLForConditionalGeneration
+
+from aiflow_cli.errors import PrerequisiteError
+from aiflow_cli.models.config import build_config, is_original, read_config
+from aiflow_cli.models.conversion import original_class
+from aiflow_cli.models.hub import Repository, cached_folder
+from aiflow_cli.models.internvl2 import DTYPES
+from aiflow_cli.models.pair import PAIRS_FOLDER, PairSpec
+from aiflow_cli.models.preprocessing import Tiling
+from aiflow_cli.models.quantize import KINDS, quantised_bytes
+from aiflow_cli.models.quiet import quiet_transformers
+from aiflow_cli.models.tensors import meta_model
+
+CONFIGS_FOLDER = PAIRS_FOLDER / "configs"
+QUESTION_TOKENS = 128
+"""Assumption: positions that system message and question take at most."""
+WORKING_BYTES = 1_000_000_000
+"""Assumption: what a GPU needs beside weights and cache: activations of 13 tiles, workspaces, the driver's context."""
+FORMS = ("float32", "bfloat16", *KINDS)
+"""Forms of weights that are told: dtypes, then quantised with the rest in bfloat16."""
+
+
+@dataclass(frozen=True)
+class ModelPlan:
+    """One model: where its configuration is from, sizes in weights and bytes, and its cache."""
+
+    role: str
+    name: str
+    source: str
+    parameters: int
+    vision_parameters: int
+    weight_bytes: dict[str, int]
+    kv_bytes_per_token: dict[str, int]
+    """By dtype of the cache."""
+    longest: int
+    """Positions of the longest prompt with its answer."""
+
+    def kv_bytes(self, form: str) -> int:
+        """Cache of the longest response."""
+        return self.longest * self.kv_bytes_per_token["float32" if form == "float32" else "bfloat16"]
+
+    def needed_bytes(self, form: str) -> int:
+        """Weights and the longest response's cache."""
+        return self.weight_bytes[form] + self.kv_bytes(form)
+
+
+@dataclass(frozen=True)
+class Place:
+    """A memory that could hold models: "cpu", "cuda:0" and so on."""
+
+    name: str
+    about: str
+    memory_bytes: int
+    free_bytes: int
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Whether something fits somewhere; `devices` says what each would hold."""
+
+    what: str
+    form: str
+    where: str
+    needed_bytes: int
+    fits: bool
+    devices: dict[str, int]
+
+
+@dataclass(frozen=True)
+class PairPlan:
+    """A pair: its models, this machine's memories, and what fits where."""
+
+    pair: str
+    draft: ModelPlan
+    target: ModelPlan
+    places: tuple[Place, ...]
+    fits: tuple[Fit, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """One JSON document."""
+        return {"schema_version": 1} | asdict(self)
+
+
+def plan_pair(spec: PairSpec, places: Sequence[Place] | None = None) -> PairPlan:
+    """What `spec` takes and whether it fits into `places` (this machine's, unless given). Nothing is fetched, no weight is read.
+
+    Raises PrerequisiteError for a model whose configuration is not here, CheckpointError for one that cannot be built.
+    """
+    here = tuple(places if places is not None else this_machine())
+    models = {role: _built(spec, role) for role in ("draft", "target")}
+    plans = {role: _model_plan(spec, role, *models[role]) for role in models}
+    fits = tuple(_fits(plans["draft"], plans["target"], models["target"][0], here))
+    return PairPlan(spec.name, plans["draft"], plans["target"], here, fits)
+
+
+def this_machine() -> list[Place]:
+    """The host's memory, then every GPU's."""
+    memory = psutil.virtual_memory()
+    places = [Place("cpu", "memory of this machine", memory.total, memory.available)]
+    for index in range(torch.cuda.device_count()):
+        free, total = torch.cuda.mem_get_info(index)
+        places.append(Place(f"cuda:{index}", torch.cuda.get_device_name(index), total, free))
+    return places
+
+
+def find_config(spec: PairSpec, role: str) -> tuple[dict[str, Any], str]:
+    """The config.json of a model, and where it is from."""
+    repository = spec.repository(role)
+    if repository is None:
+        folder = spec.folder(role)
+        return read_config(folder), str(folder)
+    if folder_here := cached_folder(repository):
+        return read_config(folder_here), str(folder_here)
+    if shipped := shipped_config(repository):
+        return json.loads(shipped.read_text(encoding="utf-8")), f"ships with aiflow ({shipped.name})"
+    raise PrerequisiteError(
+        f"the configuration of {repository} is not on this machine: fetch it with `aiflow pull {repository}`"
+    )
+
+
+def shipped_config(repository: Repository) -> Path | None:
+    """The configuration that ships for a repository of OpenGVLab."""
+    owner, name = repository.id.split("/")
+    path = CONFIGS_FOLDER / f"{name}.json"
+    return path if owner == "OpenGVLab" and path.is_file() else None
+
+
+def _built(spec: PairSpec, role: str) -> tuple[InternVLForConditionalGeneration, dict[str, Any], str]:
+    config, source = find_config(spec, role)
+    kind = original_class(config) if is_original(config) else InternVLForConditionalGeneration
+    with quiet_transformers():
+        return meta_model(kind, build_config(config)), config, source
+
+
+def _model_plan(
+    spec: PairSpec, role: str, model: InternVLForConditionalGeneration, config: dict[str, Any], source: str
+) -> ModelPlan:
+    text = model.config.get_text_config()
+    head = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    kv_values = 2 * text.num_hidden_layers * text.num_key_value_heads * head
+    parameters = _count(model)
+    weights = {form: parameters * DTYPES[form].itemsize for form in FORMS if form in DTYPES}
+    weights |= {kind: quantised_bytes(model, kind, torch.bfloat16.itemsize) for kind in KINDS}
+    image_tokens = model.config.image_seq_length * Tiling.from_config(config).most
+    return ModelPlan(
+        role=role,
+        name=spec.place(role).rpartition("/")[2],
+        source=source,
+        parameters=parameters,
+        vision_parameters=_count(model.model.vision_tower),
+        weight_bytes=weights,
+        kv_bytes_per_token={form: kv_values * DTYPES[form].itemsize for form in ("float32", "bfloat16")},
+        longest=image_tokens + QUESTION_TOKENS + spec.max_new_tokens,
+    )
+
+
+def _count(module: torch.nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def _fits(
+    draft: ModelPlan, target: ModelPlan, target_model: InternVLForConditionalGeneration, places: Sequence[Place]
+) -> list[Fit]:
+    found = []
+    for place in places:
+        room = place.free_bytes - (WORKING_BYTES if place.name != "cpu" else 0)
+        for form in FORMS if place.name != "cpu" else FORMS[:2]:
+            both = draft.needed_bytes(form) + target.needed_bytes(form)
+            for what, needed in (
+                ("draft", draft.needed_bytes(form)),
+                ("target", target.needed_bytes(form)),
+                ("both", both),
+            ):
+                found.append(Fit(what, form, place.name, needed, needed <= room, {place.name: needed}))
+    gpus = [place for place in places if place.name != "cpu"]
+    return found + ([_spread(target, target_model, gpus)] if len(gpus) > 1 else [])
+
+
+def _spread(target: ModelPlan, model: InternVLForConditionalGeneration, gpus: Sequence[Place]) -> Fit:
+    """The target in bfloat16, cut over several GPUs as `--device auto` does it; the cache follows its layers."""
+    limits: dict[int | str, int] = {i: max(0, gpu.free_bytes - WORKING_BYTES) for i, gpu in enumerate(gpus)}
+    share = 1 - target.kv_bytes("bfloat16") / target.needed_bytes("bfloat16")
+    held = spread_bytes(model, {key: int(limit * share) for key, limit in limits.items()})
+    devices = {gpus[int(key)].name: count for key, count in held.items() if key != "rest"}
+    where = "+".join(gpu.name for gpu in gpus)
+    return Fit("target", "bfloat16", where, target.needed_bytes("bfloat16"), not held.get("rest"), devices)
+
+
+def spread_bytes(model: InternVLForConditionalGeneration, limits: Mapping[int | str, int]) -> dict[int | str, int]:
+    """Bytes of bfloat16 weights that accelerate's device map puts on each device; what fits on none is "rest"."""
+    from accelerate import infer_auto_device_map
+
+    logger = logging.getLogger("accelerate.utils.modeling")
+    level, logger.level = logger.level, logging.ERROR  # it warns of GPUs that are only planned
+    try:
+        whole = list(model._no_split_modules)
+        places = infer_auto_device_map(
+            model, {**limits, "cpu": 1 << 60}, no_split_module_classes=whole, dtype=torch.bfloat16
+        )
+    finally:
+        logger.level = level
+    held: dict[int | str, int] = dict.fromkeys(limits, 0)
+    for name, device in places.items():
+        module = model.get_submodule(name) if name else model
+        key = device if device in limits else "rest"
+        held[key] = held.get(key, 0) + _count(module) * torch.bfloat16.itemsize
+    return held
