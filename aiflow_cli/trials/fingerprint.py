@@ -42,9 +42,15 @@ def packages() -> str:
 
 
 def machine() -> str:
-    """The machine: its name, what computes, and how many cores there are to use."""
+    """What computes, and how many cores there are to use. Not its name: a container has a new one each time."""
     cpu, gpu = provenance.cpu(), provenance.gpu()
-    return f"{platform.node()}: {cpu['model']}, {cpu['usable_cores']} cores, {gpu['name'] if gpu else 'no GPU'}"
+    return f"{cpu['model']}, {cpu['usable_cores']} cores, {gpu['name'] if gpu else 'no GPU'}"
+
+
+def of_trials(pairs: Mapping[str, PairSpec]) -> Fingerprints:
+    """All that decides trials beside their settings and images. Raises what a missing checkpoint raises."""
+    by_pair = {f"pair {name}": pair(spec) for name, spec in pairs.items()}
+    return {"code": code(), **by_pair, "packages": packages(), "machine": machine()}
 
 
 def pair(spec: PairSpec) -> str:

@@ -1,4 +1,5 @@
-"""Is every output the target's own? Each trial is compared with the first server-only trial of the same image, pair and node.
+"""Is every output the target's own? Each trial is compared with the first server-only trial of the same image and pair, on its own
+node if there is one.
 
 Where they differ, the target's logits of both tokens at that position are computed again, by the reference decoder, after
 the trials (so that nothing is timed beside it). A gap that rounding alone can bridge is a tie: a verification of several
@@ -7,7 +8,7 @@ rows and a single step add up in another order. Anything larger is a defect.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -52,18 +53,24 @@ def likeness(record: Record) -> Likeness:
 
 
 def references(records: Iterable[Record]) -> dict[Likeness, Record]:
-    """The first measured server-only trial of each likeness."""
+    """The first measured server-only trial of each likeness; under None for the node, the first on any."""
     found: dict[Likeness, Record] = {}
     for record in records:
         if record["method"] == "server-only" and not record["warmup"]:
             found.setdefault(likeness(record), record)
+            found.setdefault((record["image_id"], record["pair"], None), record)
     return found
+
+
+def reference_of(record: Record, known: Mapping[Likeness, Record]) -> Record | None:
+    """What a trial is compared with, out of `references`."""
+    return known.get(likeness(record)) or known.get((record["image_id"], record["pair"], None))
 
 
 def judge(records: Sequence[Record], dtype: str, probe: Probe) -> list[Record]:
     """`records` with `identical` and `mismatch` filled in wherever there is a server-only trial to compare with."""
     known = references(records)
-    return [_judged(record, known.get(likeness(record)), dtype, probe) for record in records]
+    return [_judged(record, reference_of(record, known), dtype, probe) for record in records]
 
 
 def comparable(record: Record) -> bool:

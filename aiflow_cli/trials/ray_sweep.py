@@ -38,8 +38,6 @@ LOSSES = 3
 """So many blocks lost on a node, and it gets no more."""
 END_TIMEOUT_S = 10.0
 CONNECT_TIMEOUT_S = 5.0
-SHARED = ("code", "packages")
-"""Fingerprints that must agree on every node, beside those of pairs."""
 
 Block = list[PlannedTrial]
 _log = logging.getLogger(__name__)
@@ -78,8 +76,8 @@ class BlockRunner:
     def start(self) -> list[Record]:
         """Check this node, start its processes, make the warm-ups. Raises what starting can raise."""
         job = self._job
-        here = {"code": fingerprint.code(), "packages": fingerprint.packages()}
-        here |= {f"pair {name}": fingerprint.pair(pair) for name, pair in job.pairs.items()}
+        here = fingerprint.of_trials(job.pairs)
+        del here["machine"]
         expected = {name: value for name, value in job.expected.items() if name in here}
         if expected and (differs := fingerprint.differences(expected, here)):
             raise UsageError(f"it differs from the machine that asks: {'; '.join(differs)}")

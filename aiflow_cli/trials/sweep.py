@@ -72,12 +72,13 @@ def open_sweep(
     """Look at pairs and images, and choose the folder. Raises UsageError, PrerequisiteError, ImageError."""
     from aiflow_cli.images.source import open_images
 
+    if ray and spec.server:
+        raise UsageError(f"--ray starts a server on every node: leave `server` ({spec.server}) out")
     folder = choose_folder(spec, output, restart)
     pairs = spec.pair_specs()
     images = open_images(spec.data, spec.images, spec.seed)
-    prints = {"spec": spec.fingerprint, "data": images.fingerprint, "code": fingerprint.code()}
-    prints |= {f"pair {name}": fingerprint.pair(pair) for name, pair in pairs.items()}
-    prints |= {"packages": fingerprint.packages(), "machine": SPREAD if ray else fingerprint.machine()}
+    prints = {"spec": spec.fingerprint, "data": images.fingerprint} | fingerprint.of_trials(pairs)
+    prints |= {"machine": SPREAD} if ray else {}
     return Sweep(spec, folder, pairs, images, prints, ray, allow_mixed)
 
 
@@ -108,11 +109,10 @@ def earlier_trials(sweep: Sweep) -> list[Record]:
     if not _holds_result(sweep.folder):
         return []
     document = store.read_run(sweep.folder)
-    before = document.get("fingerprints")
-    if before is None:
+    if "spec" not in document:
         raise UsageError(f"{sweep.folder} holds no result of a sweep: give another --output")
     found = store.read_trials(sweep.folder) if (sweep.folder / "trials.jsonl").exists() else []
-    changed = fingerprint.differences(before, sweep.fingerprints) if found else []
+    changed = fingerprint.differences(document["fingerprints"], sweep.fingerprints) if found else []
     if changed and not sweep.allow_mixed:
         raise UsageError(
             f"{sweep.folder} holds {len(found)} trials made otherwise ({'; '.join(changed)}): "

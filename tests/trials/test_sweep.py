@@ -184,10 +184,16 @@ def test_a_result_of_another_command_is_refused(
     copy: Path, tiny_pair: TinyPair, photographs: Path, tmp_path: Path
 ) -> None:
     run = read_run(copy)
-    del run["fingerprints"]
+    del run["spec"]
     write_run(copy, run)
     with pytest.raises(UsageError, match="no result of a sweep"):
         run_sweep(open_sweep(read_spec(tmp_path, tiny_pair, photographs), copy), silent)
+
+
+def test_ray_and_a_server_elsewhere_exclude_each_other(tiny_pair: TinyPair, photographs: Path, tmp_path: Path) -> None:
+    spec = read_spec(tmp_path, tiny_pair, photographs, "server=192.0.2.1:7411")
+    with pytest.raises(UsageError, match="on every node: leave `server`"):
+        open_sweep(spec, tmp_path / "result", ray="auto")
 
 
 def test_one_folder_takes_one_sweep_at_a_time(
