@@ -23,7 +23,7 @@ from aiflow_cli.analysis.metrics import FORMULAS
 from aiflow_cli.analysis.plotting import make_folder, plan
 from aiflow_cli.analysis.result import Result, link_label, mismatched
 from aiflow_cli.analysis.study import Study
-from aiflow_cli.analysis.style import Drawing, render, styled, write_drawing
+from aiflow_cli.analysis.style import Drawing, styled, write_drawing
 from aiflow_cli.trials.identity import describe
 from aiflow_cli.trials.store import replace_file
 
@@ -66,7 +66,7 @@ def write_report(result: Result, folder: Path | None = None, show: Show = lambda
         with styled():
             drawing = one.draw()
             paths += write_drawing(drawing, figures, result.run_id, result.commit)
-            drawings.append((drawing, data_uri("image/svg+xml", render(drawing, "svg", result.run_id, result.commit))))
+        drawings.append((drawing, data_uri("image/svg+xml", (figures / f"{drawing.name}.svg").read_bytes())))
     show(len(planned), total)
     context = report_context(study, claims, drawings, skipped)
     show(len(planned) + 1, total)

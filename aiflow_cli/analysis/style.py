@@ -198,6 +198,8 @@ def render(drawing: Drawing, extension: str, run_id: str, commit: str) -> bytes:
 
 def write_drawing(drawing: Drawing, folder: Path, run_id: str, commit: str) -> list[Path]:
     """Write a figure as PNG, PDF and SVG, and its data as CSV. Call within `styled()`. Raises StoreError."""
+    drawing.figure.draw_without_rendering()
+    drawing.figure.set_layout_engine("none")  # laid out once, for all formats
     paths = []
     for extension in ("png", "pdf", "svg"):
         paths.append(folder / f"{drawing.name}.{extension}")

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from aiflow_cli.analysis.report import Written, write_report
 from aiflow_cli.analysis.result import Result, load
 from tests.analysis.records import FakePair, FakeSweep, write_result
 
@@ -21,6 +22,12 @@ def figure6(tmp_path_factory: pytest.TempPathFactory) -> Result:
     """Two pairs over one link, all four methods."""
     sweep = FakeSweep(images=12, gammas=FEW_GAMMAS)
     return load(write_result(tmp_path_factory.mktemp("fake") / "figure6-1a2b", sweep))
+
+
+@pytest.fixture(scope="session")
+def reported(figure6: Result, tmp_path_factory: pytest.TempPathFactory) -> Written:
+    """Its report, with all its figures."""
+    return write_report(figure6, tmp_path_factory.mktemp("report"))
 
 
 @pytest.fixture(scope="session")

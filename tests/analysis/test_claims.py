@@ -79,7 +79,8 @@ def test_too_few_images_decide_little(make: Make) -> None:
 
 def test_one_draft_length_tests_no_curve(one_gamma: Result) -> None:
     findings = judged(one_gamma)
-    assert verdicts(findings) == dict.fromkeys(MEASURED, UNTESTED) | {"identical": HOLDS}
+    assert findings["identical"].verdict == HOLDS
+    assert set(verdicts(findings, MEASURED[1:]).values()) == {UNTESTED}
     assert findings["speedup"].measured.endswith("at 4")
 
 
@@ -108,7 +109,7 @@ def test_one_output_that_differs_is_enough(kind: str, one_gamma: Result, tmp_pat
 
 
 def test_outputs_not_compared_yet(one_gamma: Result, tmp_path: Path) -> None:
-    write_records(tmp_path, [r | {"identical": None} for r in one_gamma.records])
+    write_records(tmp_path, [dict(r) | {"identical": None} for r in one_gamma.records])
     assert judged(load(tmp_path))["identical"].verdict == UNTESTED
 
 
@@ -126,7 +127,7 @@ def test_the_papers_own_set_up_is_recognised(make: Make) -> None:
         data="vehicles-openimage",
         rates=(5e5,),
     )
-    result = make(sweep, co_located=(), on_device=False, gpu={"name": "NVIDIA RTX 4090"})
+    result = make(sweep, co_located=(), on_device=False, caption_tokens=8, gpu={"name": "NVIDIA RTX 4090"})
     assert verdicts(judged(result), SET_UP) == dict.fromkeys(SET_UP, HOLDS)
 
 

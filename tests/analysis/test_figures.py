@@ -13,23 +13,26 @@ from typing import TYPE_CHECKING
 import pytest
 
 from aiflow_cli.analysis.curves import curves
-from aiflow_cli.analysis.plotting import FIGURES, Plotted, plan, plot, slug
+from aiflow_cli.analysis.plotting import FIGURES, plan, plot, slug
+from aiflow_cli.analysis.report import Written
 from aiflow_cli.analysis.result import Result, load
 from aiflow_cli.analysis.study import Study
-from aiflow_cli.analysis.style import Drawing, looks, render, styled
+from aiflow_cli.analysis.style import Drawing, looks, styled
 from aiflow_cli.errors import StoreError, UsageError
 from aiflow_cli.link.spec import LinkSpec
 from tests.analysis.records import FakePair, FakeSweep, records, write_records, write_result
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from matplotlib.text import Text
 
 SMALLEST_PT = 5.5
 
 
 @pytest.fixture(scope="module")
-def plotted(figure6: Result, tmp_path_factory: pytest.TempPathFactory) -> Plotted:
-    return plot(figure6, tmp_path_factory.mktemp("figures"), trace=True)
+def folder(reported: Written) -> Path:
+    """The figures of two pairs over one link."""
+    return reported.html.parent / "figures"
 
 
 @pytest.fixture(scope="module")
@@ -40,16 +43,19 @@ def drawings(
     pairs = (FakePair("internvl2-2b-26b", alpha=0.7), FakePair("internvl2-8b-26b"))
     long_names = load(write_result(tmp_path_factory.mktemp("long"), FakeSweep(pairs, gammas=(1, 4, 28), images=4)))
     with styled():
-        results = (figure6, delays, one_gamma, long_names)
-        return [planned.draw() for result in results for planned in plan(Study(result))[0]]
+        plans = [plan(Study(figure6)), plan(Study(delays), ("round-time", "link"))]
+        plans += [plan(Study(one_gamma), ("acceptance", "round-time")), plan(Study(long_names))]
+        drawn = [planned.draw() for planned_of, _ in plans for planned in planned_of]
+        for drawing in drawn:
+            lay_out(drawing.figure)
+    return drawn
 
 
-def test_every_figure_in_every_format(plotted: Plotted) -> None:
+def test_every_figure_in_every_format(folder: Path, reported: Written) -> None:
     names = {"figure6", "speedup", "acceptance", "round-time", "waterfall", "bytes"}
-    assert {drawing.name for drawing, _ in plotted.drawings} == names
-    assert not plotted.skipped
+    assert not reported.skipped
     expected = {f"{name}.{extension}" for name in names for extension in ("png", "pdf", "svg", "csv")}
-    assert {path.name for path in plotted.folder.iterdir()} == expected | {"trace.json"}
+    assert {path.name for path in folder.iterdir()} == {path.name for path in reported.figures} == expected
 
 
 def chunks(png: bytes) -> dict[bytes, bytes]:
@@ -63,8 +69,8 @@ def chunks(png: bytes) -> dict[bytes, bytes]:
     return found
 
 
-def test_png_is_a_column_wide_and_says_where_it_is_from(plotted: Plotted) -> None:
-    for path in plotted.folder.glob("*.png"):
+def test_png_is_a_column_wide_and_says_where_it_is_from(folder: Path) -> None:
+    for path in folder.glob("*.png"):
         found = chunks(path.read_bytes())
         width, _ = struct.unpack(">II", found[b"IHDR"][:8])
         assert width == 1050  # 3.5 in at 300 dots per inch
@@ -72,31 +78,21 @@ def test_png_is_a_column_wide_and_says_where_it_is_from(plotted: Plotted) -> Non
         assert b"0123456789" in found[b"Description"]
 
 
-def test_vector_files_say_where_they_are_from_and_hold_no_date(plotted: Plotted) -> None:
-    for path in (*plotted.folder.glob("*.svg"), *plotted.folder.glob("*.pdf")):
+def test_vector_files_say_where_they_are_from_and_hold_no_date(folder: Path) -> None:
+    for path in (*folder.glob("*.svg"), *folder.glob("*.pdf")):
         data = path.read_bytes()
         assert b"figure6-1a2b" in data
         assert b"CreationDate" not in data
         assert b"dc:date" not in data
 
 
-@pytest.mark.parametrize("extension", ["png", "pdf", "svg"])
-def test_files_are_deterministic(extension: str, one_gamma: Result) -> None:
-    def rendered() -> bytes:
-        with styled():
-            planned = next(p for p in plan(Study(one_gamma))[0] if p.name == "round-time")
-            return render(planned.draw(), extension, "run", "commit")
-
-    assert rendered() == rendered()
-
-
 def rows(path: Path) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(path.read_text())))
 
 
-def test_data_beside_a_figure_are_what_is_drawn(plotted: Plotted, figure6: Result) -> None:
+def test_data_beside_a_figure_are_what_is_drawn(folder: Path, figure6: Result) -> None:
     weak = curves(figure6)[0]
-    told = rows(plotted.folder / "figure6.csv")
+    told = rows(folder / "figure6.csv")
     assert told[0]["method"] == "server-only"
     assert float(told[0]["decode_tpot_ms"]) == pytest.approx(weak.baseline.decode_tpot_ms.value, rel=1e-5)
     mine = [r for r in told if r["series"] == "small-weak"]
@@ -106,14 +102,14 @@ def test_data_beside_a_figure_are_what_is_drawn(plotted: Plotted, figure6: Resul
             assert float(row[f"latency_per_token_ms{column}"]) == pytest.approx(value, rel=1e-5)
     closed = [
         float(r["closed_form"])
-        for r in rows(plotted.folder / "speedup.csv")
+        for r in rows(folder / "speedup.csv")
         if r["series"] == "small-weak" and r["closed_form"]
     ]
     assert closed == pytest.approx([weak.fit.model.speedup(g) for g in weak.gammas], rel=1e-5)
 
 
-def test_parts_of_a_round_add_up(plotted: Plotted) -> None:
-    for row in rows(plotted.folder / "round-time.csv"):
+def test_parts_of_a_round_add_up(folder: Path) -> None:
+    for row in rows(folder / "round-time.csv"):
         parts = sum(float(value) for name, value in row.items() if name.endswith("_ms") and not name.startswith("wall"))
         assert parts == pytest.approx(float(row["wall_ms"]), rel=1e-3)
 
@@ -124,28 +120,24 @@ def lay_out(figure: Figure) -> None:
     FigureCanvasAgg(figure).draw()
 
 
-def texts(figure: Figure) -> list[object]:
-    import matplotlib.text
+def texts(figure: Figure) -> list[Text]:
+    from matplotlib.text import Text
 
-    return [t for t in figure.findobj(matplotlib.text.Text) if t.get_visible() and t.get_text().strip()]
+    return [t for t in figure.findobj(Text) if t.get_visible() and t.get_text().strip()]
 
 
 def test_text_is_legible_and_on_the_page(drawings: list[Drawing]) -> None:
-    from matplotlib.text import Text
-
     with styled():
         for drawing in drawings:
-            lay_out(drawing.figure)
             page = drawing.figure.bbox
             for text in texts(drawing.figure):
-                assert isinstance(text, Text)
-                assert text.get_fontsize() >= SMALLEST_PT, (drawing.name, text.get_text())
+                assert float(text.get_fontsize()) >= SMALLEST_PT, (drawing.name, text.get_text())
                 box = text.get_window_extent()
                 inside = box.x0 >= -1 and box.x1 <= page.x1 + 1 and box.y0 >= -1 and box.y1 <= page.y1 + 1
                 assert inside or not on_axis(drawing.figure, text), (drawing.name, text.get_text())
 
 
-def on_axis(figure: Figure, text: object) -> bool:
+def on_axis(figure: Figure, text: Text) -> bool:
     """Whether a text is really drawn: tick labels outside the axis limits are not."""
     for axes in figure.axes:
         for axis, (low, high) in ((axes.xaxis, axes.get_xlim()), (axes.yaxis, sorted(axes.get_ylim()))):
@@ -158,9 +150,8 @@ def on_axis(figure: Figure, text: object) -> bool:
 def test_labels_and_legends_do_not_overlap(drawings: list[Drawing]) -> None:
     with styled():
         for drawing in drawings:
-            lay_out(drawing.figure)
             boxes = [(f"legend of {drawing.name}", legend.get_window_extent()) for legend in drawing.figure.legends]
-            boxes += [(f"axes of {drawing.name}", axes.get_tightbbox()) for axes in drawing.figure.axes]
+            boxes += [(f"axes of {drawing.name}", box) for axes in drawing.figure.axes if (box := axes.get_tightbbox())]
             for (one, a), (other, b) in itertools.combinations(boxes, 2):
                 width, height = min(a.x1, b.x1) - max(a.x0, b.x0), min(a.y1, b.y1) - max(a.y0, b.y0)
                 assert min(width, height) < 2, f"{one} overlaps {other} in {drawing.name}"

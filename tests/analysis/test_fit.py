@@ -39,7 +39,7 @@ def test_one_draft_length_tells_no_slope(make: Make) -> None:
     found = fitted(make, FakePair("small-weak", 0.80, 0.18, 0.95), gammas=(4,))
     assert found.draft_cost.value == pytest.approx(0.18, rel=0.03)
     assert found.round_cost.value == pytest.approx(0.95 + NETWORK, rel=0.04)
-    assert found.verify_slope == (0, 0, 0)
+    assert tuple(found.verify_slope) == (0, 0, 0)
     assert found.alpha.value == pytest.approx(0.80, abs=0.02)
 
 

@@ -1,0 +1,89 @@
+"""What differs between two results."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from aiflow_cli.analysis.compare import compare, set_up_differences
+from aiflow_cli.analysis.result import Result, load
+from aiflow_cli.errors import UsageError
+from tests.analysis.records import FakePair, FakeSweep, document, write_result
+
+BASE = FakeSweep(pairs=(FakePair("small"),), images=12, gammas=(2, 4), co_located=(), noise=0.02)
+
+
+def result(folder: Path, **changes: object) -> Result:
+    return load(write_result(folder, FakeSweep(**{**BASE.__dict__, **changes})))
+
+
+def test_a_result_equals_itself(tmp_path: Path) -> None:
+    one = result(tmp_path / "a")
+    found = compare(one, one)
+    assert found.differences == []
+    assert {c.verdict for c in found.settings} == {"no difference shown"}
+    assert all(c.paired for c in found.settings)
+    assert all(c.decode_tpot_ratio == pytest.approx((1, 1, 1)) for c in found.settings)
+    assert [c.setting for c in found.settings] == ["server-only", "on-device", "speculative γ 2", "speculative γ 4"]
+
+
+def test_a_cheaper_draft_is_faster_and_nothing_else_is(tmp_path: Path) -> None:
+    cheap = (FakePair("small", draft_cost=0.05),)
+    found = compare(result(tmp_path / "a"), result(tmp_path / "b", pairs=cheap))
+    verdicts = {c.setting: c.verdict for c in found.settings}
+    assert verdicts["speculative γ 4"] == "B is faster"
+    assert verdicts["server-only"] == "no difference shown"
+    four = next(c for c in found.settings if c.setting == "speculative γ 4")
+    assert four.speedup_a is not None
+    assert four.speedup_b is not None
+    assert four.speedup_b.low > four.speedup_a.high
+    assert four.decode_tpot_ratio is not None
+    assert four.decode_tpot_ratio.high < 1
+
+
+def test_other_data_are_not_paired(tmp_path: Path) -> None:
+    other = result(tmp_path / "b", seed=2)
+    other.document["data"]["fingerprint"] = "0" * 64
+    found = compare(result(tmp_path / "a"), other)
+    assert not any(c.paired for c in found.settings)
+    assert {d.what for d in found.differences} == {"data.fingerprint", "settings.seed"}
+
+
+def test_one_pair_against_another_compares_by_method(tmp_path: Path) -> None:
+    found = compare(result(tmp_path / "a"), result(tmp_path / "b", pairs=(FakePair("small-weak"),), gammas=(4, 8)))
+    assert [c.setting for c in found.settings] == ["server-only", "on-device", "speculative γ 4"]
+    assert (found.only_a, found.only_b) == (["speculative γ 2"], ["speculative γ 8"])
+
+
+def test_pairs_and_links_are_named_where_there_are_several(figure6: Result, delays: Result) -> None:
+    labels = [c.setting for c in compare(figure6, delays).settings]
+    assert "small-weak, 1 MB/s, speculative γ 4" in labels
+    assert "small-weak, on-device" in labels
+    assert not [label for label in labels if "ms" in label]
+
+
+def test_nothing_in_common(tmp_path: Path) -> None:
+    one, other = result(tmp_path / "a"), result(tmp_path / "b", pairs=(FakePair("x"), FakePair("y")))
+    with pytest.raises(UsageError, match="no setting in common"):
+        compare(one, other)
+
+
+def test_set_up_is_compared_by_dotted_name() -> None:
+    a, b = document(BASE), document(BASE)
+    b["provenance"]["packages"]["torch"] = "2.14.0"
+    b["links"][0]["delay_s"] = 0.005
+    b["provenance"]["load_at_start"] = [9, 9, 9]
+    found = {d.what: (d.a, d.b) for d in set_up_differences(a, b)}
+    assert found == {
+        "packages.torch": ("2.13.0", "2.14.0"),
+        "links": (["1 MB/s, burst 10000 B"], ["1 MB/s, 5 ms, burst 10000 B"]),
+    }
+
+
+def test_a_run_against_a_sweep() -> None:
+    a, b = document(BASE), document(BASE)
+    a["pair"], a["link"] = a.pop("pairs")[0], a.pop("links")[0]
+    a["settings"] = {"gammas": [4]}
+    del a["spec"]
+    assert [d.what for d in set_up_differences(a, b)] == ["made by"]

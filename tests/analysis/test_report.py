@@ -1,0 +1,204 @@
+"""The report: whole in itself, readable on a phone, plain about what is wrong."""
+
+from __future__ import annotations
+
+import html.parser
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from aiflow_cli.analysis.captions import pieces_of, token_kinds
+from aiflow_cli.analysis.report import Written, markdown_cell, write_report
+from aiflow_cli.analysis.result import Result, load
+from aiflow_cli.errors import UsageError
+from tests.analysis.records import FakePair, FakeSweep, records, write_records, write_result
+from tests.conftest import TinyPair
+
+CHROMIUM = next(
+    (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
+)
+HEADLESS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=10000")
+PHONE_PX = 390
+
+
+@pytest.fixture(scope="module")
+def page(reported: Written) -> str:
+    return reported.html.read_text()
+
+
+class _Page(html.parser.HTMLParser):
+    """What a page refers to, its ids, and whether its tags are balanced."""
+
+    VOID = ("meta", "img", "br", "hr", "link", "input")
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.references: list[str] = []
+        self.ids: list[str] = []
+        self.tags: list[str] = []
+        self.stack: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.references += [value or "" for name, value in attrs if name in ("src", "href", "srcset", "data", "poster")]
+        self.ids += [value or "" for name, value in attrs if name == "id"]
+        if tag not in self.VOID:
+            self.stack.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.stack.pop() == tag
+
+
+def test_nothing_is_fetched(page: str) -> None:
+    found = _Page(page)
+    assert found.stack == []
+    assert all(reference.startswith(("data:", "#")) for reference in found.references)
+    assert not {"script", "link", "iframe", "object", "embed"} & set(found.tags)
+    assert not re.search(r"url\(|@import", page)
+    assert {r[1:] for r in found.references if r.startswith("#")} <= set(found.ids)
+    assert page.count("data:image/svg+xml;base64,") == 6
+
+
+def test_every_claim_has_its_verdict(page: str, reported: Written) -> None:
+    for finding in reported.claims:
+        assert finding.claim.statement in page
+    for verdict in ("HOLDS", "DIFFERS", "NOT TESTED HERE"):
+        count = sum(finding.verdict == verdict for finding in reported.claims)
+        assert f"{count} {verdict}" in page
+
+
+def test_fit_and_calibration_stand_side_by_side(page: str) -> None:
+    assert "fits the paper (no measurement)" in page
+    assert "4, 2.01×, 22.3" in page
+
+
+def test_markdown_says_the_same_and_its_pictures_are_there(reported: Written) -> None:
+    text = reported.markdown.read_text()
+    pictures = re.findall(r"\]\((figures/[^)]+)\)", text)
+    assert len(pictures) == 6 * 4
+    assert all((reported.markdown.parent / picture).is_file() for picture in pictures)
+    tables = [line for line in text.splitlines() if line.startswith("|")]
+    assert all(line.endswith("|") for line in tables)
+    for finding in reported.claims:
+        assert any(markdown_cell(finding.why) in line and f"**{finding.verdict}**" in line for line in tables)
+    widths = {line.count(" |") for line in tables if "**HOLDS**" in line}
+    assert len(widths) == 1
+
+
+@pytest.fixture(scope="module")
+def photographs_result(tmp_path_factory: pytest.TempPathFactory) -> Result:
+    """The small pair on photographs, with one draft length, and captions that are no HTML."""
+    sweep = FakeSweep(pairs=(FakePair("small"),), gammas=(4,), images=3, co_located=(), data="vehicles-openimage")
+    folder = write_result(tmp_path_factory.mktemp("photographs") / "run", sweep)
+    write_records(folder, [r | {"caption": "<script>alert(1)</script> & more"} for r in records(sweep)])
+    return load(folder)
+
+
+@pytest.fixture(scope="module")
+def odd(photographs_result: Result) -> Written:
+    return write_report(photographs_result)
+
+
+def test_the_same_result_gives_the_same_report(photographs_result: Result, odd: Written, tmp_path: Path) -> None:
+    again = write_report(photographs_result, tmp_path)
+    assert again.html.read_bytes() == odd.html.read_bytes()
+    assert again.markdown.read_bytes() == odd.markdown.read_bytes()
+    assert [path.read_bytes() for path in again.figures] == [path.read_bytes() for path in odd.figures]
+
+
+def test_photographs_with_the_small_pair(odd: Written) -> None:
+    for path in (odd.html, odd.markdown):
+        assert "The captions are wrong here." in path.read_text()
+
+
+def test_text_from_a_result_is_escaped(odd: Written) -> None:
+    text = odd.html.read_text()
+    assert "<script>" not in text
+    assert "&lt;script&gt;alert(1)&lt;/script&gt; &amp; more" in text
+
+
+def test_what_is_not_drawn_is_said(odd: Written) -> None:
+    assert "Not drawn: figure6:" in odd.html.read_text()
+    assert "Not drawn: speedup:" in odd.markdown.read_text()
+
+
+def test_scenes_are_not_called_wrong(page: str) -> None:
+    assert "captions are wrong" not in page
+
+
+def test_no_server_only(tmp_path: Path) -> None:
+    write_records(tmp_path, [r for r in records(FakeSweep(images=2, gammas=(4,))) if r["method"] != "server-only"])
+    with pytest.raises(UsageError, match="no server-only trials"):
+        write_report(load(tmp_path))
+    assert not (tmp_path / "report.html").exists()
+
+
+def test_tokens_are_told_apart_by_who_found_them() -> None:
+    rounds = [
+        {"drafted": 4, "accepted": 2, "delivered": 3},
+        {"drafted": 4, "accepted": 4, "delivered": 5},
+        {"drafted": 2, "accepted": 2, "delivered": 2},  # the end of the caption was drafted, and accepted
+    ]
+    kinds = token_kinds({"deliveries": [[0.1, 1], [0.2, 3], [0.3, 5], [0.4, 2]], "rounds": rounds})
+    expected = "o" + "aao" + "aaaao" + "aa"
+    assert "".join(kind[0] for kind in kinds) == expected
+
+
+def test_pieces_make_up_the_caption(tiny_pair: TinyPair) -> None:
+    from aiflow_cli.models.tokenizer import load_tokenizer
+
+    tokenizer = load_tokenizer(tiny_pair.draft)
+    tokens = tokenizer.encode("a red bus heads left near the street.", bos=False)
+    rounds = [{"drafted": 3, "accepted": 1, "delivered": 2}] * ((len(tokens) - 1) // 2)
+    rounds += [{"drafted": 1, "accepted": 0, "delivered": 1}] * ((len(tokens) - 1) % 2)
+    record = {"tokens": tokens, "deliveries": [[0.1, 1]], "rounds": rounds}
+    pieces = pieces_of(record, tiny_pair.draft)
+    assert "".join(piece.text for piece in pieces) == tokenizer.decode(tokens)
+    assert {piece.kind for piece in pieces} == {"accepted", "own"}
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
+def test_opens_in_chromium_fetches_nothing_and_fits_a_phone(reported: Written, tmp_path: Path) -> None:
+    """The page in a frame of a phone's width, in a page that asks it how wide it came out and what it loaded."""
+    frame = tmp_path / "frame.html"
+    frame.write_text(
+        f"""<!doctype html><body style="margin:0">
+<iframe id="phone" style="width:{PHONE_PX}px;height:844px;border:0"></iframe><pre id="told"></pre>
+<script>
+const frame = document.getElementById("phone");
+frame.onload = () => {{
+  const page = frame.contentDocument, root = page.documentElement;
+  const wide = [...page.querySelectorAll("body *")].filter(e => !e.closest(".wide") || e.className === "wide")
+    .filter(e => e.getBoundingClientRect().right > {PHONE_PX} + 1).map(e => e.tagName);
+  const images = [...page.images];
+  document.getElementById("told").textContent = JSON.stringify({{
+    width: root.scrollWidth, height: root.scrollHeight, wide, title: page.title,
+    images: images.length, broken: images.filter(i => !i.naturalWidth).length,
+    loaded: frame.contentWindow.performance.getEntriesByType("resource").map(e => e.name).filter(n => !n.startsWith("data:")),
+  }});
+}};
+frame.srcdoc = {json.dumps(reported.html.read_text()).replace("</", "<" + chr(92) + "/")};
+</script>"""
+    )
+    finished = subprocess.run(
+        [str(CHROMIUM), *HEADLESS, f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom", frame.as_uri()],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    found = re.search(r'<pre id="told">(\{.*?\})</pre>', finished.stdout, re.DOTALL)
+    assert found, finished.stdout[-500:]
+    told = json.loads(found[1].replace("&gt;", ">").replace("&lt;", "<").replace("&amp;", "&"))
+    assert told["title"].startswith("figure6")
+    assert told["height"] > 2000
+    assert told["images"] == 6
+    assert told["broken"] == 0
+    assert told["loaded"] == []
+    assert told["width"] <= PHONE_PX
+    assert told["wide"] == []

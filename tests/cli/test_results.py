@@ -1,0 +1,43 @@
+"""`aiflow results`: a list, also where results are damaged or there are none."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from aiflow_cli.cli.app import app
+from tests.analysis.records import FakePair, FakeSweep, write_result
+
+SMALL = FakeSweep(pairs=(FakePair("small"),), images=2, gammas=(4,), co_located=())
+
+
+def test_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_result(Path("results") / "figure6-1a2b", SMALL)
+    (tmp_path / "results" / "broken").mkdir()
+    (tmp_path / "results" / "broken" / "run.json").write_text("{")
+    done = CliRunner().invoke(app, ["results"])
+    assert done.exit_code == 0, done.output
+    line = next(line for line in done.stdout.splitlines() if "figure6-1a2b" in line)
+    for told in ("small", "scenes (2)", "8/8", "complete", "2025-01-01 00:00:00", "0123456789"):
+        assert told in line
+    assert "damaged" in done.stdout
+    assert "run.json cannot be read" in done.stderr
+
+
+def test_one_document(tmp_path: Path) -> None:
+    write_result(tmp_path / "one", SMALL)
+    done = CliRunner().invoke(app, ["results", str(tmp_path), "--json"])
+    told = json.loads(done.stdout)["results"]
+    assert [(entry["run_id"], entry["trials"], entry["state"]) for entry in told] == [("one", 8, "complete")]
+
+
+def test_none(tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["results", str(tmp_path / "nowhere")])
+    assert done.exit_code == 0
+    assert done.stdout == ""
+    assert "aiflow run" in done.stderr
+    assert json.loads(CliRunner().invoke(app, ["results", str(tmp_path), "--json"]).stdout) == {"results": []}
