@@ -45,14 +45,15 @@ def test_every_dependency_is_pinned(project: dict[str, Any]) -> None:
     lines = (ROOT / "constraints.txt").read_text().splitlines()
     pinned = {line.partition("==")[0].lower().replace("_", "-") for line in lines if "==" in line}
     extras = project["project"]["optional-dependencies"]
-    wanted = [*project["project"]["dependencies"], *extras["test"], *extras["check"], *extras["ray"]]
+    wanted = [*project["project"]["dependencies"], *extras["test"], *extras["check"], *extras["ray"], *extras["quantize"]]
     names = {re.split(r"[<>=\[ ;]", requirement)[0].lower().replace("_", "-") for requirement in wanted}
     assert names <= pinned
 
 
 def test_every_third_party_import_is_declared(project: dict[str, Any]) -> None:
     """httpx, say, may be there only because another package brought it."""
-    wanted = [*project["project"]["dependencies"], *project["project"]["optional-dependencies"]["ray"]]
+    extras = project["project"]["optional-dependencies"]
+    wanted = [*project["project"]["dependencies"], *extras["ray"], *extras["quantize"]]
     declared = {re.split(r"[<>=\[ ;]", requirement)[0].lower() for requirement in wanted}
     declared |= {"aiflow_cli", "pil", "huggingface_hub"}  # Pillow's module; what transformers and datasets are built on
     found = {name for file in PACKAGE.rglob("*.py") for name in imports(ast.parse(file.read_text()))}

@@ -34,10 +34,15 @@ class PrefillDraft:
 
 @dataclass(frozen=True)
 class Extend:
-    """Target: roll back to `keep` cached tokens, append `tokens` in one pass; answer with Extended."""
+    """Target: roll back to `keep` cached tokens, append `tokens` in one pass; answer with Extended.
+
+    `margins`: answer with the gap between the two best logits too. `singly`: one token a pass, as server-only does it (`decoding/exact.py`).
+    """
 
     keep: int
     tokens: tuple[int, ...]
+    margins: bool = False
+    singly: bool = False
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from aiflow_cli.wire.messages import Draft, Refused, Request, Tokens, Verdict, p
 
 @dataclass(frozen=True)
 class Task:
-    """One response to make. `gamma` is 0 for methods without drafts; `image` is the encoded picture."""
+    """One response to make. `gamma` is 0 for methods without drafts; `image` is the encoded picture; `exact_margin` see `decoding/exact.py`."""
 
     request_id: int
     method: Method
@@ -26,6 +26,7 @@ class Task:
     max_new_tokens: int
     prompt: str
     image: bytes
+    exact_margin: float = 0.0
 
 
 @dataclass
@@ -38,6 +39,8 @@ class Round:
     draft_us: int = 0
     queue_us: int = 0
     verify_us: int = 0
+    redecide_steps: int = 0
+    redecide_us: int = 0
 
 
 class DeviceSession:
@@ -102,7 +105,15 @@ class DeviceSession:
         prefill = PrefillDraft(task.image, task.prompt, task.max_new_tokens)
         if task.method is Method.ON_DEVICE:
             return [prefill]
-        request = Request(task.request_id, task.method.value, task.gamma, task.max_new_tokens, task.prompt, task.image)
+        request = Request(
+            task.request_id,
+            task.method.value,
+            task.gamma,
+            task.max_new_tokens,
+            task.prompt,
+            task.image,
+            task.exact_margin,
+        )
         return [Send(request), *([prefill] if task.method is Method.SPECULATIVE else [])]
 
     def _draft_prefilled(self, event: Prefilled) -> list[Action]:
@@ -128,7 +139,14 @@ class DeviceSession:
                 )
             self.rounds.append(
                 Round(
-                    message.drafted, message.accepted, len(ids), message.draft_us, message.queue_us, message.compute_us
+                    message.drafted,
+                    message.accepted,
+                    len(ids),
+                    message.draft_us,
+                    message.queue_us,
+                    message.compute_us,
+                    message.redecide_steps,
+                    message.redecide_us,
                 )
             )
         else:
@@ -177,6 +195,7 @@ class DeviceSession:
         current = self.rounds[-1]
         current.accepted, current.delivered = message.accepted, len(delivered)
         current.queue_us, current.verify_us = message.queue_us, message.verify_us
+        current.redecide_steps, current.redecide_us = message.redecide_steps, message.redecide_us
         self._check_done(message.done)
         return [Deliver(delivered), *(self._finish() if self.output.done else self._next_round())]
 

@@ -30,11 +30,12 @@ class Prefilled:
 
 @dataclass(frozen=True)
 class Extended:
-    """`Extend` is done: the target's most likely token after each of the appended ones."""
+    """`Extend` is done: the target's most likely token after each of the appended ones, and its margin over the next if asked for."""
 
     predictions: tuple[int, ...]
     compute_us: int = 0
     queue_us: int = 0
+    margins: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)

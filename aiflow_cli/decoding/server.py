@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from aiflow_cli.decoding.acceptance import judge
 from aiflow_cli.decoding.actions import Action, Extend, Finish, PrefillDraft, PrefillTarget, Send
 from aiflow_cli.decoding.events import Drafted, Event, Extended, Prefilled, Received
+from aiflow_cli.decoding.exact import first_undecided
 from aiflow_cli.decoding.methods import Method
 from aiflow_cli.decoding.state import BadTokens, OutOfTurn, Output, StaleMessage
 from aiflow_cli.errors import ProtocolError
@@ -32,6 +35,8 @@ class ServerSession:
         self._drafted: tuple[int, ...] = ()
         self._draft_us = 0
         self._round = 0
+        self._clean = 0
+        self._pass: Extended | None = None
 
     @property
     def busy(self) -> bool:
@@ -147,14 +152,55 @@ class ServerSession:
 
     def _extend(self, drafted: tuple[int, ...]) -> list[Action]:
         self._drafted, self._waits_for = drafted, Extended
-        return [self._output.verify_action(drafted)]
+        action = self._output.verify_action(drafted)
+        return [replace(action, margins=True) if self._bound else action]
+
+    @property
+    def _bound(self) -> float:
+        """Margins below it are decided again; 0 if none are, as for server-only, which makes single steps anyway."""
+        return self._request.exact_margin if self._request and self._method is not Method.SERVER_ONLY else 0.0
 
     def _extended(self, event: Extended) -> list[Action]:
-        judgement = judge(self._drafted, event.predictions, self._stop_ids, self._output.left)
+        if self._pass is not None:
+            return self._decided_again(self._pass, event)
+        committed = self._output.tokens
+        if not self._drafted and self._clean == len(committed) - 1:
+            self._clean += 1  # a single step on a clean cache is server-only's own
+        elif self._bound:
+            undecided = first_undecided(self._drafted, event.predictions, event.margins, self._stop_ids, self._bound)
+            if undecided is not None:
+                self._pass = event
+                again = (*committed[self._clean :], *self._drafted[:undecided])
+                return [Extend(self._clean, again, singly=True)]
+        return self._judged(self._drafted, event)
+
+    def _decided_again(self, verified: Extended, event: Extended) -> list[Action]:
+        """The single steps of an undecided position are done: the drafts before it stand as they say, and it itself."""
+        committed, steps = len(self._output.tokens), len(event.predictions)
+        positions = self._clean + steps - committed + 1
+        self._clean += steps
+        whole = Extended(
+            event.predictions[-positions:], verified.compute_us + event.compute_us, verified.queue_us + event.queue_us
+        )
+        return self._judged(self._drafted[: positions - 1], whole, steps, event.compute_us)
+
+    def _judged(
+        self, drafted: tuple[int, ...], event: Extended, redecide_steps: int = 0, redecide_us: int = 0
+    ) -> list[Action]:
+        """Answer the round; `drafted` are the drafts that were decided."""
+        judgement = judge(drafted, event.predictions, self._stop_ids, self._output.left)
         delivered = self._output.apply(judgement, self._drafted)
+        self._pass, self._clean = None, min(self._clean, len(self._output.tokens) - 1)
         if self._method is Method.SPECULATIVE:
             answer: Verdict | Tokens = Verdict(
-                self._round, judgement.accepted, judgement.token, judgement.done, event.queue_us, event.compute_us
+                self._round,
+                judgement.accepted,
+                judgement.token,
+                judgement.done,
+                event.queue_us,
+                event.compute_us,
+                redecide_steps,
+                redecide_us,
             )
         else:
             answer = Tokens(
@@ -165,6 +211,8 @@ class ServerSession:
                 len(self._drafted),
                 judgement.accepted,
                 self._draft_us,
+                redecide_steps,
+                redecide_us,
             )
         self._round += 1
         return [Send(answer), *(self._finish() if judgement.done else self._next())]

@@ -30,9 +30,18 @@ class Compute:
         return self._decoder.prefill(prompt)
 
     def extend(self, action: Extend) -> tuple[int, ...]:
-        """Verify: one pass over the action's tokens; the most likely token after each."""
+        """Verify: one pass over the action's tokens, or one for each of them; the most likely token after each."""
         decoder = self._at(action.keep)
+        if action.singly:
+            return tuple(decoder.extend([token])[0] for token in action.tokens)
         return tuple(decoder.extend(action.tokens))
+
+    def margins(self) -> tuple[float, ...]:
+        """The gap between the two best logits, for every position of the last pass."""
+        if self._decoder is None:
+            raise RuntimeError("a session asked for margins before its prefill")
+        best = self._decoder.last_logits.float().topk(2).values
+        return tuple((best[:, 0] - best[:, 1]).tolist())
 
     def draft(self, action: DraftTokens) -> tuple[int, ...]:
         """Draft greedily, one token at a time, until the count is reached or an end token was drafted."""

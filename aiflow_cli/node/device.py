@@ -172,6 +172,8 @@ class _Drive:
                 wall_s=stamps.delivered_s - stamps.begun_s,
                 bytes_up=up_bytes,
                 bytes_down=down_bytes,
+                redecide_steps=known.redecide_steps,
+                redecide_s=known.redecide_us * MICROSECONDS,
             )
 
     def _server_rounds(self) -> Iterator[Round]:
@@ -196,6 +198,8 @@ def _server_round(known: core.Round, wall_s: float) -> Round:
         wall_s=wall_s,
         bytes_up=0,
         bytes_down=0,
+        redecide_steps=known.redecide_steps,
+        redecide_s=known.redecide_us * MICROSECONDS,
     )
 
 

@@ -34,6 +34,9 @@ class Round:
     wall_s: float
     bytes_up: int
     bytes_down: int
+    redecide_steps: int = 0
+    """Single steps that decided a position again (`decoding/exact.py`); their time is part of `verify_s`."""
+    redecide_s: float = 0.0
 
 
 @dataclass

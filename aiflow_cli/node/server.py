@@ -170,8 +170,9 @@ class Server:
         work = pending.work
         queue_us = _microseconds(begun_s - pending.since_s)
         result = _compute(seat, work)
+        margins = seat.target.margins() if isinstance(work, Extend) and work.margins else ()
         done_s = perf_counter()
-        client.tell(_event(work, result, queue_us, _microseconds(done_s - begun_s)), done_s)
+        client.tell(_event(work, result, queue_us, _microseconds(done_s - begun_s), margins), done_s)
 
     def _seat(self, client: Client) -> _Seat:
         seat = self._clients[client]
@@ -202,12 +203,14 @@ def _compute(seat: _Seat, work: PrefillTarget | PrefillDraft | Extend | DraftTok
     return seat.draft.draft(work)
 
 
-def _event(work: object, result: tuple[int, ...], queue_us: int, compute_us: int) -> Event:
+def _event(
+    work: object, result: tuple[int, ...], queue_us: int, compute_us: int, margins: tuple[float, ...] = ()
+) -> Event:
     match work:
         case PrefillTarget() | PrefillDraft():
             return Prefilled(result[0], compute_us, queue_us)
         case Extend():
-            return Extended(result, compute_us, queue_us)
+            return Extended(result, compute_us, queue_us, margins)
         case _:
             return Drafted(result, compute_us)
 

@@ -48,7 +48,10 @@ class Hello(_Message, frozen=True, tag=1):
 
 
 class Request(_Message, frozen=True, tag=2):
-    """Device to server: caption this image. `gamma` is used where the server drafts (co-located), and bounds the device's drafts."""
+    """Device to server: caption this image. `gamma` is used where the server drafts (co-located), and bounds the device's drafts.
+
+    `exact_margin`: verifications decide positions with a smaller margin again, by single steps (0: none; `decoding/exact.py`).
+    """
 
     request_id: _RequestId
     method: Annotated[str, Meta(max_length=32)]
@@ -56,6 +59,7 @@ class Request(_Message, frozen=True, tag=2):
     max_new_tokens: Annotated[int, Meta(ge=1, le=MAX_NEW_TOKENS)]
     prompt: Annotated[str, Meta(max_length=MAX_PROMPT_CHARACTERS)]
     image: Annotated[bytes, Meta(max_length=MAX_IMAGE_BYTES)]
+    exact_margin: Annotated[float, Meta(ge=0, le=1000)] = 0.0
 
 
 class Draft(_Message, frozen=True, tag=3):
@@ -84,7 +88,8 @@ class Welcome(_Message, frozen=True, tag=5):
 class Tokens(_Message, frozen=True, tag=6):
     """Server to device: output ids (packed). Durations: from the last byte read to the start of the work, and the work itself.
 
-    `drafted` to `draft_us` are of a co-located round, else 0. The first `Tokens` of a response has the prefill as its work.
+    `drafted` and the rest are of a co-located round, else 0. The first `Tokens` of a response has the prefill as its work.
+    `redecide_steps` single steps that decided a position again took `redecide_us` of `compute_us`.
     """
 
     ids: Annotated[bytes, Meta(max_length=(MAX_GAMMA + 1) * TOKEN_BYTES)]
@@ -94,10 +99,15 @@ class Tokens(_Message, frozen=True, tag=6):
     drafted: _Count = 0
     accepted: _Count = 0
     draft_us: _Microseconds = 0
+    redecide_steps: _Count = 0
+    redecide_us: _Microseconds = 0
 
 
 class Verdict(_Message, frozen=True, tag=7):
-    """Server to device: how many drafts of `round` are accepted, and the target's next id (None after an accepted end)."""
+    """Server to device: how many drafts of `round` are accepted, and the target's next id (None after an accepted end).
+
+    `redecide_steps` single steps that decided a position again took `redecide_us` of `verify_us`.
+    """
 
     round: _Count
     accepted: Annotated[int, Meta(ge=0, le=MAX_GAMMA)]
@@ -105,6 +115,8 @@ class Verdict(_Message, frozen=True, tag=7):
     done: bool
     queue_us: _Microseconds
     verify_us: _Microseconds
+    redecide_steps: _Count = 0
+    redecide_us: _Microseconds = 0
 
 
 class Refused(_Message, frozen=True, tag=8):

@@ -1,0 +1,38 @@
+"""`--exact`: output identical to server-only although a verification of several tokens rounds differently from a one-token step.
+
+In bfloat16 the same logits come out of a pass over k tokens and of k single steps a little differently, and so do the keys and values that the
+pass leaves in the cache. Where the two best tokens are close, the other one may win. With a bound on the margin between them:
+
+- every position of a verification whose margin is below the bound is undecided, and decided again by the one-token steps that server-only
+  would have made: from the last position whose cache is known to be made of such steps (`clean`), over all committed tokens since, up to
+  it. That leaves the cache as server-only would have it, so the decision is bit for bit server-only's. Drafts behind it are dropped.
+- every other position is decided by the pass.
+
+Guaranteed: identity with server-only, if no logit of a pass is further than half the bound from server-only's (the argmax cannot change then),
+and if the same step on the same cache gives the same bits twice (so it does on a CPU with fixed threads, and on a GPU whose kernels are
+deterministic). Not guaranteed: anything if the bound is smaller than that; `DEFAULT_BOUND` is measured, not proved, and larger models may
+drift further. A run checks identity in any case. The cost is at most the steps of server-only up to the last undecided position: the
+more often the target is undecided, the less speculation gains.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+DEFAULT_BOUND = {"float32": 1e-3, "bfloat16": 0.5, "float16": 0.1}
+"""By dtype of the target; twice the largest difference between a pass and single steps that tests/models/test_exact.py finds, with room."""
+
+
+def first_undecided(
+    drafted: Sequence[int], predictions: Sequence[int], margins: Sequence[float], stop_ids: frozenset[int], bound: float
+) -> int | None:
+    """The first position of a verification whose margin is below `bound`, among those that count; None if there is none.
+
+    Position i is the target's choice after i drafts; it counts if all drafts before it are accepted and none of them ends the output.
+    """
+    for position, margin in enumerate(margins):
+        if margin < bound:
+            return position
+        if position == len(drafted) or drafted[position] != predictions[position] or drafted[position] in stop_ids:
+            return None
+    return None
