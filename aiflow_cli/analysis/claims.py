@@ -189,7 +189,9 @@ def _below(_result: Result, curve: Curve) -> _Found:
     interval = ", ".join(f"[{_change(r.low)}, {_change(r.high)}]" for r in ratios.values())
     faster = [gamma for gamma, r in ratios.items() if r.high < 1]
     if faster:
-        return _Found(measured, interval, DIFFERS, f"draft length {_listed(faster)} beats 4")
+        return _Found(
+            measured, interval, DIFFERS, f"draft length {_listed(faster)} beat{'s' if len(faster) == 1 else ''} 4"
+        )
     if not any(r.low > 1 for r in ratios.values()):
         return _Found(measured, interval, UNTESTED, "no difference to 4 stands out of the intervals: more images")
     return _Found(measured, interval, HOLDS, "time per token against that of draft length 4")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from aiflow_cli.analysis.curves import Curve, format_break_even
+from aiflow_cli.analysis.curves import Curve, break_evens, format_break_even
 from aiflow_cli.analysis.intervals import Interval
 from aiflow_cli.analysis.style import (
     BLACK,
@@ -58,9 +58,10 @@ def _panel(axes: Axes, curves: Sequence[Curve], metric: str) -> None:
         look = styles[curve.series.pair]
         y = [p.decode_tpot_ms if metric == "decode TPOT" else p.latency_per_token_ms for p in curve.points]
         draw_points(axes, curve.gammas, y, look, _legend(curve))
-        if metric == "decode TPOT":
-            mark_optimum(axes, curve.optimum.value, curve.best.decode_tpot_ms.value, look)
-            mark_break_even(axes, curve, level.value, look)
+        lowest = min(range(len(y)), key=lambda place: y[place].value)
+        mark_optimum(axes, curve.gammas[lowest], y[lowest].value, look)
+        speedups = np.array([[level.value / interval.value for interval in y]])
+        mark_break_even(axes, float(break_evens(np.array(curve.gammas), speedups)[0]), level.value, look)
     axes.set_ylim(bottom=0)
 
 
@@ -90,9 +91,8 @@ def mark_optimum(axes: Axes, x: float, y: float, look: Look) -> None:
     )
 
 
-def mark_break_even(axes: Axes, curve: Curve, level: float, look: Look) -> None:
-    """A cross where the curve meets server-only, if it does."""
-    x = curve.break_even.value
+def mark_break_even(axes: Axes, x: float, level: float, look: Look) -> None:
+    """A cross where a curve meets server-only, if it does."""
     if x > 0 and math.isfinite(x):
         axes.plot([x], [level], marker="x", markersize=6, color=look.color, markeredgewidth=1.3, zorder=5)
 

@@ -151,7 +151,7 @@ def _draw_figure6(study: Study, link: LinkSpec) -> Drawing:
         caption=(
             f"Time per token of device-edge speculation against draft length, {_over(link)}, {curves[0].images} images "
             f"({study.result.data_name}). Decode TPOT = {FORMULAS['decode TPOT']}; latency per token = {FORMULAS['latency per token']}. "
-            "Dashed: server-only. Ring: lowest decode TPOT. Cross: where the curve meets server-only, by a straight line between "
+            "Dashed: server-only. Ring: the lowest point. Cross: where the curve meets server-only for good, by a straight line between "
             f"neighbours. {_INTERVALS} What the paper states stands apart, below."
         ),
         alt="; ".join(

@@ -27,8 +27,11 @@ def compare(
     from aiflow_cli.analysis.compare import compare as compare_results
     from aiflow_cli.analysis.result import find, load
     from aiflow_cli.cli.output import print_json
+    from aiflow_cli.cli.progress import announce_reading
 
     first, second = find(a), find(b)
+    for folder in (first, second):
+        announce_reading(folder)
     comparison = compare_results(load(first), load(second))
     if json_:
         print_json(document(str(first), str(second), comparison))

@@ -48,12 +48,13 @@ def plot(
     from aiflow_cli.analysis.plotting import plot as draw
     from aiflow_cli.analysis.result import find, load
     from aiflow_cli.cli.output import note, print_json
-    from aiflow_cli.cli.progress import counted_progress
+    from aiflow_cli.cli.progress import announce_reading, counted_progress
 
     check_names(figure or ())
     done = []
     for folder in [find(result) for result in results]:
         place = output / folder.resolve().name if output and len(results) > 1 else output
+        announce_reading(folder)
         with counted_progress(f"figures of {folder.name}") as show:
             done.append((folder, draw(load(folder), place, figure or (), trace, image, show)))
     for folder, plotted in done:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from aiflow_cli.trials.run import Step
 
 _LINE_EVERY_S = 10.0
+_LONG_TO_READ_BYTES = 50_000_000
 
 
 def _bars() -> Bars:
@@ -75,6 +77,13 @@ def counted_progress(what: str) -> Iterator[Callable[[int, int], None]]:
             yield lambda done, total: bars.update(task, completed=done, total=total)
     else:
         yield lambda done, total: line(what, done, total, "")
+
+
+def announce_reading(folder: Path) -> None:
+    """Say that a result is being read, if that takes a while."""
+    path = folder / "trials.jsonl"
+    if path.is_file() and path.stat().st_size > _LONG_TO_READ_BYTES:
+        typer.echo(f"reading {path} ({path.stat().st_size / 1e6:.0f} MB)", err=True)
 
 
 @contextmanager

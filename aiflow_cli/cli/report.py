@@ -29,9 +29,10 @@ def report(
     from aiflow_cli.analysis.report import write_report
     from aiflow_cli.analysis.result import find, load
     from aiflow_cli.cli.output import note, print_json
-    from aiflow_cli.cli.progress import counted_progress
+    from aiflow_cli.cli.progress import announce_reading, counted_progress
 
     folder = find(result)
+    announce_reading(folder)
     with counted_progress("report") as show:
         written = write_report(load(folder), output, show)
     for name, reason in written.skipped:
