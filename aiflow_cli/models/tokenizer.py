@@ -62,6 +62,7 @@ class SentencePieceTokenizer:
     def __init__(self, folder: Path) -> None:
         """Read tokenizer.model, added_tokens.json and tokenizer_config.json of `folder`; raises CheckpointError if they cannot be."""
         path = folder / "tokenizer.model"
+        sentencepiece.set_min_log_level(2)  # it warns of a piece that InternLM2's vocabulary has by design
         try:
             model = path.read_bytes()
             self._pieces = sentencepiece.SentencePieceProcessor(model_proto=model)
