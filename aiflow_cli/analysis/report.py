@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import base64
 import math
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +28,6 @@ from aiflow_cli.trials.store import replace_file
 
 if TYPE_CHECKING:
     from jinja2 import Environment
-    from markupsafe import Markup
 
 CAPTIONS = 4
 MOST_LISTED = 20
@@ -262,7 +260,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters |= {"interval": interval_text, "cell": markdown_cell, "code": _code}
+    environment.filters |= {"interval": interval_text, "cell": markdown_cell}
     return environment
 
 
@@ -271,10 +269,3 @@ def markdown_cell(text: object) -> str:
     return (
         str(text).replace("\\", "\\\\").replace("|", "\\|").replace("*", "\\*").replace("_", "\\_").replace("\n", " ")
     )
-
-
-def _code(text: str) -> Markup:
-    """Text in HTML, with what stands in backticks as code."""
-    from markupsafe import Markup, escape
-
-    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))
