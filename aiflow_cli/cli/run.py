@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from aiflow_cli.analysis.intervals import Interval
     from aiflow_cli.analysis.summary import MethodSummary
     from aiflow_cli.trials.run import RunResult
+    from aiflow_cli.trials.settings import RunSettings
 
 EXAMPLES = """Examples:
 
@@ -62,6 +63,14 @@ def run(
             "--dtype", help="float32, bfloat16 or float16. [default: float32 on a CPU, the pair's own on a GPU]"
         ),
     ] = None,
+    quantize: Annotated[
+        str | None,
+        typer.Option("--quantize", help="int8 or int4 weights, draft and target (pip install 'aiflow-cli[quantize]')."),
+    ] = None,
+    exact: Annotated[
+        bool,
+        typer.Option("--exact", help="Decide near-ties again as server-only does: outputs are identical, at a cost."),
+    ] = False,
     max_new_tokens: Annotated[
         int | None, typer.Option("--max-new-tokens", help="Longest answer. [default: the pair's own]")
     ] = None,
@@ -72,6 +81,10 @@ def run(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Folder of the result. [default: results/STAMP-run]")
     ] = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Only say what the pair takes and whether it fits here; nothing is loaded."),
+    ] = False,
     json_: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
 ) -> None:
     """Caption images by every method, live over a shaped link, and compare with server-only.
@@ -83,6 +96,7 @@ def run(
     from aiflow_cli.cli.errors import unwind_on_sigterm
     from aiflow_cli.cli.output import note, print_json
     from aiflow_cli.cli.progress import trials_progress
+    from aiflow_cli.trials.exactness import exactness
     from aiflow_cli.trials.run import run_trials
     from aiflow_cli.trials.settings import make_settings, parse_methods
     from aiflow_cli.units import parse_duration, parse_rate, parse_size
@@ -106,10 +120,15 @@ def run(
         repeats=repeats,
         device=device,
         dtype=dtype,
+        quantize=quantize,
+        exact=exact,
         max_new_tokens=max_new_tokens,
         threads=threads,
         server=server,
     )
+    if dry_run:
+        _show_plan(settings, json_)
+        return
     unwind_on_sigterm()
     with trials_progress() as show:
         result = run_trials(settings, output, show)
@@ -118,11 +137,26 @@ def run(
         print_json(document(result, summaries))
     else:
         print_summaries(result, summaries)
-    for line in [result.document["data"]["note"], *mismatch_lines(result)]:
+    exact_lines = [one.line() for one in exactness(result.records)] if exact else []
+    for line in [result.document["data"]["note"], *exact_lines, *mismatch_lines(result)]:
         if line:
             note(line)
     if result.defects:
         raise typer.Exit(1)
+
+
+def _show_plan(settings: RunSettings, json_: bool) -> None:
+    """What `aiflow pairs show` says of the pair of a run."""
+    from aiflow_cli.cli.output import print_json
+    from aiflow_cli.cli.pairs import print_plan
+    from aiflow_cli.models.dry_run import plan_pair
+    from aiflow_cli.models.pair import find_pair
+
+    plan = plan_pair(find_pair(settings.pair, settings.draft, settings.target))
+    if json_:
+        print_json(plan.as_json())
+    else:
+        print_plan(plan)
 
 
 def _finite(rate: float) -> float | None:
@@ -131,14 +165,20 @@ def _finite(rate: float) -> float | None:
 
 def document(result: RunResult, summaries: list[MethodSummary]) -> dict[str, Any]:
     """The document of `--json`."""
+    from aiflow_cli.trials.exactness import exactness
+
     images: dict[str, dict[str, str]] = {}
     for record in result.measured:
         label = record["method"] if record["gamma"] is None else f"{record['method']}-{record['gamma']}"
         images.setdefault(record["image_id"], {}).setdefault(label, record["caption"])
+    exact = (
+        {"exact": [one.as_json() for one in exactness(result.records)]} if result.document["settings"]["exact"] else {}
+    )
     return {
         **{key: result.document[key] for key in ("schema_version", "provenance", "pair", "link", "data", "settings")},
         "result": str(result.folder),
         "methods": [summary.as_json() for summary in summaries],
+        **exact,
         "images": [{"image_id": image_id, "captions": captions} for image_id, captions in images.items()],
     }
 

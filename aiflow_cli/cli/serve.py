@@ -33,6 +33,10 @@ def serve(
             "--dtype", help="float32, bfloat16 or float16. [default: float32 on a CPU, the pair's own on a GPU]"
         ),
     ] = None,
+    quantize: Annotated[
+        str | None,
+        typer.Option("--quantize", help="int8 or int4 weights (needs `pip install 'aiflow-cli[quantize]'`)."),
+    ] = None,
     threads: Annotated[int, typer.Option("--threads", min=1, help="Torch threads.")] = 1,
     parent: Annotated[int | None, typer.Option("--parent", hidden=True)] = None,
 ) -> None:
@@ -51,8 +55,8 @@ def serve(
     listener = open_listener(parse_address(listen))
     spec = find_pair(pair, draft, target)
     kind = dtype or spec.dtype_on(device)
-    target_model = VisionLanguageModel.from_folder(spec.folder("target"), device, kind)
-    draft_model = VisionLanguageModel.from_folder(spec.folder("draft"), device, kind) if with_draft else None
+    target_model = VisionLanguageModel.from_folder(spec.folder("target"), device, kind, quantize)
+    draft_model = VisionLanguageModel.from_folder(spec.folder("draft"), device, kind, quantize) if with_draft else None
     server = Server(listener, target_model, draft_model)
     stopped: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -110,7 +110,14 @@ def describe(record: Record) -> str:
     )
 
 
-def reference_probe(target: str, device: str, dtype: str, question: str, images: Callable[[str], bytes]) -> Probe:
+def reference_probe(
+    target: str,
+    device: str,
+    dtype: str,
+    question: str,
+    images: Callable[[str], bytes],
+    quantize: str | None = None,
+) -> Probe:
     """A probe that loads the target model on its first call; `images` gives an image's bytes by its id."""
     loaded: list[Any] = []
 
@@ -121,7 +128,7 @@ def reference_probe(target: str, device: str, dtype: str, question: str, images:
         from aiflow_cli.models.vlm import VisionLanguageModel
 
         if not loaded:
-            loaded.append(VisionLanguageModel.from_folder(Path(target), device, dtype))
+            loaded.append(VisionLanguageModel.from_folder(Path(target), device, dtype, quantize))
         model = loaded[0]
         decoder = ReferenceDecoder(model.model)
         decoder.prefill(model.prepare(images(reference["image_id"]), question))

@@ -9,7 +9,8 @@ trials.jsonl:
     link {uplink_bytes_per_s, downlink_bytes_per_s (null: unlimited), burst_bytes, delay_s}, started_at,
     tokens [ids], n_tokens, stopped, caption, deliveries [[seconds since t0, tokens]], ttft_s, latency_s,
     prefill {draft_s, upload_s, server_s, server_queue_s}, steps_s [server-only decode steps],
-    rounds [{drafted, accepted, delivered, draft_s, encode_s, uplink_s, queue_s, verify_s, downlink_s, apply_s, wall_s, bytes_up, bytes_down}],
+    rounds [{drafted, accepted, delivered, draft_s, encode_s, uplink_s, queue_s, verify_s, downlink_s, apply_s, wall_s, bytes_up, bytes_down,
+        redecide_steps, redecide_s}],
     bytes_up, bytes_down, bytes_by_message {up {kind: bytes}, down {kind: bytes}}, identical (null: not compared), mismatch
 """
 
@@ -24,6 +25,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from aiflow_cli.decoding.device import Task
+from aiflow_cli.decoding.exact import DEFAULT_BOUND
 from aiflow_cli.decoding.methods import Method
 from aiflow_cli.link.address import Address, parse_address
 from aiflow_cli.link.spec import LinkSpec
@@ -53,6 +55,8 @@ class LiveOptions:
 
     device: str = "cpu"
     dtype: str | None = None
+    quantize: str | None = None
+    exact: bool = False
     threads: int = 1
     prompt: str | None = None
     max_new_tokens: int | None = None
@@ -122,6 +126,8 @@ class LiveWorld:
         spec = self._pairs[pair]
         arguments = ["serve", "--pair", pair, "--target", str(spec.folder("target")), "--listen", str(LOCAL)]
         arguments += ["--device", options.device, "--dtype", self.dtype(pair), "--threads", str(options.threads)]
+        if options.quantize:
+            arguments += ["--quantize", options.quantize]
         if any(s.pair == pair and s.method is Method.CO_LOCATED for s in self._settings):
             arguments += ["--with-draft", "--draft", str(spec.folder("draft"))]
         return self._stack.enter_context(Child("server", arguments))
@@ -135,7 +141,8 @@ class LiveWorld:
         options = self._options
         torch.set_num_threads(options.threads)
         for name, spec in self._pairs.items():
-            model = VisionLanguageModel.from_folder(spec.folder("draft"), options.device, self.dtype(name))
+            folder = spec.folder("draft")
+            model = VisionLanguageModel.from_folder(folder, options.device, self.dtype(name), options.quantize)
             self._devices[name] = Device(model)
 
     def _connect(self, setting: Setting, place: placement.Placement) -> None:
@@ -171,6 +178,7 @@ class LiveWorld:
             max_new_tokens=self._options.max_new_tokens or spec.max_new_tokens,
             prompt=self._options.prompt or spec.question,
             image=image.data,
+            exact_margin=DEFAULT_BOUND[self.dtype(setting.pair)] if self._options.exact else 0.0,
         )
         connection = self._connections.get((setting.pair, setting.link)) if setting.on_server else None
         started_at = now()

@@ -74,7 +74,12 @@ def run_trials(settings: RunSettings, output: Path | None, show: Show) -> RunRes
     question = settings.prompt or pair.question
     by_id = {image.image_id: image.data for image in images}
     probe = identity.reference_probe(
-        str(pair.folder("target")), settings.device, dtype, question, lambda image_id: by_id[image_id]
+        str(pair.folder("target")),
+        settings.device,
+        dtype,
+        question,
+        lambda image_id: by_id[image_id],
+        settings.quantize,
     )
     records = identity.judge(records, dtype, probe)
     rewrite_trials(folder, records)
@@ -88,6 +93,8 @@ def live_options(settings: RunSettings) -> LiveOptions:
     return LiveOptions(
         device=settings.device,
         dtype=settings.dtype,
+        quantize=settings.quantize,
+        exact=settings.exact,
         threads=settings.threads,
         prompt=settings.prompt,
         max_new_tokens=settings.max_new_tokens,

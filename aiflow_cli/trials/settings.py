@@ -63,6 +63,9 @@ class RunSettings(BaseModel):
     device: str = "cpu"
     dtype: Literal["float32", "bfloat16", "float16"] | None = None
     """None: float32 on a CPU, the pair's own on a GPU."""
+    quantize: Literal["int8", "int4"] | None = None
+    exact: bool = False
+    """Near-ties of a verification are decided again by single steps (`decoding/exact.py`)."""
     max_new_tokens: int | None = Field(None, ge=1, le=4096)
     threads: int = Field(1, ge=1, le=256)
     server: str | None = None
