@@ -45,7 +45,7 @@ def serve(
 
     from aiflow_cli.link.address import bound_address, parse_address
     from aiflow_cli.link.address import listen as open_listener
-    from aiflow_cli.models.pair import find_pair
+    from aiflow_cli.models.pair import check_pair, find_pair
     from aiflow_cli.models.vlm import VisionLanguageModel
     from aiflow_cli.node.process import die_with_parent, parent_is_gone
     from aiflow_cli.node.server import Server
@@ -57,6 +57,8 @@ def serve(
     kind = dtype or spec.dtype_on(device)
     target_model = VisionLanguageModel.from_folder(spec.folder("target"), device, kind, quantize)
     draft_model = VisionLanguageModel.from_folder(spec.folder("draft"), device, kind, quantize) if with_draft else None
+    if draft_model is not None:
+        check_pair(draft_model, target_model)
     server = Server(listener, target_model, draft_model)
     stopped: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -42,10 +42,12 @@ class PairSpec:
 
     def repository(self, role: str) -> Repository | None:
         """The hub's repository of "draft" or "target"; None if it is a folder."""
+        place = self.place(role)
+        if not place.startswith(_HUB):
+            return None
         from aiflow_cli.models.hub import Repository
 
-        place = self.place(role)
-        return Repository.parse(place.removeprefix(_HUB)) if place.startswith(_HUB) else None
+        return Repository.parse(place.removeprefix(_HUB))
 
     def folder(self, role: str) -> Path:
         """The checkpoint folder of "draft" or "target"; raises PrerequisiteError if it has to be fetched, UsageError if it is absent."""
@@ -85,11 +87,12 @@ def find_pair(name: str, draft: str | None = None, target: str | None = None) ->
 
 def _given(text: str | None) -> str | None:
     """A model as the user names it: a folder if there is one, else a hub id if it looks like one."""
+    if text is None or Path(text).exists():
+        return text
     from aiflow_cli.models.hub import Repository
 
-    if text is None or Path(text).exists() or Repository.parse(text.removeprefix(_HUB)) is None:
-        return text
-    return _HUB + text.removeprefix(_HUB)
+    name = text.removeprefix(_HUB)
+    return text if Repository.parse(name) is None else _HUB + name
 
 
 def _hub_folder(pair: PairSpec, role: str, repository: Repository) -> Path:
