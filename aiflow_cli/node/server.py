@@ -31,6 +31,9 @@ from aiflow_cli.node.compute import Compute
 TICK_S = 0.5
 """How often an idle server looks for late peers and for its parent."""
 MAX_CLIENTS = 256
+SPIN_S = 0.05
+"""How long after a device's last word the server looks for its next one without sleeping: drafting takes milliseconds, and a core
+that slept has to wake and finds its caches colder (a round of the small pair took 5 to 10 % longer)."""
 
 
 @dataclass(frozen=True)
@@ -82,12 +85,17 @@ class Server:
         gc.disable()  # collected between responses only: a collection takes longer than a step
         looked_s = perf_counter()
         while not stopped():
-            self._look(0.0 if self._turns else TICK_S)
+            self._look(0.0 if self._turns or self._expecting() else TICK_S)
             if perf_counter() - looked_s > TICK_S:
                 looked_s = perf_counter()
                 self._drop_overdue(looked_s)
             if self._turns:
                 self._work(self._turns.popleft())
+
+    def _expecting(self) -> bool:
+        """Whether a device that is being served should speak within moments: then looking again beats sleeping."""
+        now_s = perf_counter()
+        return any(c.session.busy and now_s - c.heard_at_s < SPIN_S for c in self._clients)
 
     def _look(self, timeout_s: float) -> None:
         for key, events in self._selector.select(timeout_s):
