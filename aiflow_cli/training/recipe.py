@@ -7,7 +7,7 @@
     target      the same at 32 layers, each layer followed by three  from rendered captions
     said        the target's own captions of 4,000 scenes
     draft       a language model of 4 layers                        from rendered captions, then the target's
-    weak        a language model of 6 layers                        from rendered captions only
+    weak        a language model of 4 layers                        from rendered captions only
 
 Each stage keeps its result in the work folder and is skipped when that is there; language stages also go on from the last judging. Stages
 that do not need each other run side by side, one thread each. All randomness comes from fixed seeds.
@@ -38,12 +38,12 @@ class Recipe:
     device: str = "cpu"
     vision_target_steps: int = 2200
     vision_draft_steps: int = 2400
-    vision_weak_steps: int = 1200
+    vision_weak_steps: int = 600
     shallow_steps: int = 700
     target_steps: int = 600
     untaught_steps: int = 900
     draft_steps: int = 500
-    weak_steps: int = 450
+    weak_steps: int = 300
 
 
 STAGES: dict[str, tuple[str, ...]] = {

@@ -30,7 +30,7 @@ class Size:
 
 TARGET = Size("small-target", 112, 14, (4, 192, 3, 576), (32, 128, 4, 352))
 DRAFT = Size("small-draft", 112, 14, (2, 96, 4, 288), (4, 128, 4, 352))
-WEAK_DRAFT = Size("small-weak-draft", 56, 7, (2, 64, 2, 192), (6, 128, 4, 352))
+WEAK_DRAFT = Size("small-weak-draft", 56, 7, (1, 48, 2, 144), (4, 128, 4, 352))
 """The device's camera gives this draft a quarter of the pixels, and it was not taught by the target."""
 
 
