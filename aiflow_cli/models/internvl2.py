@@ -95,4 +95,5 @@ def save_checkpoint(
     state = {name: value.detach().to("cpu", DTYPES[dtype]).clone() for name, value in model.state_dict().items()}
     tensors = original_state(state, model.config, is_internlm2(original))
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    (folder / "model.safetensors").chmod(0o644)  # safetensors writes it for its owner alone
     (folder / "config.json").write_text(json.dumps(original, indent=2) + "\n", encoding="utf-8")

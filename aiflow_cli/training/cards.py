@@ -20,8 +20,8 @@ _PURPOSE = {
     DRAFT.folder: "The draft of the pair `small`: trained as well as it goes, at last on the target's own captions, so that it takes over "
     "the target's wording.",
     WEAK_DRAFT.folder: "The draft of the pair `small-weak`: less able for reasons that a device has. It sees 56 x 56 pixels where the "
-    "others see 112 x 112, its vision tower is the smallest, and it was not taught by the target, so its wording is its own. "
-    "Nothing was done to its weights.",
+    "others see 112 x 112, its vision tower has a single narrow layer, it was trained briefly, and it was not taught by the target, so "
+    "its wording is its own. Nothing was done to its weights.",
 }
 
 
@@ -68,10 +68,11 @@ def _architecture(size: Size, parameters: int) -> str:
 def _training(recipe: r.Recipe, stage: str, size: Size) -> str:
     names = {TARGET.folder: ("vision-target", "shallow", "target"), DRAFT.folder: ("vision-draft", "untaught", "draft")}
     stages = names.get(size.folder, ("vision-weak", "weak"))
+    numbers = "" if size is WEAK_DRAFT else "; the numbers of buses count eight times in the loss"
     lines = [
         "## Data and recipe\n",
         f"{r.TRAIN_SCENES:,} rendered scenes (stream {r.TRAIN_SEED} of `aiflow_cli/images/scenes.py`), captions with free words drawn anew "
-        f"in each epoch. Everything is made by `make pair` (`aiflow_cli/training/recipe.py`), all seeds fixed.\n",
+        f"in each epoch{numbers}. Everything is made by `make pair` (`aiflow_cli/training/recipe.py`), all seeds fixed.\n",
         "| stage | steps | loss at the end | slots right (100 held-out scenes) |",
         "| --- | --- | --- | --- |",
     ]
