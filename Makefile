@@ -3,6 +3,7 @@
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
+RESULT := results/reproduce$(if $(PAIR),-$(PAIR))$(if $(DATA),-$(notdir $(DATA)))
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
 
@@ -13,8 +14,11 @@ help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo "Options: PAIR=small DATA=scenes for reproduce; PYTEST_ARGS=... for test; PYTHON=python3.12 for the set-up."
 
-reproduce: $(READY)  ## the experiment, from nothing: set-up, then the run and its table
-	@$(BIN)/aiflow run $(if $(PAIR),--pair $(PAIR)) $(if $(DATA),--data $(DATA))
+reproduce: $(READY)  ## Figure 6 from nothing: set-up, live sweep, figures, report, verdicts
+	@$(BIN)/aiflow doctor
+	@$(BIN)/aiflow sweep figure6 --output $(RESULT) $(if $(PAIR),--set pairs=$(PAIR)) $(if $(DATA),--set data=$(DATA))
+	@$(BIN)/aiflow plot $(RESULT)
+	@$(BIN)/aiflow report $(RESULT)
 
 test: $(READY)  ## the tests, without those that take minutes
 	@$(BIN)/pytest $(PYTEST_ARGS)
