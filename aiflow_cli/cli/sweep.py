@@ -65,6 +65,7 @@ def sweep(
     from aiflow_cli.cli.output import note, print_json
     from aiflow_cli.cli.progress import sweep_progress
     from aiflow_cli.cli.run import mismatch_lines
+    from aiflow_cli.trials.exactness import exactness
     from aiflow_cli.trials.plan import plan_sweep
     from aiflow_cli.trials.specfile import load_spec
     from aiflow_cli.trials.sweep import open_sweep, run_sweep
@@ -88,7 +89,8 @@ def sweep(
         print_json(document(result, groups))
     else:
         print_groups(result, groups)
-    for line in mismatch_lines(result):
+    exact_lines = [one.line() for one in exactness(result.records)] if experiment.exact else []
+    for line in [*exact_lines, *mismatch_lines(result)]:
         note(line)
     if result.defects:
         raise typer.Exit(1)

@@ -65,6 +65,8 @@ ROUND_COLUMNS = _SETTING | {
     "downlink_s": "double",
     "apply_s": "double",
     "wall_s": "double",
+    "redecide_steps": "int64",
+    "redecide_s": "double",
     "bytes_up": "int64",
     "bytes_down": "int64",
 }

@@ -8,7 +8,7 @@ import json
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictInt, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictInt, model_validator
 
 from aiflow_cli.decoding.methods import MAX_GAMMA, Method
 from aiflow_cli.errors import UsageError
@@ -130,6 +130,9 @@ class ExperimentSpec(_Part):
     device: str = "cpu"
     dtype: Literal["float32", "bfloat16", "float16"] | None = None
     """None: float32 on a CPU, the pair's own on a GPU."""
+    quantize: Literal["int8", "int4"] | None = None
+    exact: StrictBool = False
+    """Near-ties of a verification are decided again by single steps (`decoding/exact.py`)."""
     threads: StrictInt = Field(1, ge=1, le=256)
     server: str | None = None
     """A running `aiflow serve` instead of one that is started here: HOST:PORT."""
@@ -178,6 +181,8 @@ class ExperimentSpec(_Part):
         return LiveOptions(
             device=self.device,
             dtype=self.dtype,
+            quantize=self.quantize,
+            exact=self.exact,
             threads=self.threads,
             prompt=self.prompt,
             max_new_tokens=self.max_new_tokens,
@@ -185,12 +190,17 @@ class ExperimentSpec(_Part):
         )
 
     def meaning(self) -> dict[str, Any]:
-        """What decides the trials, in one form however it is written: name and description aside."""
+        """What decides the trials, in one form however it is written: name and description aside, and what is not asked for,
+        so that a key that is added later changes nothing.
+        """
         shared = self.model_dump(
             mode="json", exclude={"name", "about", "pairs", "methods", "gammas", "server_only_per_block", "link"}
         )
         block = [[s.pair, s.label, *link_document(s.link).values()] for s in self.block()]
-        return shared | {"block": block}
+        asked = {
+            name: value for name, value in shared.items() if value is not None and value is not False and value != {}
+        }
+        return asked | {"block": block}
 
     @property
     def fingerprint(self) -> str:

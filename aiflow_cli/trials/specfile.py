@@ -156,6 +156,7 @@ def _what(error: Mapping[str, Any]) -> str:
         "greater_than_equal": f"give {context.get('ge')} or more",
         "less_than_equal": f"give {context.get('le')} or less",
         "int_type": "give a whole number",
+        "bool_type": "give true or false",
         "string_type": "give a text in quotes",
         "string_too_short": "leave the key out, or give a text",
         "string_pattern_mismatch": "use letters, digits, - and _",

@@ -262,13 +262,12 @@ def _finish(sweep: Sweep, document: dict[str, Any], found: list[Record]) -> RunR
 def judge(sweep: Sweep, records: Sequence[Record]) -> list[Record]:
     """`records` with `identical` filled in, pair by pair."""
     judged = {record["trial"]: record for record in records}
+    spec = sweep.spec
     data = {image.image_id: image.data for image in sweep.records}
     for name, pair in sweep.pairs.items():
-        dtype = sweep.spec.dtype or pair.dtype_on(sweep.spec.device)
-        question = sweep.spec.prompt or pair.question
-        probe = identity.reference_probe(
-            str(pair.folder("target")), sweep.spec.device, dtype, question, data.__getitem__
-        )
+        dtype, question = spec.dtype or pair.dtype_on(spec.device), spec.prompt or pair.question
+        target = str(pair.folder("target"))
+        probe = identity.reference_probe(target, spec.device, dtype, question, data.__getitem__, spec.quantize)
         mine = [record for record in records if record["pair"] == name]
         judged |= {record["trial"]: record for record in identity.judge(mine, dtype, probe)}
     return list(judged.values())

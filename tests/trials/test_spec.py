@@ -85,6 +85,8 @@ def test_gammas_may_differ_by_method(tmp_path: Path) -> None:
         ("images = '5'", 4, "give a whole number"),
         ("seed = true", 4, "give a whole number"),
         ("device = ''", 4, "leave the key out"),
+        ("exact = 1", 4, "give true or false"),
+        ("quantize = 'int2'", 4, "'int8' or 'int4'"),
         ("dtype = 'int8'", 4, "'float32', 'bfloat16' or 'float16'"),
         ("methods = ['speculation']", 4, "'speculative'"),
         ("server_only_per_block = 0", 4, "give 1 or more"),
