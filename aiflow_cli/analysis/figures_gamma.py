@@ -91,6 +91,10 @@ def mark_optimum(axes: Axes, x: float, y: float, look: Look) -> None:
     )
 
 
+ROOM_FOR_LABEL = 10
+"""Draft lengths right of the paper's break-even that its label needs; an axis that ends before has it on the left."""
+
+
 def mark_break_even(axes: Axes, x: float, level: float, look: Look) -> None:
     """A cross where a curve meets server-only, if it does."""
     if x > 0 and math.isfinite(x):
@@ -108,7 +112,9 @@ def paper_strip(axes: Axes) -> None:
     axes.plot([PAPER_OPTIMUM], [0.5], marker="o", markersize=5, markerfacecolor="none", color=GREY, clip_on=False)
     axes.plot([PAPER_BREAK_EVEN], [0.5], marker="x", markersize=5, color=GREY, clip_on=False)
     axes.text(PAPER_OPTIMUM + 0.8, 0.5, "optimum 4, about 2×", ha="left", **style)
-    axes.text(PAPER_BREAK_EVEN - 0.8, 0.5, "break-even 22", ha="right", **style)
+    after = axes.get_xlim()[1] - PAPER_BREAK_EVEN > ROOM_FOR_LABEL
+    side_of_cross = 0.8 if after else -0.8
+    axes.text(PAPER_BREAK_EVEN + side_of_cross, 0.5, "break-even 22", ha="left" if after else "right", **style)
     axes.annotate(
         "the paper:", (0, 0.5), (-4, 0), xycoords="axes fraction", textcoords="offset points", ha="right", **style
     )
