@@ -45,7 +45,13 @@ def test_every_dependency_is_pinned(project: dict[str, Any]) -> None:
     lines = (ROOT / "constraints.txt").read_text().splitlines()
     pinned = {line.partition("==")[0].lower().replace("_", "-") for line in lines if "==" in line}
     extras = project["project"]["optional-dependencies"]
-    wanted = [*project["project"]["dependencies"], *extras["test"], *extras["check"], *extras["ray"], *extras["quantize"]]
+    wanted = [
+        *project["project"]["dependencies"],
+        *extras["test"],
+        *extras["check"],
+        *extras["ray"],
+        *extras["quantize"],
+    ]
     names = {re.split(r"[<>=\[ ;]", requirement)[0].lower().replace("_", "-") for requirement in wanted}
     assert names <= pinned
 
