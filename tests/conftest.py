@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import random
+import signal
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 
 settings.register_profile("aiflow", deadline=None)  # a busy machine is no failure
 settings.load_profile("aiflow")
+signal.signal(
+    signal.SIGINT, signal.default_int_handler
+)  # ignored where tests run in the background, and children inherit that
 
 
 @dataclass(frozen=True)
