@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from aiflow_cli import disk
 from aiflow_cli.errors import StoreError
 
 RESULTS = Path("results")
@@ -95,15 +96,9 @@ def write_run(folder: Path, document: Mapping[str, Any]) -> None:
 
 def replace_file(path: Path, data: bytes) -> None:
     """Write `path` so that at any moment it is either the old file or the new one. Raises StoreError."""
-    temporary = path.with_name(path.name + ".tmp")
     try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        disk.replace_file(path, data)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise _store_error(path, error) from error
 
 

@@ -1,0 +1,42 @@
+"""Files that a power cut leaves whole: what is renamed has its bytes on the disk first, and its new name with them after."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+__all__ = ["put_in_place", "replace_file", "sync_folder"]
+
+
+def sync_folder(folder: Path) -> None:
+    """Have the disk know the names in `folder`: a new file or a rename is lost with the power before that. Raises OSError."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # a file system that does not sync folders
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def put_in_place(temporary: Path, path: Path) -> None:
+    """Rename a file that is complete to its name, durably: at any moment `path` is the old file or the new one. Raises OSError."""
+    descriptor = os.open(temporary, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    temporary.replace(path)
+    sync_folder(path.parent)
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Write `path` so that at any moment it is the old file or the new one. Raises OSError; nothing is left behind then."""
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        temporary.write_bytes(data)
+        put_in_place(temporary, path)
+    except OSError:
+        with contextlib.suppress(OSError):  # what matters is the first error, not one of the clean-up
+            temporary.unlink(missing_ok=True)
+        raise
