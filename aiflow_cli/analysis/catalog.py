@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from aiflow_cli.analysis.result import folders, read_document
+from aiflow_cli.text import printable
+from aiflow_cli.trials.store import is_whole
 
 State = Literal["complete", "unfinished", "damaged"]
 
@@ -48,7 +50,7 @@ def _entry(folder: Path) -> Entry:
     finished = bool(provenance.get("finished_at")) and (planned is None or trials >= planned)
     damage = "run.json cannot be read" if document is None else None if trials else "no finished trial"
     return Entry(
-        run_id=folder.name,
+        run_id=printable(folder.name),
         folder=folder,
         began=provenance.get("started_at"),
         name=known.get("name"),
@@ -80,7 +82,7 @@ def count_trials(path: Path) -> int:
     """How many whole lines of trials.jsonl are measured trials, by their text alone; 0 if it is absent."""
     try:
         with path.open("rb") as file:
-            return sum(line.endswith(b"\n") and not _is_warmup(line) for line in file)
+            return sum((line.endswith(b"\n") or is_whole(line)) and not _is_warmup(line) for line in file)
     except OSError:
         return 0
 

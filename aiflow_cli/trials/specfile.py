@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel, ValidationError
 
 from aiflow_cli.errors import UsageError
+from aiflow_cli.paths import user_path
 from aiflow_cli.trials.spec import Checkpoints, ExperimentSpec, LinkGrid
 
 SHIPPED = Path(str(files("aiflow_cli"))) / "experiments"
@@ -38,7 +39,7 @@ def load_spec(place: str, overrides: Sequence[str] = ()) -> ExperimentSpec:
     """The experiment in a file, or the shipped one of that name, with `KEY=VALUE` overrides. Raises UsageError."""
     path = _find(place)
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"cannot read {path} ({error}): give a TOML file") from None
     try:
@@ -55,7 +56,7 @@ def load_spec(place: str, overrides: Sequence[str] = ()) -> ExperimentSpec:
 
 
 def _find(place: str) -> Path:
-    path, known = Path(place).expanduser(), shipped()
+    path, known = user_path(place), shipped()
     if path.is_file():
         return path
     if place in known:
