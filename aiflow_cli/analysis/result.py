@@ -47,8 +47,6 @@ class Result:
     folder: Path
     document: dict[str, Any]
     records: tuple[Record, ...]
-    note: str | None = None
-    """What is to be said of its files: a last line that is torn."""
 
     @property
     def run_id(self) -> str:
@@ -172,7 +170,7 @@ def link_label(link: LinkSpec) -> str:
 
 def load(folder: Path) -> Result:
     """The result in a folder. Raises StoreError if there is none, it is damaged, or no trial was measured."""
-    records, note = store.read_stored(folder)
+    records = store.read_trials(folder)
     for number, record in enumerate(records, 1):
         _check(record, f"{folder / 'trials.jsonl'}:{number}")
     document = store.read_run(folder) if (folder / "run.json").exists() else {}
@@ -181,7 +179,7 @@ def load(folder: Path) -> Result:
     measured = tuple(record for record in records if not record.get("warmup"))
     if not measured:
         raise StoreError(f"{folder} holds no finished trial yet: run it further")
-    return Result(folder, document, measured, note)
+    return Result(folder, document, measured)
 
 
 def _check(record: Record, where: str) -> None:

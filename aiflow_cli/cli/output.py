@@ -30,7 +30,7 @@ def console(stderr: bool = False) -> Console:
     """A console on standard output (or error) that shows text as it is."""
     from rich.console import Console
 
-    return Console(stderr=stderr, highlight=False, markup=False, emoji=False, width=None if stderr else _width())
+    return Console(stderr=stderr, highlight=False, markup=False, emoji=False)
 
 
 def _width() -> int:
@@ -80,6 +80,7 @@ def _need(column: Sequence[str], text: bool) -> Need:
 
 def _print(cells: Sequence[Sequence[str]], layout: Layout, left: int, styles: Mapping[str, str]) -> None:
     from rich import box
+    from rich.console import ConsoleDimensions
     from rich.table import Table
     from rich.text import Text
 
@@ -93,7 +94,9 @@ def _print(cells: Sequence[Sequence[str]], layout: Layout, left: int, styles: Ma
     for row in rows:
         table.add_row(*(Text(cell, style=styles.get(cell, "")) for cell in row))
     out = console()
-    out.width = max(out.width, sum(layout.widths) + GAP * len(layout.widths))
+    out.size = ConsoleDimensions(
+        sum(layout.widths) + GAP * len(layout.widths), out.height
+    )  # not what rich takes a pipe for
     out.print(table, crop=False)
 
 

@@ -200,12 +200,14 @@ def train(
     from aiflow_cli.cli.progress import stages_progress
     from aiflow_cli.training.checkpoints import finish_pair
     from aiflow_cli.training.recipe import Recipe, run_recipe
+    from aiflow_cli.trials.store import make_folder, owned
 
     recipe = Recipe(work, device or _best_device())
-    with stages_progress() as show:
-        run_recipe(recipe, workers, show)
     folder = output or work / "pairs"
-    evaluations = finish_pair(recipe, folder, scenes, typer.echo)
+    with owned(make_folder(work)):
+        with stages_progress() as show:
+            run_recipe(recipe, workers, show)
+        evaluations = finish_pair(recipe, folder, scenes, typer.echo)
     for name, evaluation in evaluations.items():
         typer.echo(f"\npair {name}")
         _print_evaluation(evaluation)

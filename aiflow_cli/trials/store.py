@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 from aiflow_cli import disk
 from aiflow_cli.errors import StoreError
@@ -160,31 +160,31 @@ def replace_file(path: Path, data: bytes) -> None:
         raise _store_error(path, error) from error
 
 
-class Stored(NamedTuple):
-    """What `trials.jsonl` holds: every finished trial, warm-ups included, and a note about a last line that is torn."""
-
-    records: list[Record]
-    note: str | None
-
-
 def read_trials(folder: Path) -> list[Record]:
     """Every finished trial of a result, warm-ups included. Raises StoreError if there are none or a line is damaged."""
-    return read_stored(folder).records
-
-
-def read_stored(folder: Path) -> Stored:
-    """The trials of a result, and what is to be said of them. Raises StoreError if there are none or a line is damaged."""
     path = folder / "trials.jsonl"
-    try:
-        whole, last = _parted(path.read_bytes())
-    except OSError as error:
-        raise StoreError(f"{folder} holds no result ({error.strerror}): give a folder with a trials.jsonl") from error
+    whole, last = _read_parted(path)
     lines = [*whole.splitlines(), *([last] if is_whole(last) else [])]
-    records = [_record(line, f"{path}:{number}") for number, line in enumerate(lines, 1)]
-    torn = last.strip() and not is_whole(last)
-    return Stored(
-        records, f"{path}:{len(lines) + 1} is torn and passed over: it was not written to its end" if torn else None
-    )
+    return [_record(line, f"{path}:{number}") for number, line in enumerate(lines, 1)]
+
+
+def torn_note(folder: Path) -> str | None:
+    """What is to be said of a last line that was not written to its end; None where there is none. Raises StoreError."""
+    path = folder / "trials.jsonl"
+    whole, last = _read_parted(path)
+    if not last.strip() or is_whole(last):
+        return None
+    number = whole.count(b"\n") + 1
+    return f"{path}:{number} is torn and passed over: it was not written to its end"
+
+
+def _read_parted(path: Path) -> tuple[bytes, bytes]:
+    try:
+        return _parted(path.read_bytes())
+    except OSError as error:
+        raise StoreError(
+            f"{path.parent} holds no result ({error.strerror}): give a folder with a trials.jsonl"
+        ) from error
 
 
 def _record(line: bytes, where: str) -> Record:

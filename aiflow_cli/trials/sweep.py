@@ -153,7 +153,10 @@ def remaining(sweep: Sweep, found: Sequence[Record]) -> list[PlannedTrial]:
 
 
 def run_sweep(sweep: Sweep, show: Show) -> RunResult:
-    """Make what is lacking, then judge and export. Finished trials stay, whatever is raised: what starting or a trial can raise."""
+    """Make what is lacking, then judge and export. Finished trials stay, whatever is raised: what starting or a trial can raise.
+
+    `show` is first called when nothing speaks against beginning: what is raised before is a refusal.
+    """
     with store.owned(store.make_folder(sweep.folder)):
         found = earlier_trials(sweep)
         todo = remaining(sweep, found)
@@ -163,6 +166,8 @@ def run_sweep(sweep: Sweep, show: Show) -> RunResult:
         if todo:
             with TrialWriter(sweep.folder) as writer:
                 _make(sweep, writer, todo, found, show)
+        else:
+            show(Step(len(sweep.slots), len(sweep.slots), None))
         return _finish(sweep, document, found)
 
 
