@@ -97,7 +97,7 @@ def _print(cells: Sequence[Sequence[str]], layout: Layout, left: int, styles: Ma
     out.size = ConsoleDimensions(
         sum(layout.widths) + GAP * len(layout.widths), out.height
     )  # not what rich takes a pipe for
-    out.print(table, crop=False)
+    out.print(table, "", crop=False)
 
 
 def note(line: str) -> None:
