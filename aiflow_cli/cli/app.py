@@ -13,6 +13,7 @@ import typer
 
 import aiflow_cli
 from aiflow_cli.cli.errors import DEBUG_VARIABLE, exit_code_of, handled
+from aiflow_cli.cli.output import say
 from aiflow_cli.cli.streams import close_streams, open_streams
 
 app = typer.Typer(
@@ -57,7 +58,7 @@ _CHATTY = ("torchao", "torch.utils._pytree")
 
 def _version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"aiflow {aiflow_cli.__version__}")
+        say(f"aiflow {aiflow_cli.__version__}")
         raise typer.Exit
 
 

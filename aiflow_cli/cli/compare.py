@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from aiflow_cli.cli.output import say
+
 if TYPE_CHECKING:
     from aiflow_cli.analysis.compare import Compared, Comparison
     from aiflow_cli.analysis.intervals import Interval
@@ -84,12 +86,12 @@ def print_comparison(a: str, b: str, comparison: Comparison) -> None:
     from aiflow_cli.analysis.report import interval_text
     from aiflow_cli.cli.output import note, print_table
 
-    typer.echo(f"A: {a}\nB: {b}\n")
+    say(f"A: {a}\nB: {b}\n")
     if comparison.differences:
         rows = [[d.what, _shown(d.a), _shown(d.b)] for d in comparison.differences]
         print_table(("set-up", "A", "B"), rows, left=3)
     else:
-        typer.echo("The set-ups are the same.\n")
+        say("The set-ups are the same.\n")
     rows = [
         [c.setting, f"{c.trials_a}, {c.trials_b}", *(interval_text(getattr(c, name)) for name in _INTERVALS), c.verdict]
         for c in comparison.settings
@@ -99,7 +101,7 @@ def print_comparison(a: str, b: str, comparison: Comparison) -> None:
     how = (
         "images, paired: both captioned the same ones" if paired else "images, each result by itself: their data differ"
     )
-    typer.echo(
+    say(
         f"[low, high]: 95 % bootstrap interval over {how}. Speed-ups are of decode TPOT, over the own server-only of each."
     )
     for name, only in (("A", comparison.only_a), ("B", comparison.only_b)):

@@ -13,8 +13,6 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import typer
-
 from aiflow_cli.text import printable, printable_json
 
 if TYPE_CHECKING:
@@ -39,7 +37,7 @@ def _width() -> int:
 
 def print_json(document: Mapping[str, Any]) -> None:
     """One JSON document on standard output, of ASCII alone: it means the same whatever the encoding."""
-    typer.echo(json.dumps(printable_json(document), indent=2, allow_nan=False))
+    say(json.dumps(printable_json(document), indent=2, allow_nan=False))
 
 
 def print_table(
@@ -100,7 +98,12 @@ def _print(cells: Sequence[Sequence[str]], layout: Layout, left: int, styles: Ma
     out.print(table, "", crop=False)
 
 
+def say(line: object) -> None:
+    """A line on standard output. (typer's own way puts another stream in the place of one that knows ASCII only.)"""
+    print(line, flush=True)
+
+
 def note(line: str) -> None:
     """A line on standard error. One that nobody can read is no reason to end a run."""
     with contextlib.suppress(OSError):
-        typer.echo(line, err=True)
+        print(line, file=sys.stderr, flush=True)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from aiflow_cli.cli.output import say
+
 if TYPE_CHECKING:
     from aiflow_cli.models.dry_run import PairPlan
     from aiflow_cli.training.evaluate import Evaluation
@@ -79,14 +81,12 @@ def print_plan(plan: PairPlan) -> None:
     for fit in plan.fits:
         if len(fit.devices) > 1:
             held = ", ".join(f"{name} {count / 1e9:.1f} GB" for name, count in fit.devices.items())
-            typer.echo(
-                f"{fit.what} in {fit.form} over {fit.where}: {held}" + ("" if fit.fits else "; the rest fits nowhere")
-            )
+            say(f"{fit.what} in {fit.form} over {fit.where}: {held}" + ("" if fit.fits else "; the rest fits nowhere"))
     for place in plan.places:
         free, all_ = place.free_bytes / 1e9, place.memory_bytes / 1e9
-        typer.echo(f"{place.name}: {place.about}, {free:.1f} of {all_:.1f} GB free")
+        say(f"{place.name}: {place.about}, {free:.1f} of {all_:.1f} GB free")
     for model in models:
-        typer.echo(f"configuration of the {model.role}: {model.source}")
+        say(f"configuration of the {model.role}: {model.source}")
 
 
 def _fit_rows(plan: PairPlan) -> Iterator[tuple[str, ...]]:
@@ -149,9 +149,7 @@ def _print_evaluation(evaluation: Evaluation) -> None:
         ("draft length", "tokens per round", "accepted at this position"),
         [(str(g), f"{per_round[g]:.2f}", "-" if (a := conditional[g - 1]) is None else f"{a:.3f}") for g in shown],
     )
-    typer.echo(
-        f"alpha {evaluation.alpha:.3f} (share of the target's tokens that the draft predicts, given the target's text)"
-    )
+    say(f"alpha {evaluation.alpha:.3f} (share of the target's tokens that the draft predicts, given the target's text)")
 
 
 @app.command("gallery", epilog="aiflow pairs gallery small --output gallery.html")
@@ -181,7 +179,7 @@ def gallery(
         output.write_text(page, encoding="utf-8")
     except OSError as error:
         raise StoreError(f"cannot write {output} ({error.strerror}): give another --output") from None
-    typer.echo(str(output))
+    say(str(output))
 
 
 @app.command("train", epilog="aiflow pairs train --work training-runs/small")
@@ -207,11 +205,11 @@ def train(
     with owned(make_folder(work)):
         with stages_progress() as show:
             run_recipe(recipe, workers, show)
-        evaluations = finish_pair(recipe, folder, scenes, typer.echo)
+        evaluations = finish_pair(recipe, folder, scenes, say)
     for name, evaluation in evaluations.items():
-        typer.echo(f"\npair {name}")
+        say(f"\npair {name}")
         _print_evaluation(evaluation)
-    typer.echo(f"\ncheckpoints with their cards: {folder}")
+    say(f"\ncheckpoints with their cards: {folder}")
 
 
 def _best_device() -> str:

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from aiflow_cli.cli.output import say
+
 EXAMPLES = """Examples:
 
   aiflow plot results/figure6-1a2b3c4d             every figure that the result has: PNG, PDF, SVG, and its data as CSV
@@ -79,4 +81,4 @@ def plot(
         )
     else:
         for path in (path for _, plotted in done for path in plotted.paths):
-            typer.echo(path)
+            say(path)

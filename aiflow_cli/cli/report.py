@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from aiflow_cli.cli.output import say
+
 if TYPE_CHECKING:
     from aiflow_cli.analysis.claims import Finding
 
@@ -50,9 +52,9 @@ def report(
         )
         return
     print_claims(written.claims)
-    typer.echo(f"figures: {written.html.parent / 'figures'}")
-    typer.echo(f"report:  {written.markdown}")
-    typer.echo(f"         {written.html}")
+    say(f"figures: {written.html.parent / 'figures'}")
+    say(f"report:  {written.markdown}")
+    say(f"         {written.html}")
 
 
 _COLORS = {"HOLDS": "green", "DIFFERS": "red", "NOT TESTED HERE": "dim"}

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from aiflow_cli.cli.output import say
+
 if TYPE_CHECKING:
     from aiflow_cli.analysis.intervals import Interval
     from aiflow_cli.analysis.summary import MethodSummary
@@ -219,12 +221,10 @@ def print_legend(folder: Path) -> None:
     """What the columns of the table mean, and where the trials are."""
     from aiflow_cli.analysis.metrics import FORMULAS
 
-    typer.echo(
-        "Below a value: its 95 % bootstrap interval over images. Speed-ups are ratios of sums against server-only."
-    )
+    say("Below a value: its 95 % bootstrap interval over images. Speed-ups are ratios of sums against server-only.")
     for name, formula in FORMULAS.items():
-        typer.echo(f"{name} = {formula}")
-    typer.echo(f"trials: {folder / 'trials.jsonl'}")
+        say(f"{name} = {formula}")
+    say(f"trials: {folder / 'trials.jsonl'}")
 
 
 def _row(s: MethodSummary) -> list[str]:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from aiflow_cli.cli.output import say
+
 if TYPE_CHECKING:
     from aiflow_cli.analysis.summary import Group
     from aiflow_cli.trials.plan import Plan
@@ -135,9 +137,9 @@ def _kept(opened: Sweep) -> int:
 
 def print_plan(spec: ExperimentSpec, plan: Plan) -> None:
     """The plan of a dry run, for people."""
-    typer.echo(f"{spec.name}: {spec.about}")
+    say(f"{spec.name}: {spec.about}")
     for name, value in _plan_lines(spec, plan):
-        typer.echo(f"  {name:<9} {value}")
+        say(f"  {name:<9} {value}")
 
 
 def _plan_lines(spec: ExperimentSpec, plan: Plan) -> Iterator[tuple[str, str]]:
@@ -187,6 +189,6 @@ def print_groups(result: RunResult, groups: Sequence[Group]) -> None:
     from aiflow_cli.cli.run import print_legend, print_method_table
 
     for group in groups:
-        typer.echo(f"pair {group.pair}, {group.link.describe()}")
+        say(f"pair {group.pair}, {group.link.describe()}")
         print_method_table(group.methods)
     print_legend(result.folder)
