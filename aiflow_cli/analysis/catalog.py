@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from aiflow_cli.analysis.result import folders, read_document
+from aiflow_cli.errors import UsageError
 from aiflow_cli.text import printable
 from aiflow_cli.trials.store import is_whole
 
@@ -37,7 +38,9 @@ class Entry:
 
 
 def list_results(root: Path) -> list[Entry]:
-    """Every result in `root`, newest first."""
+    """Every result in `root`, newest first. Raises UsageError for what is no folder."""
+    if root.is_file():
+        raise UsageError(f"{root} is a file: give the folder that results lie in")
     return [_entry(folder) for folder in folders(root)]
 
 

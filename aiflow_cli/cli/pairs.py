@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from aiflow_cli.cli.output import say
+from aiflow_cli.text import SPELT_OUT
 
 if TYPE_CHECKING:
     from aiflow_cli.models.dry_run import PairPlan
@@ -168,6 +169,8 @@ def gallery(
     from aiflow_cli.training.gallery import gallery_page
 
     spec = find_pair(pair, draft, target)
+    if not output.parent.is_dir() or output.is_dir():  # said before the captioning, which takes a while
+        raise StoreError(f"cannot write {output}: give the name of a file in a folder that is there as --output")
     models = [("target", VisionLanguageModel.from_folder(spec.folder("target")))]
     drafts = (
         {f"draft of {spec.name}": spec} if draft else {f"draft of {other.name}": other for other in same_target(spec)}
@@ -176,7 +179,7 @@ def gallery(
     with progress("captioning", scenes) as advance:
         page = gallery_page(f"What pair {pair} says of scenes it has not seen", models, spec.question, scenes, advance)
     try:
-        output.write_text(page, encoding="utf-8")
+        output.write_text(page, encoding="utf-8", errors=SPELT_OUT)
     except OSError as error:
         raise StoreError(f"cannot write {output} ({error.strerror}): give another --output") from None
     say(str(output))
