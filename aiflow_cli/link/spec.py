@@ -32,7 +32,7 @@ class LinkSpec:
                 raise UsageError(f"the {name} rate must be more than 0 B/s, not {rate}")
         if self.burst_bytes < 1:
             raise UsageError(f"the burst must be at least 1 byte, not {self.burst_bytes}")
-        if not self.delay_s >= 0:
+        if not (self.delay_s >= 0 and math.isfinite(self.delay_s)):
             raise UsageError(f"the delay must be 0 s or more, not {self.delay_s}")
         if self.delay_s > LONGEST_DELAY_S:
             raise UsageError(f"the delay must be {format_duration(LONGEST_DELAY_S)} or less, not {self.delay_s} s")

@@ -123,7 +123,7 @@ def make_settings(**values: Any) -> RunSettings:
     except ValidationError as error:
         first = error.errors()[0]
         name = str(first["loc"][0]) if first["loc"] else ""
-        written = _WRITTEN.get(name, str)
+        written = _WRITTEN.get(name, str) if isinstance(first["input"], int | float) else str
         option = _OPTIONS.get(name, "--" + name.replace("_", "-"))
         value, message = written(first["input"]) or "''", remedy(first, written)
         raise UsageError(f"{option} {value}: {message}" if name else message) from None
