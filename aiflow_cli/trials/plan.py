@@ -153,7 +153,9 @@ def earlier_times(folder: Path, fingerprints: Mapping[str, str]) -> dict[Key, fl
     found = sorted((p for p in places if _changed(p)), key=_changed, reverse=True)
     seconds: dict[Key, list[float]] = defaultdict(list)
     for record in _comparable(found[:RESULTS_READ], fingerprints):
-        seconds[record["pair"], record["method"], record["gamma"], *record["link"].values()].append(record["latency_s"])
+        with contextlib.suppress(KeyError, AttributeError, TypeError):  # whatever lies there: a plan can do without it
+            key = (record["pair"], record["method"], record["gamma"], *record["link"].values())
+            seconds[key].append(float(record["latency_s"]))
     return {key: math.fsum(values) / len(values) for key, values in seconds.items()}
 
 
@@ -172,7 +174,7 @@ def _comparable(folders: Iterable[Path], fingerprints: Mapping[str, str]) -> Ite
             before = store.read_run(folder).get("fingerprints", {})
             same = {name for name, value in fingerprints.items() if before.get(name) == value}
             if "machine" in same:
-                yield from (record for record in store.read_trials(folder) if f"pair {record['pair']}" in same)
+                yield from (record for record in store.read_trials(folder) if f"pair {record.get('pair')}" in same)
 
 
 def _key(setting: Setting) -> Key:
