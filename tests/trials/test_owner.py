@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from aiflow_cli.errors import AiflowError, StoreError, UsageError
+from aiflow_cli.trials.plan import earlier_times
 from aiflow_cli.trials.run import Step, run_trials
 from aiflow_cli.trials.settings import RunSettings, make_settings
 from aiflow_cli.trials.store import read_run, read_trials
@@ -108,3 +109,16 @@ def test_a_sweep_does_not_go_on_in_a_run(
     (tmp_path / "run.json").unlink()
     with pytest.raises(StoreError, match=r"cannot read .*run\.json"):
         run_sweep(sweep, silent)
+
+
+def test_a_plan_passes_over_whatever_else_lies_beside(tmp_path: Path) -> None:
+    for name, run, trials in (
+        ("odd", '{"fingerprints": {"machine": "here", "pair None": "1"}}', "{}"),
+        ("torn", '{"fingerprints": {"machine": "here"}}', "{"),
+        ("list", "[]", "{}"),
+    ):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "run.json").write_text(run)
+        (tmp_path / name / "trials.jsonl").write_text(trials + "\n")
+    (tmp_path / "file").touch()
+    assert earlier_times(tmp_path / "mine", {"machine": "here", "pair None": "1"}) == {}
