@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from aiflow_cli.analysis.result import folders, read_document
-from aiflow_cli.errors import UsageError
+from aiflow_cli.errors import StoreError, UsageError
 from aiflow_cli.text import printable
-from aiflow_cli.trials.store import is_whole
+from aiflow_cli.trials.store import is_whole, torn_note
 
 State = Literal["complete", "unfinished", "damaged"]
 
@@ -51,7 +51,7 @@ def _entry(folder: Path) -> Entry:
     git = _dict(provenance.get("git"))
     planned = known.get("trials") if isinstance(known.get("trials"), int) else None
     finished = bool(provenance.get("finished_at")) and (planned is None or trials >= planned)
-    damage = "run.json cannot be read" if document is None else None if trials else "no finished trial"
+    damage = "run.json cannot be read" if document is None else "no finished trial" if not trials else _torn(folder)
     return Entry(
         run_id=printable(folder.name),
         folder=folder,
@@ -66,6 +66,13 @@ def _entry(folder: Path) -> Entry:
         state="damaged" if document is None else "complete" if finished and trials else "unfinished",
         note=damage,
     )
+
+
+def _torn(folder: Path) -> str | None:
+    try:
+        return torn_note(folder)
+    except StoreError:
+        return None
 
 
 def _dict(value: object) -> dict[str, Any]:

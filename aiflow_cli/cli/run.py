@@ -200,7 +200,14 @@ _COLUMNS = (
 )
 
 
-_FIRST_OUT = tuple(_COLUMNS[place] for place in (7, 4, 2, 6, 9, 3))
+_FIRST_OUT = (
+    "bytes\nper token\nup / down",
+    "TPOT\nms",
+    "TTFT\nms",
+    "tokens\nper\nround",
+    "speed-up\nin latency\nper token",
+    "latency\nper token\nms",
+)
 """What goes first on a narrow terminal: decode TPOT, its speed-up and `identical` are what a run is for."""
 
 

@@ -10,7 +10,7 @@ from aiflow_cli.units import format_duration, format_rate, format_size
 
 DEFAULT_BURST_BYTES = 10_000
 LONGEST_DELAY_S = 60.0
-"""One way; a longer one would outlast what either side waits for an answer."""
+"""One way, the longest that is taken for a link's: neither side waits that long for an answer."""
 
 
 @dataclass(frozen=True)

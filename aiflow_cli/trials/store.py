@@ -44,6 +44,7 @@ def new_folder(name: str, output: Path | None = None) -> Path:
             raise _store_error(folder, error) from error
         else:
             break
+    disk.sync_folder(RESULTS)
     return folder
 
 

@@ -12,6 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from aiflow_cli.cli.app import app
+from aiflow_cli.trials.store import owned
 from tests.analysis.records import FakePair, FakeSweep, write_result
 
 SMALL = FakeSweep(pairs=(FakePair("small"),), images=2, gammas=(2, 4), co_located=())
@@ -122,6 +123,14 @@ def test_a_list_of_nothing() -> None:
         done = CliRunner().invoke(app, ["results", path])
         assert (done.exit_code, done.stdout) == (0, "")
         assert done.stderr.startswith("no results in ")
+
+
+def test_a_folder_that_another_training_is_at_work_in() -> None:
+    Path("work").mkdir()
+    with owned(Path("work")):
+        code, line = refused(["pairs", "train", "--work"], "work")
+    assert (code, line[:52]) == (1, "error: another aiflow is writing into work: wait for")
+    assert list(Path("work").iterdir()) == []
 
 
 READ_ONLY = """

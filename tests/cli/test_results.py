@@ -71,3 +71,4 @@ def test_a_last_trial_that_only_lacks_its_newline_is_counted(tmp_path: Path) -> 
         path.write_bytes(path.read_bytes()[:-cut])
         told = json.loads(CliRunner().invoke(app, ["results", str(tmp_path), "--json"]).stdout)["results"]
         assert told[0]["trials"] == count
+    assert "trials.jsonl:9 is torn and passed over" in told[0]["note"]
