@@ -19,7 +19,7 @@ EXAMPLES = """Examples:
 
 
 def results(
-    root: Annotated[Path, typer.Argument(metavar="[FOLDER]", help="Where results lie.")] = Path("results"),
+    root: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where results lie.")] = Path("results"),
     json_: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
 ) -> None:
     """List results: what each is of, how far it is, and the code that measured it."""

@@ -20,6 +20,7 @@ def remedy(error: Mapping[str, Any], written: Callable[[Any], str] = str) -> str
         "bool_type": "give true or false",
         "string_type": "give a text in quotes",
         "string_too_short": "leave the key out, or give a text",
+        "string_unicode": "give a text that is UTF-8",
         "string_pattern_mismatch": "use letters, digits, - and _",
         "too_short": "name at least one",
         "dict_type": "give a table",

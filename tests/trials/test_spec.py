@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+import os
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from aiflow_cli.cli.app import app
 from aiflow_cli.decoding.methods import Method
 from aiflow_cli.errors import UsageError
 from aiflow_cli.link.spec import LinkSpec
+from aiflow_cli.text import printable_json
 from aiflow_cli.trials.settings import RunSettings, make_settings
 from aiflow_cli.trials.specfile import line_of, load_spec, parse_override, shipped
 
@@ -223,3 +226,15 @@ def test_every_setting_has_an_option_of_run() -> None:
             make_settings(**{name: object()})
         option = str(raised.value).split(maxsplit=1)[0]
         assert f"{option} " in options
+
+
+def test_a_folder_whose_name_is_no_utf8(tmp_path: Path) -> None:
+    """Its name is a path like any other; the hash and the documents of the experiment take it."""
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    folder.mkdir()
+    spec = load_spec(write(tmp_path, MINIMAL), [f"data={folder}", f"checkpoints.small.draft={folder}"])
+    assert Path(spec.data) == Path(spec.pair_specs()["small"].draft) == folder
+    assert len(spec.fingerprint) == 64
+    json.dumps(printable_json(spec.model_dump(mode="json")), ensure_ascii=False).encode()
+    with pytest.raises(UsageError, match=r"prompt = .*: give a text that is UTF-8"):
+        load_spec(write(tmp_path, MINIMAL), [f"prompt={os.fsdecode(bytes([233]))}"])
