@@ -6,7 +6,7 @@ import contextlib
 import os
 from pathlib import Path
 
-__all__ = ["put_in_place", "replace_file", "sync_folder"]
+__all__ = ["make_folder", "put_in_place", "replace_file", "sync_folder"]
 
 
 def sync_folder(folder: Path) -> None:
@@ -17,6 +17,14 @@ def sync_folder(folder: Path) -> None:
             os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def make_folder(folder: Path) -> None:
+    """Make `folder`, and what is lacking above it, durably. Raises OSError."""
+    if not folder.is_dir():
+        make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        sync_folder(folder.parent)
 
 
 def put_in_place(temporary: Path, path: Path) -> None:

@@ -35,11 +35,12 @@ def _parse(text: str, units: dict[str, float] | dict[str, int], what: str, examp
 def parse_rate(text: str) -> float:
     """Bytes per second; math.inf for "unlimited". Raises UsageError for anything that is no positive rate.
 
-    A small b alone is refused: by `8Mb/s` some mean bits and some bytes, and a link eight times too fast looks like any other.
+    A small b alone is refused, however the rest is written: by `8Mb/s` some mean bits and some bytes, and a link eight times too fast
+    looks like any other.
     """
     if text.strip().lower() == UNLIMITED:
         return math.inf
-    if text.rstrip().endswith("b/s"):
+    if text.rstrip().endswith(("b/s", "b/S")):
         raise UsageError(f"{text!r} may mean bits or bytes: write 1MB/s for bytes, 8Mbit/s for bits")
     rate = _parse(text, _RATES, "a rate", "1MB/s, 500KB/s, 8Mbit/s or unlimited")
     if rate <= 0:

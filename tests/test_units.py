@@ -22,6 +22,9 @@ from aiflow_cli.units import format_duration, format_rate, format_size, parse_du
         ("500kB/s", 5e5),
         ("8Mbit/s", 1e6),
         ("8mbit/s", 1e6),
+        ("8MBit/S", 1e6),
+        ("8mB/s", 8e6),
+        ("1MB/S", 1e6),
         ("800 kbit/s", 1e5),
         ("1.5 MB/s", 1.5e6),
         ("2.GB/s", 2e9),
@@ -82,7 +85,7 @@ def test_a_rate_of_nothing(text: str) -> None:
         parse_rate(text)
 
 
-@pytest.mark.parametrize("text", ["8Mb/s", "500kb/s", "1b/s", "8mb/s "])
+@pytest.mark.parametrize("text", ["8Mb/s", "500kb/s", "1b/s", "8mb/s ", "8Mb/S", "8 Mb/s", "8MB/s".lower(), " 1b/S "])
 def test_a_small_b_alone_may_mean_bits(text: str) -> None:
     with pytest.raises(UsageError, match="may mean bits or bytes: write 1MB/s for bytes, 8Mbit/s for bits"):
         parse_rate(text)

@@ -8,6 +8,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from aiflow_cli.analysis.result import folders, read_document
+from aiflow_cli.errors import StoreError, UsageError
+from aiflow_cli.text import printable
+from aiflow_cli.trials.store import is_whole, torn_note
 
 State = Literal["complete", "unfinished", "damaged"]
 
@@ -35,7 +38,9 @@ class Entry:
 
 
 def list_results(root: Path) -> list[Entry]:
-    """Every result in `root`, newest first."""
+    """Every result in `root`, newest first. Raises UsageError for what is no folder."""
+    if root.is_file():
+        raise UsageError(f"{root} is a file: give the folder that results lie in")
     return [_entry(folder) for folder in folders(root)]
 
 
@@ -46,9 +51,9 @@ def _entry(folder: Path) -> Entry:
     git = _dict(provenance.get("git"))
     planned = known.get("trials") if isinstance(known.get("trials"), int) else None
     finished = bool(provenance.get("finished_at")) and (planned is None or trials >= planned)
-    damage = "run.json cannot be read" if document is None else None if trials else "no finished trial"
+    damage = "run.json cannot be read" if document is None else "no finished trial" if not trials else _torn(folder)
     return Entry(
-        run_id=folder.name,
+        run_id=printable(folder.name),
         folder=folder,
         began=provenance.get("started_at"),
         name=known.get("name"),
@@ -61,6 +66,13 @@ def _entry(folder: Path) -> Entry:
         state="damaged" if document is None else "complete" if finished and trials else "unfinished",
         note=damage,
     )
+
+
+def _torn(folder: Path) -> str | None:
+    try:
+        return torn_note(folder)
+    except StoreError:
+        return None
 
 
 def _dict(value: object) -> dict[str, Any]:
@@ -80,7 +92,7 @@ def count_trials(path: Path) -> int:
     """How many whole lines of trials.jsonl are measured trials, by their text alone; 0 if it is absent."""
     try:
         with path.open("rb") as file:
-            return sum(line.endswith(b"\n") and not _is_warmup(line) for line in file)
+            return sum((line.endswith(b"\n") or is_whole(line)) and not _is_warmup(line) for line in file)
     except OSError:
         return 0
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -16,7 +16,7 @@ from aiflow_cli.analysis.style import Drawing, styled, write_drawing
 from aiflow_cli.analysis.timeline import chrome_trace
 from aiflow_cli.errors import AiflowError, StoreError, UsageError
 from aiflow_cli.link.spec import LinkSpec
-from aiflow_cli.trials.store import replace_file
+from aiflow_cli.trials.store import make_folder, owned, replace_file
 
 FIGURES = ("figure6", "speedup", "acceptance", "round-time", "waterfall", "bytes", "link")
 _MOST_PANELS = 4
@@ -89,22 +89,29 @@ def plot(
     planned, skipped = plan(study, only)
     target = make_folder(folder or result.folder / "figures")
     written: list[tuple[Drawing, list[Path]]] = []
-    for done, one in enumerate(planned):
-        show(done, len(planned))
-        with styled():
-            drawing = one.draw()
-            written.append((drawing, write_drawing(drawing, target, result.run_id, result.commit)))
-    show(len(planned), len(planned))
-    return Plotted(target, written, skipped, write_trace(study, target, image_id) if trace else None)
+    with owned(target):
+        for done, one in enumerate(planned):
+            show(done, len(planned))
+            with styled():
+                drawing = one.draw()
+                written.append((drawing, write_drawing(drawing, target, result.run_id, result.commit)))
+        show(len(planned), len(planned))
+        return Plotted(target, written, skipped, write_trace(study, target, image_id) if trace else None)
 
 
-def make_folder(folder: Path) -> Path:
-    """`folder`, made if need be. Raises StoreError."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StoreError(f"cannot write {folder} ({error.strerror}): give another --output") from error
-    return folder
+def places(folders: Sequence[Path], output: Path | None) -> dict[Path, Path | None]:
+    """Where the figures of each result go: of one into `output`, of several into a folder of each result's name in it.
+
+    A result that is named twice counts once. Raises UsageError for two of one name, whose figures would lie in one place.
+    """
+    results = {folder.resolve(): folder for folder in folders}
+    if output is None or len(results) == 1:
+        return dict.fromkeys(results.values(), output)
+    found: dict[str, Path] = {}
+    for whole, folder in results.items():
+        if (other := found.setdefault(whole.name, folder)) != folder:
+            raise UsageError(f"{other} and {folder} would both go into {output / whole.name}: plot them one at a time")
+    return {folder: output / name for name, folder in found.items()}
 
 
 def write_trace(study: Study, folder: Path, image_id: str | None) -> Path:

@@ -19,12 +19,13 @@ from aiflow_cli.analysis.curves import Curve, format_break_even
 from aiflow_cli.analysis.honesty import Honesty, examine, small_pair_on_photographs
 from aiflow_cli.analysis.intervals import Interval
 from aiflow_cli.analysis.metrics import FORMULAS
-from aiflow_cli.analysis.plotting import make_folder, plan
+from aiflow_cli.analysis.plotting import Planned, plan
 from aiflow_cli.analysis.result import Result, link_label, mismatched
 from aiflow_cli.analysis.study import Study
 from aiflow_cli.analysis.style import Drawing, styled, write_drawing
+from aiflow_cli.text import SPELT_OUT
 from aiflow_cli.trials.identity import describe
-from aiflow_cli.trials.store import replace_file
+from aiflow_cli.trials.store import make_folder, owned, replace_file
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -55,8 +56,19 @@ def write_report(result: Result, folder: Path | None = None, show: Show = lambda
     claims = claims_table(study)
     planned, skipped = plan(study)
     target = make_folder(folder or result.folder)
-    figures = make_folder(target / "figures")
-    total = len(planned) + 2
+    with owned(make_folder(target / "figures")):
+        return _write(study, claims, planned, skipped, target, show)
+
+
+def _write(
+    study: Study,
+    claims: list[Finding],
+    planned: list[Planned],
+    skipped: list[tuple[str, str]],
+    target: Path,
+    show: Show,
+) -> Written:
+    result, figures, total = study.result, target / "figures", len(planned) + 2
     drawings: list[tuple[Drawing, str]] = []
     paths: list[Path] = []
     for done, one in enumerate(planned):
@@ -71,7 +83,7 @@ def write_report(result: Result, folder: Path | None = None, show: Show = lambda
     written = Written(target / "report.md", target / "report.html", paths, claims, skipped)
     environment = _environment()
     for path in (written.markdown, written.html):
-        replace_file(path, environment.get_template(path.name).render(context).encode())
+        replace_file(path, environment.get_template(path.name).render(context).encode("utf-8", SPELT_OUT))
     show(total, total)
     return written
 

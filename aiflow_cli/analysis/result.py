@@ -18,6 +18,8 @@ from aiflow_cli.analysis.metrics import Record
 from aiflow_cli.analysis.summary import BASELINE, link_of
 from aiflow_cli.errors import AiflowError, StoreError, UsageError
 from aiflow_cli.link.spec import LinkSpec
+from aiflow_cli.paths import user_path
+from aiflow_cli.text import printable
 from aiflow_cli.trials import store
 from aiflow_cli.units import format_duration, format_rate
 
@@ -49,7 +51,7 @@ class Result:
     @property
     def run_id(self) -> str:
         """The name of its folder."""
-        return self.folder.resolve().name
+        return printable(self.folder.resolve().name)
 
     @property
     def provenance(self) -> dict[str, Any]:
@@ -172,9 +174,7 @@ def load(folder: Path) -> Result:
     for number, record in enumerate(records, 1):
         _check(record, f"{folder / 'trials.jsonl'}:{number}")
     document = store.read_run(folder) if (folder / "run.json").exists() else {}
-    if not isinstance(document, dict):
-        raise StoreError(f"{folder / 'run.json'} is damaged: it is no JSON object")
-    if int(document.get("schema_version", 1)) > store.SCHEMA_VERSION:
+    if document.get("schema_version", 1) not in range(store.SCHEMA_VERSION + 1):
         raise StoreError(f"{folder} is of schema {document['schema_version']}: read it with a newer aiflow")
     measured = tuple(record for record in records if not record.get("warmup"))
     if not measured:
@@ -182,9 +182,7 @@ def load(folder: Path) -> Result:
     return Result(folder, document, measured)
 
 
-def _check(record: object, where: str) -> None:
-    if not isinstance(record, dict):
-        raise StoreError(f"{where} is damaged: this is no trial")
+def _check(record: Record, where: str) -> None:
     missing = [name for name in (*_REQUIRED, *_REQUIRED_BYTES) if name not in record]
     if missing or not record["deliveries"]:
         raise StoreError(f"{where} is damaged: this trial has no {', '.join(missing) or 'delivery'}")
@@ -196,7 +194,7 @@ def _check(record: object, where: str) -> None:
 
 def find(place: str) -> Path:
     """The folder that a user names: a path, or the name of one in results/. Raises UsageError."""
-    path = Path(place).expanduser()
+    path = user_path(place)
     if path.name in ("trials.jsonl", "run.json"):
         path = path.parent
     if path.exists():

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from aiflow_cli.analysis.intervals import Interval
+from aiflow_cli.text import SPELT_OUT
 from aiflow_cli.trials.store import replace_file
 
 if TYPE_CHECKING:
@@ -215,7 +216,7 @@ def csv_bytes(table: Table) -> bytes:
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(table.columns)
     writer.writerows([[_cell(cell) for cell in row] for row in table.rows])
-    return buffer.getvalue().encode()
+    return buffer.getvalue().encode("utf-8", SPELT_OUT)
 
 
 def _cell(value: object) -> object:

@@ -12,7 +12,9 @@ from typing import Annotated, NamedTuple
 import typer
 
 import aiflow_cli
-from aiflow_cli.cli.errors import DEBUG_VARIABLE, handled
+from aiflow_cli.cli.errors import DEBUG_VARIABLE, exit_code_of, handled
+from aiflow_cli.cli.output import say
+from aiflow_cli.cli.streams import close_streams, open_streams
 
 app = typer.Typer(
     name="aiflow",
@@ -56,7 +58,7 @@ _CHATTY = ("torchao", "torch.utils._pytree")
 
 def _version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"aiflow {aiflow_cli.__version__}")
+        say(f"aiflow {aiflow_cli.__version__}")
         raise typer.Exit
 
 
@@ -105,4 +107,10 @@ def main() -> None:
         os.environ[DEBUG_VARIABLE] = "1"
     for chatty in _CHATTY:
         logging.getLogger(chatty).setLevel(logging.ERROR)
-    app()
+    open_streams()
+    code: int | str | None = 0
+    try:
+        code = exit_code_of(app)
+    except SystemExit as end:  # how a command line ends, also after --help and wrong use
+        code = end.code
+    sys.exit(exit_code_of(close_streams) or code)

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from aiflow_cli.cli.output import say
+
 if TYPE_CHECKING:
     from aiflow_cli.analysis.bench import Verdict
     from aiflow_cli.trials.bench import BenchResult
@@ -92,10 +94,11 @@ def print_verdicts(result: BenchResult, verdicts: list[Verdict]) -> None:
     from aiflow_cli.analysis.bench import decode_tpot_ms
     from aiflow_cli.cli.output import print_table
 
-    print_table(("measured", "over", "ratio", "95 %", "at most", "holds"), [_row(v) for v in verdicts], left=2)
+    columns = ("measured", "over", "ratio", "95 %", "at most", "holds")
+    print_table(columns, [_row(v) for v in verdicts], left=2, first_out=("95 %", "at most"))
     times = {arm: "-" if ms is None else f"{ms:.2f}" for arm, ms in decode_tpot_ms(result.records).items()}
     print_table(("arm", "decode TPOT\nms"), list(times.items()))
-    typer.echo(
+    say(
         f"{result.document['data']['images']} images, gamma {result.document['gamma']}, arms in turns on each image. "
         "Ratios of sums; intervals by bootstrap over images."
     )

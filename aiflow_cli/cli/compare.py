@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from aiflow_cli.cli.output import say
+
 if TYPE_CHECKING:
     from aiflow_cli.analysis.compare import Compared, Comparison
     from aiflow_cli.analysis.intervals import Interval
@@ -25,14 +27,12 @@ def compare(
 ) -> None:
     """Say what differs between two results: in set-up, and, with intervals, in figures."""
     from aiflow_cli.analysis.compare import compare as compare_results
-    from aiflow_cli.analysis.result import find, load
+    from aiflow_cli.analysis.result import find
     from aiflow_cli.cli.output import print_json
-    from aiflow_cli.cli.progress import announce_reading
+    from aiflow_cli.cli.reading import read_result
 
     first, second = find(a), find(b)
-    for folder in (first, second):
-        announce_reading(folder)
-    comparison = compare_results(load(first), load(second))
+    comparison = compare_results(read_result(first), read_result(second))
     if json_:
         print_json(document(str(first), str(second), comparison))
     else:
@@ -75,8 +75,17 @@ _COLUMNS = (
     "latency per token\nB / A",
     "speed-up\nA",
     "speed-up\nB",
-    "",
+    "verdict",
 )
+_FIRST_OUT = (
+    "trials\nA, B",
+    "speed-up\nA",
+    "speed-up\nB",
+    "latency per token\nB / A",
+    "decode TPOT\nA, ms",
+    "decode TPOT\nB, ms",
+)
+"""What goes first on a narrow terminal: the ratios and their verdict are what a comparison is for."""
 
 
 def print_comparison(a: str, b: str, comparison: Comparison) -> None:
@@ -84,22 +93,22 @@ def print_comparison(a: str, b: str, comparison: Comparison) -> None:
     from aiflow_cli.analysis.report import interval_text
     from aiflow_cli.cli.output import note, print_table
 
-    typer.echo(f"A: {a}\nB: {b}\n")
+    say(f"A: {a}\nB: {b}\n")
     if comparison.differences:
         rows = [[d.what, _shown(d.a), _shown(d.b)] for d in comparison.differences]
         print_table(("set-up", "A", "B"), rows, left=3)
     else:
-        typer.echo("The set-ups are the same.\n")
+        say("The set-ups are the same.\n")
     rows = [
         [c.setting, f"{c.trials_a}, {c.trials_b}", *(interval_text(getattr(c, name)) for name in _INTERVALS), c.verdict]
         for c in comparison.settings
     ]
-    print_table(_COLUMNS, rows)
+    print_table(_COLUMNS, rows, first_out=_FIRST_OUT)
     paired = all(compared.paired for compared in comparison.settings)
     how = (
         "images, paired: both captioned the same ones" if paired else "images, each result by itself: their data differ"
     )
-    typer.echo(
+    say(
         f"[low, high]: 95 % bootstrap interval over {how}. Speed-ups are of decode TPOT, over the own server-only of each."
     )
     for name, only in (("A", comparison.only_a), ("B", comparison.only_b)):
@@ -108,6 +117,5 @@ def print_comparison(a: str, b: str, comparison: Comparison) -> None:
             note(f"only in {name}: {'; '.join(only[:MOST_NAMED])}{rest}")
 
 
-def _shown(value: object, width: int = 60) -> str:
-    text = "-" if value is None else "; ".join(map(str, value)) if isinstance(value, list) else str(value)
-    return text if len(text) <= width else text[: width - 1] + "…"
+def _shown(value: object) -> str:
+    return "-" if value is None else "; ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from aiflow_cli.cli.output import say
+
 if TYPE_CHECKING:
     from aiflow_cli.trials.doctor import Finding
 
@@ -33,6 +35,6 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON 
 
 
 def _print(finding: Finding) -> None:
-    typer.echo(f"{MARKS[finding.state]:<8} {finding.name:<15} {finding.detail}")
+    say(f"{MARKS[finding.state]:<8} {finding.name:<15} {finding.detail}")
     if finding.remedy:
-        typer.echo(f"{'':<24} -> {finding.remedy}")
+        say(f"{'':<24} -> {finding.remedy}")

@@ -1,8 +1,8 @@
 """The one place that turns an error into a line on standard error and an exit code.
 
 0 done, 1 failed, 2 wrong use, 3 something missing that a command can supply, 4 outside a tolerance, 130 interrupted
-(Ctrl-C), 143 terminated (SIGTERM). `--debug` or AIFLOW_DEBUG=1 adds the traceback. What is no AiflowError is a bug and
-stays a traceback.
+(Ctrl-C), 143 terminated (SIGTERM). `--debug` or AIFLOW_DEBUG=1 adds the traceback. A file that the system refuses, and a
+standard output that takes no more, are lines too. What else is no AiflowError is a bug and stays a traceback.
 """
 
 from __future__ import annotations
@@ -13,12 +13,16 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from types import FrameType
 from typing import NoReturn, ParamSpec
 
 import typer
 
+from aiflow_cli.cli.output import note
+from aiflow_cli.cli.streams import OutputError, silence, spell_out
 from aiflow_cli.errors import AiflowError
+from aiflow_cli.paths import user_path
 
 P = ParamSpec("P")
 
@@ -32,23 +36,35 @@ class Terminated(BaseException):
 
 
 def handled(command: Callable[P, None]) -> Callable[P, None]:
-    """`command`, with its errors turned into one line and an exit code."""
+    """`command`, with the paths it is given read as users write them, and its errors turned into one line and an exit code."""
 
     @functools.wraps(command)
     def wrapper(*args: P.args, **kwargs: P.kwargs) -> None:
-        code = exit_code_of(lambda: command(*args, **kwargs))
+        spell_out()
+        code = exit_code_of(lambda: _with_user_paths(command, *args, **kwargs))
         if code:
             raise typer.Exit(code)
 
     return wrapper
 
 
+def _with_user_paths(command: Callable[P, None], *args: P.args, **kwargs: P.kwargs) -> None:
+    for name, value in kwargs.items():
+        kwargs[name] = user_path(str(value)) if isinstance(value, Path) else value
+    command(*args, **kwargs)
+
+
 def exit_code_of(call: Callable[[], None]) -> int:
     """Run `call`; the exit code of the error it raised, which is reported on standard error, or 0."""
     try:
         call()
+    except OutputError as error:
+        silence(sys.stdout)
+        if not error.reader_is_gone:  # as with `| head`, which is no failure to tell of
+            _report(_line(error))
+        return error.exit_code
     except AiflowError as error:
-        _report(f"error: {_one_line(error)}")
+        _report(_line(error))
         return error.exit_code
     except KeyboardInterrupt:
         _report("interrupted")
@@ -56,8 +72,10 @@ def exit_code_of(call: Callable[[], None]) -> int:
     except Terminated:
         _report("terminated")
         return TERMINATED
-    except BrokenPipeError:
-        _silence_standard_output()
+    except OSError as error:
+        if error.filename is None:
+            raise
+        _report(f"error: {error.filename}: {error.strerror}")
         return 1
     return 0
 
@@ -79,16 +97,9 @@ def debugging() -> bool:
 
 def _report(line: str) -> None:
     if debugging():
-        traceback.print_exc()
-    print(line, file=sys.stderr, flush=True)
+        note(traceback.format_exc())
+    note(" ".join(line.split()))
 
 
-def _one_line(error: AiflowError) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
-
-
-def _silence_standard_output() -> None:
-    """The reader went away (`| head`): let the interpreter's last flush go nowhere."""
-    devnull = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(devnull, sys.stdout.fileno())
-    os.close(devnull)
+def _line(error: AiflowError) -> str:
+    return f"error: {error}" if str(error) else f"error: {type(error).__name__}"

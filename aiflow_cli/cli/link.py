@@ -9,6 +9,8 @@ from typing import Annotated
 
 import typer
 
+from aiflow_cli.cli.output import say
+
 EXAMPLES = "aiflow link --listen 127.0.0.1:7001 --to 127.0.0.1:7000 --rate 1MB/s --delay 10ms"
 
 
@@ -44,9 +46,9 @@ def link(
     stopped: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda got, _: stopped.append(got))
-    typer.echo(json.dumps({"listening": str(relay.address)}))
+    say(json.dumps({"listening": str(relay.address)}))
     try:
         relay.run(lambda: bool(stopped) or parent_is_gone(parent))
     finally:
         relay.close()
-        typer.echo(json.dumps(asdict(relay.counts)))
+        say(json.dumps(asdict(relay.counts)))

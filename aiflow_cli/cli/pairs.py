@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from aiflow_cli.cli.output import say
+from aiflow_cli.text import SPELT_OUT
+
 if TYPE_CHECKING:
     from aiflow_cli.models.dry_run import PairPlan
     from aiflow_cli.training.evaluate import Evaluation
@@ -79,14 +82,12 @@ def print_plan(plan: PairPlan) -> None:
     for fit in plan.fits:
         if len(fit.devices) > 1:
             held = ", ".join(f"{name} {count / 1e9:.1f} GB" for name, count in fit.devices.items())
-            typer.echo(
-                f"{fit.what} in {fit.form} over {fit.where}: {held}" + ("" if fit.fits else "; the rest fits nowhere")
-            )
+            say(f"{fit.what} in {fit.form} over {fit.where}: {held}" + ("" if fit.fits else "; the rest fits nowhere"))
     for place in plan.places:
         free, all_ = place.free_bytes / 1e9, place.memory_bytes / 1e9
-        typer.echo(f"{place.name}: {place.about}, {free:.1f} of {all_:.1f} GB free")
+        say(f"{place.name}: {place.about}, {free:.1f} of {all_:.1f} GB free")
     for model in models:
-        typer.echo(f"configuration of the {model.role}: {model.source}")
+        say(f"configuration of the {model.role}: {model.source}")
 
 
 def _fit_rows(plan: PairPlan) -> Iterator[tuple[str, ...]]:
@@ -149,9 +150,7 @@ def _print_evaluation(evaluation: Evaluation) -> None:
         ("draft length", "tokens per round", "accepted at this position"),
         [(str(g), f"{per_round[g]:.2f}", "-" if (a := conditional[g - 1]) is None else f"{a:.3f}") for g in shown],
     )
-    typer.echo(
-        f"alpha {evaluation.alpha:.3f} (share of the target's tokens that the draft predicts, given the target's text)"
-    )
+    say(f"alpha {evaluation.alpha:.3f} (share of the target's tokens that the draft predicts, given the target's text)")
 
 
 @app.command("gallery", epilog="aiflow pairs gallery small --output gallery.html")
@@ -170,6 +169,8 @@ def gallery(
     from aiflow_cli.training.gallery import gallery_page
 
     spec = find_pair(pair, draft, target)
+    if not output.parent.is_dir() or output.is_dir():  # said before the captioning, which takes a while
+        raise StoreError(f"cannot write {output}: give the name of a file in a folder that is there as --output")
     models = [("target", VisionLanguageModel.from_folder(spec.folder("target")))]
     drafts = (
         {f"draft of {spec.name}": spec} if draft else {f"draft of {other.name}": other for other in same_target(spec)}
@@ -178,10 +179,10 @@ def gallery(
     with progress("captioning", scenes) as advance:
         page = gallery_page(f"What pair {pair} says of scenes it has not seen", models, spec.question, scenes, advance)
     try:
-        output.write_text(page, encoding="utf-8")
+        output.write_text(page, encoding="utf-8", errors=SPELT_OUT)
     except OSError as error:
         raise StoreError(f"cannot write {output} ({error.strerror}): give another --output") from None
-    typer.echo(str(output))
+    say(str(output))
 
 
 @app.command("train", epilog="aiflow pairs train --work training-runs/small")
@@ -200,16 +201,18 @@ def train(
     from aiflow_cli.cli.progress import stages_progress
     from aiflow_cli.training.checkpoints import finish_pair
     from aiflow_cli.training.recipe import Recipe, run_recipe
+    from aiflow_cli.trials.store import make_folder, owned
 
     recipe = Recipe(work, device or _best_device())
-    with stages_progress() as show:
-        run_recipe(recipe, workers, show)
     folder = output or work / "pairs"
-    evaluations = finish_pair(recipe, folder, scenes, typer.echo)
+    with owned(make_folder(work)):
+        with stages_progress() as show:
+            run_recipe(recipe, workers, show)
+        evaluations = finish_pair(recipe, folder, scenes, say)
     for name, evaluation in evaluations.items():
-        typer.echo(f"\npair {name}")
+        say(f"\npair {name}")
         _print_evaluation(evaluation)
-    typer.echo(f"\ncheckpoints with their cards: {folder}")
+    say(f"\ncheckpoints with their cards: {folder}")
 
 
 def _best_device() -> str:

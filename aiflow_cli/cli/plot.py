@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from aiflow_cli.cli.output import say
+
 EXAMPLES = """Examples:
 
   aiflow plot results/figure6-1a2b3c4d             every figure that the result has: PNG, PDF, SVG, and its data as CSV
@@ -44,19 +46,19 @@ def plot(
     json_: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
 ) -> None:
     """Draw figures from results: PNG, PDF and SVG at the width of a column, with their data as CSV beside them."""
-    from aiflow_cli.analysis.plotting import check_names
+    from aiflow_cli.analysis.plotting import check_names, places
     from aiflow_cli.analysis.plotting import plot as draw
-    from aiflow_cli.analysis.result import find, load
+    from aiflow_cli.analysis.result import find
     from aiflow_cli.cli.output import note, print_json
-    from aiflow_cli.cli.progress import announce_reading, counted_progress
+    from aiflow_cli.cli.progress import counted_progress
+    from aiflow_cli.cli.reading import read_result
 
     check_names(figure or ())
     done = []
-    for folder in [find(result) for result in results]:
-        place = output / folder.resolve().name if output and len(results) > 1 else output
-        announce_reading(folder)
-        with counted_progress(f"figures of {folder.name}") as show:
-            done.append((folder, draw(load(folder), place, figure or (), trace, image, show)))
+    for folder, place in places([find(result) for result in results], output).items():
+        result = read_result(folder)
+        with counted_progress(f"figures of {result.run_id}") as show:
+            done.append((folder, draw(result, place, figure or (), trace, image, show)))
     for folder, plotted in done:
         for name, reason in plotted.skipped:
             note(f"no {name}: {reason}" if len(done) == 1 else f"{folder}: no {name}: {reason}")
@@ -79,4 +81,4 @@ def plot(
         )
     else:
         for path in (path for _, plotted in done for path in plotted.paths):
-            typer.echo(path)
+            say(path)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-import typer
+from aiflow_cli.cli.output import note as print_note
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from aiflow_cli.trials.run import Step
 
 _LINE_EVERY_S = 10.0
-_LONG_TO_READ_BYTES = 50_000_000
 
 
 def _bars() -> Bars:
@@ -33,13 +32,18 @@ def _bars() -> Bars:
     from aiflow_cli.cli.output import console
 
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    return Progress(*columns, TextColumn("{task.fields[note]}"), console=console(stderr=True))
+    return Progress(*columns, TextColumn("{task.fields[note]}", markup=False), console=console(stderr=True))
+
+
+def _on_terminal(bars: Bars) -> bool:
+    """Whether bars can be drawn: FORCE_COLOR makes no terminal of a pipe, and a dumb one cannot move its cursor."""
+    return sys.stderr.isatty() and not bars.console.is_dumb_terminal
 
 
 def _lines() -> Callable[[str, int, int, str], None]:
@@ -49,7 +53,7 @@ def _lines() -> Callable[[str, int, int, str], None]:
         now = time.monotonic()
         if done >= total or now - last.get(what, now - _LINE_EVERY_S) >= _LINE_EVERY_S:
             last[what] = now
-            typer.echo(f"{what}: {done}/{total} {note}".rstrip(), err=True)
+            print_note(f"{what}: {done}/{total} {note}".rstrip())
 
     return show
 
@@ -58,7 +62,7 @@ def _lines() -> Callable[[str, int, int, str], None]:
 def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
     """Show how far one task of `total` steps is: call what this gives with the number of steps done."""
     bars = _bars()
-    if bars.console.is_terminal:
+    if _on_terminal(bars):
         with bars:
             task = bars.add_task(what, total=total, note="")
             yield lambda done: bars.update(task, completed=done)
@@ -71,7 +75,7 @@ def progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
 def counted_progress(what: str) -> Iterator[Callable[[int, int], None]]:
     """Show how far one task is whose number of steps comes with the reports: done, total."""
     bars, line = _bars(), _lines()
-    if bars.console.is_terminal:
+    if _on_terminal(bars):
         with bars:
             task = bars.add_task(what, total=None, note="")
             yield lambda done, total: bars.update(task, completed=done, total=total)
@@ -79,18 +83,11 @@ def counted_progress(what: str) -> Iterator[Callable[[int, int], None]]:
         yield lambda done, total: line(what, done, total, "")
 
 
-def announce_reading(folder: Path) -> None:
-    """Say that a result is being read, if that takes a while."""
-    path = folder / "trials.jsonl"
-    if path.is_file() and path.stat().st_size > _LONG_TO_READ_BYTES:
-        typer.echo(f"reading {path} ({path.stat().st_size / 1e6:.0f} MB)", err=True)
-
-
 @contextmanager
 def stages_progress() -> Iterator[Callable[[StageProgress], None]]:
     """Show the stages of a recipe as they report."""
     bars, tasks = _bars(), {}
-    if bars.console.is_terminal:
+    if _on_terminal(bars):
         with bars:
 
             def show(report: StageProgress) -> None:
@@ -108,7 +105,7 @@ def stages_progress() -> Iterator[Callable[[StageProgress], None]]:
 def trials_progress() -> Iterator[Callable[[Step], None]]:
     """Show the trials of a run, each with its caption."""
     bars, line = _bars(), _lines()
-    if bars.console.is_terminal:
+    if _on_terminal(bars):
         with bars:
             task = bars.add_task("starting", total=None, note="")
 
@@ -124,7 +121,7 @@ def trials_progress() -> Iterator[Callable[[Step], None]]:
 def sweep_progress() -> Iterator[Callable[[Step], None]]:
     """Show the trials of a sweep: the last setting, and how long the rest will take at the pace so far."""
     bars, line = _bars(), _lines()
-    if bars.console.is_terminal:
+    if _on_terminal(bars):
         with bars:
             task = bars.add_task("starting", total=None, note="")
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from aiflow_cli.cli.output import say
+
 if TYPE_CHECKING:
     from aiflow_cli.analysis.claims import Finding
 
@@ -27,14 +29,15 @@ def report(
 ) -> None:
     """Judge the paper's claims by a result: Markdown, and one HTML page that holds everything in itself."""
     from aiflow_cli.analysis.report import write_report
-    from aiflow_cli.analysis.result import find, load
+    from aiflow_cli.analysis.result import find
     from aiflow_cli.cli.output import note, print_json
-    from aiflow_cli.cli.progress import announce_reading, counted_progress
+    from aiflow_cli.cli.progress import counted_progress
+    from aiflow_cli.cli.reading import read_result
 
     folder = find(result)
-    announce_reading(folder)
+    loaded = read_result(folder)
     with counted_progress("report") as show:
-        written = write_report(load(folder), output, show)
+        written = write_report(loaded, output, show)
     for name, reason in written.skipped:
         note(f"no {name}: {reason}")
     if json_:
@@ -49,32 +52,25 @@ def report(
         )
         return
     print_claims(written.claims)
-    typer.echo(f"figures: {written.html.parent / 'figures'}")
-    typer.echo(f"report:  {written.markdown}")
-    typer.echo(f"         {written.html}")
+    say(f"figures: {written.html.parent / 'figures'}")
+    say(f"report:  {written.markdown}")
+    say(f"         {written.html}")
 
 
 _COLORS = {"HOLDS": "green", "DIFFERS": "red", "NOT TESTED HERE": "dim"}
 
 
 def print_claims(claims: list[Finding]) -> None:
-    """The claims table on standard output; long cells are folded to the width there is."""
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
+    """The claims table on standard output."""
+    from aiflow_cli.cli.output import print_table
 
-    from aiflow_cli.cli.output import console
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
     several = len({finding.series for finding in claims if finding.series}) > 1
-    columns = ("the paper's claim", *(("of",) if several else ()), "paper", "measured here", "verdict", "why")
-    for name in columns:
-        table.add_column(name, overflow="fold", no_wrap=name == "verdict")
-    last = None
+    columns = ("the paper's claim", *(("of",) if several else ()), "paper", "measured here", "why", "verdict")
+    rows, last = [], None
     for finding in claims:
-        statement = "" if finding.claim is last else finding.claim.statement
+        told = "" if finding.claim is last else finding.claim.statement
         last = finding.claim
+        of = (finding.series,) if several else ()
         measured = f"{finding.measured} {finding.interval}".strip()
-        cells = [statement, *((finding.series,) if several else ()), finding.claim.paper if statement else "", measured]
-        table.add_row(*cells, Text(finding.verdict, style=_COLORS[finding.verdict]), finding.why)
-    console().print(table, soft_wrap=False)
+        rows.append((told, *of, finding.claim.paper if told else "", measured, finding.why, finding.verdict))
+    print_table(columns, rows, left=len(columns) - 1, first_out=("why", "paper"), styles=_COLORS)

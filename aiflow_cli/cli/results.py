@@ -19,7 +19,7 @@ EXAMPLES = """Examples:
 
 
 def results(
-    root: Annotated[Path, typer.Argument(metavar="[FOLDER]", help="Where results lie.")] = Path("results"),
+    root: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where results lie.")] = Path("results"),
     json_: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
 ) -> None:
     """List results: what each is of, how far it is, and the code that measured it."""
@@ -34,6 +34,7 @@ def results(
             ("result", "experiment", "pair", "data", "trials", "state", "began", "commit"),
             [_row(e) for e in entries],
             left=4,
+            first_out=("commit", "data", "began", "pair", "experiment"),
         )
     else:
         note(f"no results in {root}/: `aiflow run` or `aiflow sweep` makes one")
@@ -45,7 +46,8 @@ def results(
 def _row(entry: Entry) -> list[str]:
     images = "" if entry.images is None else f" ({entry.images})"
     began = (entry.began or "?").split(".", maxsplit=1)[0].replace("T", " ")
-    trials = str(entry.trials) if entry.planned is None else f"{entry.trials}/{entry.planned}"
+    counted = entry.planned is not None and entry.trials <= entry.planned  # more: some are of an earlier plan
+    trials = f"{entry.trials}/{entry.planned}" if counted else str(entry.trials)
     data = f"{entry.data or '?'}{images}"
     return [
         entry.run_id,

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from aiflow_cli.cli.output import say
+
 if TYPE_CHECKING:
     from aiflow_cli.analysis.intervals import Interval
     from aiflow_cli.analysis.summary import MethodSummary
@@ -198,6 +200,17 @@ _COLUMNS = (
 )
 
 
+_FIRST_OUT = (
+    "bytes\nper token\nup / down",
+    "TPOT\nms",
+    "TTFT\nms",
+    "tokens\nper\nround",
+    "speed-up\nin latency\nper token",
+    "latency\nper token\nms",
+)
+"""What goes first on a narrow terminal: decode TPOT, its speed-up and `identical` are what a run is for."""
+
+
 def print_summaries(result: RunResult, summaries: list[MethodSummary]) -> None:
     """The table of a run, what its columns mean, and where the trials are."""
     print_method_table(summaries)
@@ -208,19 +221,17 @@ def print_method_table(summaries: Sequence[MethodSummary]) -> None:
     """A row for each method and draft length."""
     from aiflow_cli.cli.output import print_table
 
-    print_table(_COLUMNS, [_row(summary) for summary in summaries])
+    print_table(_COLUMNS, [_row(summary) for summary in summaries], first_out=_FIRST_OUT)
 
 
 def print_legend(folder: Path) -> None:
     """What the columns of the table mean, and where the trials are."""
     from aiflow_cli.analysis.metrics import FORMULAS
 
-    typer.echo(
-        "Below a value: its 95 % bootstrap interval over images. Speed-ups are ratios of sums against server-only."
-    )
+    say("Below a value: its 95 % bootstrap interval over images. Speed-ups are ratios of sums against server-only.")
     for name, formula in FORMULAS.items():
-        typer.echo(f"{name} = {formula}")
-    typer.echo(f"trials: {folder / 'trials.jsonl'}")
+        say(f"{name} = {formula}")
+    say(f"trials: {folder / 'trials.jsonl'}")
 
 
 def _row(s: MethodSummary) -> list[str]:

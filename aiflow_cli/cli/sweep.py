@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from aiflow_cli.cli.output import say
+
 if TYPE_CHECKING:
     from aiflow_cli.analysis.summary import Group
     from aiflow_cli.trials.plan import Plan
-    from aiflow_cli.trials.run import RunResult
+    from aiflow_cli.trials.run import RunResult, Show, Step
     from aiflow_cli.trials.spec import ExperimentSpec
     from aiflow_cli.trials.sweep import Sweep
 
@@ -64,6 +66,7 @@ def sweep(
     from aiflow_cli.cli.errors import unwind_on_sigterm
     from aiflow_cli.cli.output import note, print_json
     from aiflow_cli.cli.progress import sweep_progress
+    from aiflow_cli.cli.reading import note_torn
     from aiflow_cli.cli.run import mismatch_lines
     from aiflow_cli.trials.exactness import exactness
     from aiflow_cli.trials.plan import plan_sweep
@@ -82,8 +85,9 @@ def sweep(
     opened = open_sweep(experiment, output, restart=restart, allow_mixed=allow_mixed, ray=ray)
     if opened.images.note:
         note(opened.images.note)
-    with _told_what_stays(opened), sweep_progress() as show:
-        result = run_sweep(opened, show)
+    note_torn(opened.folder)
+    with _told_what_stays(opened, restart) as watched, sweep_progress() as show:
+        result = run_sweep(opened, watched(show))
     groups = summarise_groups(result.records)
     if json_:
         print_json(document(result, groups))
@@ -97,26 +101,45 @@ def sweep(
 
 
 @contextmanager
-def _told_what_stays(opened: Sweep) -> Iterator[None]:
-    """When a sweep ends early, say how far it came and that it can go on."""
+def _told_what_stays(opened: Sweep, restart: bool) -> Iterator[Callable[[Show], Show]]:
+    """When a sweep that has begun ends early, say how far it came and how it goes on. It has begun when what this gives is first shown."""
     from aiflow_cli.cli.output import note
+
+    begun = False
+
+    def watched(show: Show) -> Show:
+        def shown(step: Step) -> None:
+            nonlocal begun
+            begun = True
+            show(step)
+
+        return shown
+
+    try:
+        yield watched
+    except BaseException:
+        if begun and (kept := _kept(opened)):
+            again = "the same command without --restart" if restart else "the same command"
+            note(f"{kept} of {len(opened.slots)} trials are in {opened.folder}: {again} goes on there")
+        raise
+
+
+def _kept(opened: Sweep) -> int:
+    """How many trials of the plan are on the disk: a folder may hold others too, of an earlier spec."""
     from aiflow_cli.errors import StoreError
     from aiflow_cli.trials.store import read_trials
 
-    try:
-        yield
-    except BaseException:
-        with suppress(StoreError):
-            if kept := sum(not record["warmup"] for record in read_trials(opened.folder)):
-                note(f"{kept} of {len(opened.slots)} trials are in {opened.folder}: the same command goes on there")
-        raise
+    planned = {slot.trial for slot in opened.slots}
+    with suppress(StoreError):
+        return sum(record["trial"] in planned and not record["warmup"] for record in read_trials(opened.folder))
+    return 0
 
 
 def print_plan(spec: ExperimentSpec, plan: Plan) -> None:
     """The plan of a dry run, for people."""
-    typer.echo(f"{spec.name}: {spec.about}")
+    say(f"{spec.name}: {spec.about}")
     for name, value in _plan_lines(spec, plan):
-        typer.echo(f"  {name:<9} {value}")
+        say(f"  {name:<9} {value}")
 
 
 def _plan_lines(spec: ExperimentSpec, plan: Plan) -> Iterator[tuple[str, str]]:
@@ -166,6 +189,6 @@ def print_groups(result: RunResult, groups: Sequence[Group]) -> None:
     from aiflow_cli.cli.run import print_legend, print_method_table
 
     for group in groups:
-        typer.echo(f"pair {group.pair}, {group.link.describe()}")
+        say(f"pair {group.pair}, {group.link.describe()}")
         print_method_table(group.methods)
     print_legend(result.folder)

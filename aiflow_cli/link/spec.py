@@ -9,6 +9,8 @@ from aiflow_cli.errors import UsageError
 from aiflow_cli.units import format_duration, format_rate, format_size
 
 DEFAULT_BURST_BYTES = 10_000
+LONGEST_DELAY_S = 60.0
+"""One way, the longest that is taken for a link's: neither side waits that long for an answer."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,8 @@ class LinkSpec:
             raise UsageError(f"the burst must be at least 1 byte, not {self.burst_bytes}")
         if not (self.delay_s >= 0 and math.isfinite(self.delay_s)):
             raise UsageError(f"the delay must be 0 s or more, not {self.delay_s}")
+        if self.delay_s > LONGEST_DELAY_S:
+            raise UsageError(f"the delay must be {format_duration(LONGEST_DELAY_S)} or less, not {self.delay_s} s")
 
     @property
     def unlimited(self) -> bool:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aiflow_cli.errors import CheckpointError, PrerequisiteError, UsageError
+from aiflow_cli.paths import user_path
 
 if TYPE_CHECKING:
     from aiflow_cli.models.hub import Repository
@@ -87,12 +88,13 @@ def find_pair(name: str, draft: str | None = None, target: str | None = None) ->
 
 def _given(text: str | None) -> str | None:
     """A model as the user names it: a folder if there is one, else a hub id if it looks like one."""
-    if text is None or Path(text).exists():
+    if text is None or text.startswith(_HUB):
         return text
+    if (path := user_path(text)).exists():
+        return str(path)
     from aiflow_cli.models.hub import Repository
 
-    name = text.removeprefix(_HUB)
-    return text if Repository.parse(name) is None else _HUB + name
+    return text if Repository.parse(text) is None else _HUB + text
 
 
 def _hub_folder(pair: PairSpec, role: str, repository: Repository) -> Path:

@@ -150,15 +150,21 @@ def formula_s(setting: Setting, pair: PairSpec, max_new_tokens: int | None) -> f
 def earlier_times(folder: Path, fingerprints: Mapping[str, str]) -> dict[Key, float]:
     """Mean seconds of a trial by setting, over the trials of these pairs on this machine in `folder` and the newest results beside it."""
     places = {folder, *store.RESULTS.glob("*"), *folder.parent.glob("*")}
-    found = sorted((p for p in places if (p / "trials.jsonl").is_file()), key=_changed, reverse=True)
+    found = sorted((p for p in places if _changed(p)), key=_changed, reverse=True)
     seconds: dict[Key, list[float]] = defaultdict(list)
     for record in _comparable(found[:RESULTS_READ], fingerprints):
-        seconds[record["pair"], record["method"], record["gamma"], *record["link"].values()].append(record["latency_s"])
+        with contextlib.suppress(KeyError, AttributeError, TypeError):  # whatever lies there: a plan can do without it
+            key = (record["pair"], record["method"], record["gamma"], *record["link"].values())
+            seconds[key].append(float(record["latency_s"]))
     return {key: math.fsum(values) / len(values) for key, values in seconds.items()}
 
 
 def _changed(folder: Path) -> float:
-    return (folder / "trials.jsonl").stat().st_mtime
+    """When trials were last written there; 0.0 where there are none, or none that may be read."""
+    try:
+        return (folder / "trials.jsonl").stat().st_mtime
+    except OSError:
+        return 0.0
 
 
 def _comparable(folders: Iterable[Path], fingerprints: Mapping[str, str]) -> Iterator[Record]:
@@ -168,7 +174,7 @@ def _comparable(folders: Iterable[Path], fingerprints: Mapping[str, str]) -> Ite
             before = store.read_run(folder).get("fingerprints", {})
             same = {name for name, value in fingerprints.items() if before.get(name) == value}
             if "machine" in same:
-                yield from (record for record in store.read_trials(folder) if f"pair {record['pair']}" in same)
+                yield from (record for record in store.read_trials(folder) if f"pair {record.get('pair')}" in same)
 
 
 def _key(setting: Setting) -> Key:

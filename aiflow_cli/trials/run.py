@@ -12,7 +12,16 @@ from aiflow_cli.trials import fingerprint, identity, provenance
 from aiflow_cli.trials.live import LiveOptions, LiveWorld, link_document
 from aiflow_cli.trials.schedule import Slot, schedule
 from aiflow_cli.trials.settings import RunSettings, Setting
-from aiflow_cli.trials.store import SCHEMA_VERSION, Record, TrialWriter, new_folder, rewrite_trials, write_run
+from aiflow_cli.trials.store import (
+    SCHEMA_VERSION,
+    Record,
+    TrialWriter,
+    check_unused,
+    new_folder,
+    owned,
+    rewrite_trials,
+    write_run,
+)
 
 if TYPE_CHECKING:
     from aiflow_cli.images.imageset import ImageRecord, ImageSet
@@ -60,6 +69,13 @@ def run_trials(settings: RunSettings, output: Path | None, show: Show) -> RunRes
     pair = find_pair(settings.pair, settings.draft, settings.target)
     images = open_images(settings.data, settings.images, settings.seed)
     folder = new_folder("run", output)
+    with owned(folder):
+        check_unused(folder)
+        return _run(settings, pair, images, folder, show)
+
+
+def _run(settings: RunSettings, pair: PairSpec, images: ImageSet, folder: Path, show: Show) -> RunResult:
+    """Make all trials in a folder that is held, then judge them."""
     document = run_document(settings, pair, images)
     write_run(folder, document)
     plan = planned_trials(settings, list(images))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -12,7 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from aiflow_cli.decoding.methods import MAX_GAMMA, Method
 from aiflow_cli.errors import UsageError
-from aiflow_cli.link.spec import LinkSpec
+from aiflow_cli.link.spec import LONGEST_DELAY_S, LinkSpec
+from aiflow_cli.trials.remedies import remedy
+from aiflow_cli.units import format_duration, format_rate, format_size
 
 DEFAULT_GAMMA = 4
 DEFAULT_RATE_BYTES_PER_S = 1_000_000.0
@@ -56,7 +58,7 @@ class RunSettings(BaseModel):
     uplink_bytes_per_s: float | None = Field(DEFAULT_RATE_BYTES_PER_S, gt=0)
     downlink_bytes_per_s: float | None = Field(DEFAULT_RATE_BYTES_PER_S, gt=0)
     burst_bytes: int = Field(10_000, ge=1)
-    delay_s: float = Field(0.0, ge=0, le=60)
+    delay_s: float = Field(0.0, ge=0, le=LONGEST_DELAY_S)
     seed: int = Field(0, ge=0)
     repeats: int = Field(1, ge=1)
     warmups: int = Field(2, ge=0)
@@ -97,15 +99,34 @@ class RunSettings(BaseModel):
         ]
 
 
+_OPTIONS = {
+    "methods": "--method",
+    "gammas": "--gamma",
+    "uplink_bytes_per_s": "--uplink",
+    "downlink_bytes_per_s": "--downlink",
+    "burst_bytes": "--burst",
+    "delay_s": "--delay",
+}
+"""The option of a field, where it is not the field's own name."""
+_WRITTEN: dict[str, Callable[[Any], str]] = {
+    "uplink_bytes_per_s": format_rate,
+    "downlink_bytes_per_s": format_rate,
+    "burst_bytes": format_size,
+    "delay_s": format_duration,
+}
+
+
 def make_settings(**values: Any) -> RunSettings:
     """RunSettings of `values`; a value out of bounds raises UsageError that names it in one line."""
     try:
         return RunSettings(**values)
     except ValidationError as error:
         first = error.errors()[0]
-        name = "--" + "-".join(str(part) for part in first["loc"]).replace("_", "-") if first["loc"] else ""
-        message = first["msg"].removeprefix("Value error, ")
-        raise UsageError(f"{name} {first['input']}: {message}" if name else message) from None
+        name = str(first["loc"][0]) if first["loc"] else ""
+        written = _WRITTEN.get(name, str) if isinstance(first["input"], int | float) else str
+        option = _OPTIONS.get(name, "--" + name.replace("_", "-"))
+        value, message = written(first["input"]) or "''", remedy(first, written)
+        raise UsageError(f"{option} {value}: {message}" if name else message) from None
 
 
 def parse_methods(names: Sequence[str]) -> tuple[Method, ...]:

@@ -8,7 +8,16 @@ import json
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictInt, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    StrictBool,
+    StrictInt,
+    model_validator,
+)
 
 from aiflow_cli.decoding.methods import MAX_GAMMA, Method
 from aiflow_cli.errors import UsageError
@@ -51,7 +60,17 @@ def _by_method(value: object) -> object:
     return value if isinstance(value, dict) else {method.value: value for method in DRAFTING}
 
 
+def _path_text(value: object) -> str:
+    """A path as text. What is no UTF-8 is a path too, so it is not checked as a text is."""
+    if not isinstance(value, str):
+        raise ValueError("give a text in quotes")
+    if not value:
+        raise ValueError("leave the key out, or give a text")
+    return value
+
+
 Listed = BeforeValidator(_listed)
+PathText = Annotated[str, PlainValidator(_path_text)]
 Rate = Annotated[str, _checked(parse_rate)]
 Duration = Annotated[str, _checked(parse_duration)]
 Size = Annotated[str, _checked(parse_size)]
@@ -100,8 +119,8 @@ class LinkGrid(_Part):
 class Checkpoints(_Part):
     """Other checkpoints than the registry's for a pair: folders, or `hub:OWNER/NAME`."""
 
-    draft: str | None = None
-    target: str | None = None
+    draft: PathText | None = None
+    target: PathText | None = None
 
 
 class ExperimentSpec(_Part):
@@ -120,7 +139,7 @@ class ExperimentSpec(_Part):
     }
     server_only_per_block: StrictInt = Field(1, ge=1, le=20)
     link: LinkGrid = LinkGrid()
-    data: str = "scenes"
+    data: PathText = "scenes"
     images: StrictInt | None = Field(None, ge=1)
     seed: StrictInt = Field(0, ge=0)
     repeats: StrictInt = Field(1, ge=1)

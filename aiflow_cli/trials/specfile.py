@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel, ValidationError
 
 from aiflow_cli.errors import UsageError
+from aiflow_cli.paths import user_path
+from aiflow_cli.trials.remedies import remedy
 from aiflow_cli.trials.spec import Checkpoints, ExperimentSpec, LinkGrid
 
 SHIPPED = Path(str(files("aiflow_cli"))) / "experiments"
@@ -38,7 +40,7 @@ def load_spec(place: str, overrides: Sequence[str] = ()) -> ExperimentSpec:
     """The experiment in a file, or the shipped one of that name, with `KEY=VALUE` overrides. Raises UsageError."""
     path = _find(place)
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"cannot read {path} ({error}): give a TOML file") from None
     try:
@@ -55,7 +57,7 @@ def load_spec(place: str, overrides: Sequence[str] = ()) -> ExperimentSpec:
 
 
 def _find(place: str) -> Path:
-    path, known = Path(place).expanduser(), shipped()
+    path, known = user_path(place), shipped()
     if path.is_file():
         return path
     if place in known:
@@ -103,7 +105,8 @@ def _describe(error: ValidationError, path: Path, text: str, overrides: Sequence
 def _where(error: Mapping[str, Any], path: Path, text: str, overrides: Sequence[Override]) -> str:
     location = [str(part) for part in error["loc"]]
     for override in reversed(overrides):
-        if location[: len(override.path)] == list(override.path):
+        shared = min(len(location), len(override.path))  # a table that is wrong as a whole may be so by one key of it
+        if shared and location[:shared] == list(override.path[:shared]):
             return f"--set {override.text}"
     line = None if error["type"] == "missing" else line_of(text, location, error["input"])
     return str(path) if line is None else f"{path}:{line}"
@@ -147,29 +150,13 @@ def _what(error: Mapping[str, Any]) -> str:
     """What is wrong with which key, and what to write instead."""
     location = [str(part) for part in error["loc"]]
     key = ".".join(part for part in location if not part.isdigit() and part != "[key]")
-    context, kind = error.get("ctx", {}), error["type"]
-    if kind == "extra_forbidden":
+    if error["type"] == "extra_forbidden":
         return f"`{key}` is not known: {_near(location)}"
-    if kind == "missing":
+    if error["type"] == "missing":
         return f"`{key}` is missing: add it"
-    remedies = {
-        "greater_than_equal": f"give {context.get('ge')} or more",
-        "less_than_equal": f"give {context.get('le')} or less",
-        "int_type": "give a whole number",
-        "bool_type": "give true or false",
-        "string_type": "give a text in quotes",
-        "string_too_short": "leave the key out, or give a text",
-        "string_pattern_mismatch": "use letters, digits, - and _",
-        "too_short": "name at least one",
-        "dict_type": "give a table",
-        "model_type": "give a table",
-        "enum": f"give one of {context.get('expected')}",
-        "literal_error": f"give one of {context.get('expected')}",
-    }
-    if kind == "value_error":
-        message = error["msg"].removeprefix("Value error, ")
-        return f"{key}: {message}" if key else message
-    return f"{key} = {error['input']!r}: {remedies.get(kind, error['msg'])}"
+    if error["type"] == "value_error":
+        return f"{key}: {remedy(error)}" if key else remedy(error)
+    return f"{key} = {error['input']!r}: {remedy(error)}"
 
 
 def _near(location: Sequence[str]) -> str:

@@ -1,15 +1,18 @@
 """A result: a folder with `trials.jsonl` (one line a trial, on disk before the next starts) and `run.json`.
 
 `run.json` is written by rename, so that it is always whole. A torn last line of `trials.jsonl` (power cut, disk full) is
-passed over on reading, and cut off before the next is appended.
+passed over on reading, and cut off before the next is appended. A folder has one owner at a time (`owned`).
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import fcntl
+import itertools
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
@@ -17,6 +20,7 @@ from typing import Any, Self
 
 from aiflow_cli import disk
 from aiflow_cli.errors import StoreError
+from aiflow_cli.text import printable_json
 
 RESULTS = Path("results")
 SCHEMA_VERSION = 1
@@ -26,21 +30,60 @@ Record = dict[str, Any]
 
 
 def new_folder(name: str, output: Path | None = None) -> Path:
-    """Make the folder of a new result: `output`, or `results/<stamp>-<name>`. Raises StoreError if it holds one already."""
-    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
-    folder = output or _unused(RESULTS / f"{stamp}-{name}")
-    if (folder / "trials.jsonl").exists():
-        raise StoreError(f"{folder} already holds a result: give another --output")
+    """The folder of a new result: `output`, made if need be, or a new `results/<stamp>-<name>`. Raises StoreError."""
+    if output is not None:
+        return make_folder(output)
+    stamped = make_folder(RESULTS) / f"{datetime.now():%Y%m%d-%H%M%S}-{name}"
+    folder = stamped
+    for number in itertools.count(2):  # others may begin in the same second: whoever makes the folder has it
+        try:
+            folder.mkdir()
+        except FileExistsError:
+            folder = stamped.with_name(f"{stamped.name}-{number}")
+        except OSError as error:
+            raise _store_error(folder, error) from error
+        else:
+            break
+    disk.sync_folder(RESULTS)
+    return folder
+
+
+def make_folder(folder: Path) -> Path:
+    """`folder`, made if need be. Raises StoreError."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        disk.make_folder(folder)
     except OSError as error:
         raise _store_error(folder, error) from error
     return folder
 
 
-def _unused(folder: Path) -> Path:
-    """`folder`, with a number behind it if another run began in the same second."""
-    return next(path for n in range(1, 1000) if not (path := folder if n == 1 else Path(f"{folder}-{n}")).exists())
+@contextlib.contextmanager
+def owned(folder: Path) -> Iterator[None]:
+    """Hold a folder against all others that would write into it. Raises StoreError if one of them holds it.
+
+    The lock is on the folder itself: no file is left behind, and the system lets go of it however this process ends.
+    """
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        raise _store_error(folder, error) from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise StoreError(f"another aiflow is writing into {folder}: wait for it, or give another --output") from None
+    except OSError:
+        pass  # a file system without locks
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def check_unused(folder: Path) -> None:
+    """Raise StoreError if a folder holds a result: finished trials. What a start that failed left there is no result."""
+    if (folder / "trials.jsonl").exists() and read_trials(folder):
+        raise StoreError(f"{folder} already holds a result: give another --output")
 
 
 class TrialWriter:
@@ -51,7 +94,12 @@ class TrialWriter:
         self.path = folder / "trials.jsonl"
         try:
             self._file = self.path.open("ab", buffering=0)  # no buffer that would write a refused line again on closing
-            self._file.truncate(_whole_lines(self.path.read_bytes()))
+            disk.sync_folder(folder)
+            whole, last = _parted(self.path.read_bytes())
+            if is_whole(last):
+                self._file.write(b"\n")
+            else:
+                self._file.truncate(len(whole))
         except OSError as error:
             raise _store_error(self.path, error) from error
 
@@ -64,7 +112,8 @@ class TrialWriter:
                 rest = rest[self._file.write(rest) :]
             os.fsync(self._file.fileno())
         except OSError as error:
-            self._file.truncate(end)
+            with contextlib.suppress(OSError):  # what is left of a line then is passed over on reading
+                self._file.truncate(end)
             raise _store_error(self.path, error) from error
 
     def __enter__(self) -> Self:
@@ -80,8 +129,18 @@ def _line(record: Mapping[str, Any]) -> bytes:
     return json.dumps(record, separators=(",", ":"), allow_nan=False).encode() + b"\n"
 
 
-def _whole_lines(data: bytes) -> int:
-    return data.rfind(b"\n") + 1
+def _parted(data: bytes) -> tuple[bytes, bytes]:
+    """The lines that end, and what stands behind them."""
+    end = data.rfind(b"\n") + 1
+    return data[:end], data[end:]
+
+
+def is_whole(line: bytes) -> bool:
+    """Whether a line is a JSON object from its beginning to its end: one that lacks only its newline is not torn."""
+    try:
+        return isinstance(json.loads(line), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 def rewrite_trials(folder: Path, records: Iterable[Mapping[str, Any]]) -> None:
@@ -91,7 +150,7 @@ def rewrite_trials(folder: Path, records: Iterable[Mapping[str, Any]]) -> None:
 
 def write_run(folder: Path, document: Mapping[str, Any]) -> None:
     """Write `run.json` at once. Raises StoreError."""
-    replace_file(folder / "run.json", json.dumps(document, indent=2, allow_nan=False).encode() + b"\n")
+    replace_file(folder / "run.json", json.dumps(printable_json(document), indent=2, allow_nan=False).encode() + b"\n")
 
 
 def replace_file(path: Path, data: bytes) -> None:
@@ -105,22 +164,51 @@ def replace_file(path: Path, data: bytes) -> None:
 def read_trials(folder: Path) -> list[Record]:
     """Every finished trial of a result, warm-ups included. Raises StoreError if there are none or a line is damaged."""
     path = folder / "trials.jsonl"
+    whole, last = _read_parted(path)
+    lines = [*whole.splitlines(), *([last] if is_whole(last) else [])]
+    return [_record(line, f"{path}:{number}") for number, line in enumerate(lines, 1)]
+
+
+def torn_note(folder: Path) -> str | None:
+    """What is to be said of a last line that was not written to its end; None where there is none. Raises StoreError."""
+    path = folder / "trials.jsonl"
+    whole, last = _read_parted(path)
+    if not last.strip() or is_whole(last):
+        return None
+    number = whole.count(b"\n") + 1
+    return f"{path}:{number} is torn and passed over: it was not written to its end"
+
+
+def _read_parted(path: Path) -> tuple[bytes, bytes]:
     try:
-        data = path.read_bytes()
+        return _parted(path.read_bytes())
     except OSError as error:
-        raise StoreError(f"{folder} holds no result ({error.strerror}): give a folder with a trials.jsonl") from error
+        raise StoreError(
+            f"{path.parent} holds no result ({error.strerror}): give a folder with a trials.jsonl"
+        ) from error
+
+
+def _record(line: bytes, where: str) -> Record:
     try:
-        return [json.loads(line) for line in data[: _whole_lines(data)].splitlines()]
-    except ValueError as error:
-        raise StoreError(f"{path} is damaged ({error})") from error
+        record = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        told = f"column {error.colno}: {error.msg}" if isinstance(error, json.JSONDecodeError) else str(error)
+        raise StoreError(
+            f"{where} is damaged ({told}): take that line out, and its trial counts as not made"
+        ) from error
+    if not isinstance(record, dict):
+        raise StoreError(f"{where} is damaged: this is no trial; take that line out")
+    return record
 
 
 def read_run(folder: Path) -> dict[str, Any]:
     """`run.json` of a result. Raises StoreError."""
     try:
-        document: dict[str, Any] = json.loads((folder / "run.json").read_bytes())
-    except (OSError, ValueError) as error:
+        document = json.loads((folder / "run.json").read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
         raise StoreError(f"cannot read {folder / 'run.json'} ({error})") from error
+    if not isinstance(document, dict):
+        raise StoreError(f"{folder / 'run.json'} is damaged: it is no JSON object")
     return document
 
 

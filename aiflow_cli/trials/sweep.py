@@ -10,10 +10,8 @@ noted in run.json under `mixed`.
 
 from __future__ import annotations
 
-import fcntl
-import os
-from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -106,19 +104,22 @@ def _holds_result(folder: Path) -> bool:
 
 def earlier_trials(sweep: Sweep) -> list[Record]:
     """What the folder holds already. Raises UsageError if it is not of this experiment, StoreError if it cannot be read."""
-    if not _holds_result(sweep.folder):
+    found = store.read_trials(sweep.folder) if (sweep.folder / "trials.jsonl").exists() else []
+    if not found:
         return []
     document = store.read_run(sweep.folder)
     if "spec" not in document:
         raise UsageError(f"{sweep.folder} holds no result of a sweep: give another --output")
-    found = store.read_trials(sweep.folder) if (sweep.folder / "trials.jsonl").exists() else []
-    changed = fingerprint.differences(document["fingerprints"], sweep.fingerprints) if found else []
+    changed = fingerprint.differences(document.get("fingerprints", {}), sweep.fingerprints)
     if changed and not sweep.allow_mixed:
         raise UsageError(
             f"{sweep.folder} holds {len(found)} trials made otherwise ({'; '.join(changed)}): "
             "--restart begins in a new folder, --allow-mixed goes on in this one and notes it"
         )
-    _check_names(sweep, found)
+    try:
+        _check_names(sweep, found)
+    except (KeyError, TypeError) as error:
+        raise StoreError(f"{sweep.folder} holds a trial without {error}: this is no result of a sweep") from None
     return found
 
 
@@ -152,10 +153,11 @@ def remaining(sweep: Sweep, found: Sequence[Record]) -> list[PlannedTrial]:
 
 
 def run_sweep(sweep: Sweep, show: Show) -> RunResult:
-    """Make what is lacking, then judge and export. Finished trials stay, whatever is raised: what starting or a trial can raise."""
-    if not _holds_result(sweep.folder):
-        store.new_folder(sweep.spec.name, sweep.folder)
-    with _locked(sweep.folder):
+    """Make what is lacking, then judge and export. Finished trials stay, whatever is raised: what starting or a trial can raise.
+
+    `show` is first called when nothing speaks against beginning: what is raised before is a refusal.
+    """
+    with store.owned(store.make_folder(sweep.folder)):
         found = earlier_trials(sweep)
         todo = remaining(sweep, found)
         if not todo and (whole := _finished_before(sweep, found)):
@@ -164,6 +166,8 @@ def run_sweep(sweep: Sweep, show: Show) -> RunResult:
         if todo:
             with TrialWriter(sweep.folder) as writer:
                 _make(sweep, writer, todo, found, show)
+        else:
+            show(Step(len(sweep.slots), len(sweep.slots), None))
         return _finish(sweep, document, found)
 
 
@@ -216,8 +220,8 @@ def _begin_session(sweep: Sweep, found: Sequence[Record]) -> dict[str, Any]:
     session = {key: gathered[key] for key in ("started_at", "command", "git", "host", "load_at_start")}
     session |= {"ray": sweep.ray, "trials_before": len(found)}
     document = _new_document(sweep, gathered)
-    if (sweep.folder / "run.json").exists():
-        before = store.read_run(sweep.folder)
+    before = store.read_run(sweep.folder) if (sweep.folder / "run.json").exists() else {}
+    if "sessions" in before:  # else it is of a run that failed as it started
         changed = fingerprint.differences(before["fingerprints"], sweep.fingerprints) if found else []
         mixed = [{"at": session["started_at"], "trials_before": len(found), "changed": changed}] if changed else []
         kept = before["provenance"] if found else gathered
@@ -271,20 +275,3 @@ def judge(sweep: Sweep, records: Sequence[Record]) -> list[Record]:
         mine = [record for record in records if record["pair"] == name]
         judged |= {record["trial"]: record for record in identity.judge(mine, dtype, probe)}
     return list(judged.values())
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Hold a folder against other sweeps; the system lets go of it however this process ends. Raises StoreError."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        raise StoreError(f"another sweep is running in {folder}: wait for it, or give another --output") from None
-    except OSError:
-        pass  # a file system without locks
-    try:
-        yield
-    finally:
-        os.close(descriptor)

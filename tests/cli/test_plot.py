@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from aiflow_cli.cli.app import app
+from aiflow_cli.trials.store import owned
 from tests.analysis.records import FakePair, FakeSweep, records, write_records, write_result
 
 SMALL = FakeSweep(pairs=(FakePair("small"),), images=3, gammas=(2, 4), co_located=())
@@ -88,3 +89,42 @@ def test_what_cannot_be_drawn_is_noted(tmp_path: Path) -> None:
     assert "no figure6: " in done.stderr
     assert "aiflow sweep quick" in done.stderr
     assert "bytes.png" in done.stdout
+
+
+def test_two_results_of_one_name_do_not_go_into_one_folder(result: Path, tmp_path: Path) -> None:
+    a, b = (write_result(tmp_path / folder / "r", SMALL) for folder in ("m1", "m2"))
+    out = tmp_path / "out"
+    said = refused(2, a, b, "-f", "bytes", "-o", out)
+    assert said == f"error: {a} and {b} would both go into {out / 'r'}: plot them one at a time"
+    assert not out.exists()
+    done = CliRunner().invoke(app, ["plot", str(a), str(a), "-f", "bytes", "-o", str(out)])  # the same one twice
+    assert done.exit_code == 0, done.output
+    assert sorted(path.name for path in out.iterdir()) == ["bytes.csv", "bytes.pdf", "bytes.png", "bytes.svg"]
+
+
+def test_two_at_once_do_not_mix(result: Path, tmp_path: Path) -> None:
+    with owned(tmp_path):
+        said = refused(1, result, "-f", "bytes", "-o", tmp_path)
+    assert "another aiflow is writing into" in said
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_names_are_shown_as_they_are(tmp_path: Path) -> None:
+    folder = write_result(tmp_path / "[" / "old] :bus:", SMALL)
+    done = CliRunner().invoke(app, ["plot", str(folder), "-f", "bytes"], env={"FORCE_COLOR": "1"})
+    assert done.exit_code == 0, done.output
+    assert "figures of old] :bus:: 1/1" in done.stderr
+    assert f"{folder}/figures/bytes.png" in done.stdout
+
+
+def test_a_torn_last_trial_is_told(tmp_path: Path) -> None:
+    write_result(tmp_path, SMALL)
+    path = tmp_path / "trials.jsonl"
+    whole = path.read_bytes()
+    path.write_bytes(whole.rstrip())
+    assert "is torn" not in CliRunner().invoke(app, ["plot", str(tmp_path), "-f", "bytes"]).stderr
+    path.write_bytes(whole[:-20])
+    done = CliRunner().invoke(app, ["plot", str(tmp_path), "-f", "bytes"])
+    assert done.exit_code == 0, done.output
+    number = whole.count(b"\n")
+    assert f"trials.jsonl:{number} is torn and passed over" in done.stderr

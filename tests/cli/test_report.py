@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from aiflow_cli.cli.app import app
+from aiflow_cli.trials.store import owned
 from tests.analysis.records import FakePair, FakeSweep, records, write_records, write_result
 from tests.conftest import TinyPair
 from tests.e2e.tools import aiflow
@@ -46,6 +47,20 @@ def test_errors_are_one_line(tmp_path: Path) -> None:
     assert "no server-only trials" in refused(2, tmp_path)
     write_records(tmp_path, [r for r in records(SMALL) if r["method"] == "server-only"])
     assert "no speculative trials" in refused(2, tmp_path)
+
+
+def test_two_at_once_do_not_mix(tmp_path: Path) -> None:
+    write_result(tmp_path, SMALL)
+    (tmp_path / "figures").mkdir()
+    with owned(tmp_path / "figures"):
+        assert "another aiflow is writing into" in refused(1, tmp_path)
+    assert not (tmp_path / "report.md").exists()
+
+
+def test_a_result_that_is_still_measured_can_be_reported(tmp_path: Path) -> None:
+    write_result(tmp_path, SMALL)
+    with owned(tmp_path):
+        assert CliRunner().invoke(app, ["report", str(tmp_path)]).exit_code == 0
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -41,3 +42,33 @@ def test_none(tmp_path: Path) -> None:
     assert done.stdout == ""
     assert "aiflow run" in done.stderr
     assert json.loads(CliRunner().invoke(app, ["results", str(tmp_path), "--json"]).stdout) == {"results": []}
+
+
+def test_more_trials_than_planned_are_no_share_of_the_plan(tmp_path: Path) -> None:
+    folder = write_result(tmp_path / "mixed", SMALL)
+    run = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps(run | {"trials": 4}))
+    row = CliRunner().invoke(app, ["results", str(tmp_path)]).stdout.splitlines()[2]
+    assert "8/4" not in row
+    assert " 8 " in row
+
+
+def test_names_are_shown_as_they_are(tmp_path: Path) -> None:
+    for name in ("[bold]", "a[]", ":bus:", os.fsdecode(b"caf\xe9"), os.fsdecode(b"caf\xe8")):
+        write_result(tmp_path / "[/old]" / name, SMALL)
+    done = CliRunner().invoke(app, ["results", str(tmp_path / "[/old]")])
+    assert done.exit_code == 0, done.output
+    shown = {line.split()[0] for line in done.stdout.splitlines()[2:] if line}
+    assert shown == {"[bold]", "a[]", ":bus:", "caf\\xe9", "caf\\xe8"}
+    listed = json.loads(CliRunner().invoke(app, ["results", str(tmp_path / "[/old]"), "--json"]).stdout)["results"]
+    assert {entry["run_id"] for entry in listed} == shown
+    json.dumps(listed, ensure_ascii=False).encode()
+
+
+def test_a_last_trial_that_only_lacks_its_newline_is_counted(tmp_path: Path) -> None:
+    path = write_result(tmp_path / "one", SMALL) / "trials.jsonl"
+    for cut, count in ((1, 8), (2, 7)):
+        path.write_bytes(path.read_bytes()[:-cut])
+        told = json.loads(CliRunner().invoke(app, ["results", str(tmp_path), "--json"]).stdout)["results"]
+        assert told[0]["trials"] == count
+    assert "trials.jsonl:9 is torn and passed over" in told[0]["note"]

@@ -18,6 +18,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from aiflow_cli.cli.app import app
+from aiflow_cli.trials.store import owned
 from tests.conftest import TinyPair
 from tests.e2e.tools import Background, aiflow, assert_gone, descendants, finished_trials, one_line
 from tests.trials.sweeps import BLOCK, IMAGES, write_spec
@@ -125,7 +126,8 @@ def fill_disk(spec: Path, folder: Path, size: int) -> int:
     assert full.returncode == 1
     assert "no space left to write" in one_line(full)
     kept = measured(folder)
-    assert f"{kept} of {TRIALS} trials" in full.stderr
+    mine = kept - sum(t["trial"].startswith("9") for t in finished_trials(folder))
+    assert f"{mine} of {TRIALS} trials are in {folder}: the same command goes on there" in full.stderr
     return kept
 
 
@@ -199,6 +201,34 @@ def test_a_wrong_output_fails_the_sweep(spec: Path, unbroken: tuple[Path, dict[s
         if m["identical"] is not None
     ]
     assert sum(wrongs) == 1
+
+
+def test_a_refusal_does_not_promise_to_go_on(spec: Path, unbroken: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(unbroken[0], tmp_path / "result"))
+    for options, said in (
+        (("--set", "max_new_tokens=9"), "made otherwise"),
+        (("--restart",), "restart in another --output"),
+        ((), "another aiflow is writing into"),
+    ):
+        with owned(folder) if not options else contextlib.nullcontext():
+            refused = invoke("sweep", spec, "--output", folder, *options)
+        assert refused.exit_code in (1, 2)
+        assert refused.stderr.startswith("error: ")
+        assert said in refused.stderr
+        assert refused.stderr.count("\n") == 1
+    assert outputs(folder) == outputs(unbroken[0])
+
+
+def test_trials_of_another_plan_are_not_counted(
+    spec: Path, unbroken: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(unbroken[0], tmp_path / "result"))
+    mine = finished_trials(folder)
+    others = [trial | {"trial": f"9{trial['trial']}"} for trial in mine if not trial["warmup"]]
+    kept = [trial for trial in mine if trial["warmup"]] + [trial for trial in mine if not trial["warmup"]][:-2]
+    (folder / "trials.jsonl").write_text("".join(json.dumps(t) + "\n" for t in [*others, *kept]))
+    full = fill_disk(spec, folder, (folder / "trials.jsonl").stat().st_size)
+    assert full == TRIALS - 2 + len(others)
 
 
 def test_dry_run_prints_the_plan_and_writes_nothing(

@@ -21,6 +21,7 @@ from aiflow_cli.link.spec import LinkSpec
         ((1e6, -5.0), "downlink rate must be more than 0 B/s, not -5.0"),
         ((math.nan, 1e6), "uplink rate"),
         ((1e6, 1e6, 0), "burst must be at least 1 byte, not 0"),
+        ((1e6, 1e6, 1, 61.0), "delay must be 60 s or less, not 61.0 s"),
         ((1e6, 1e6, 10, -0.1), "delay must be 0 s or more, not -0.1"),
         ((1e6, 1e6, 10, math.inf), "delay must be 0 s or more, not inf"),
         ((1e6, 1e6, 10, math.nan), "delay must be 0 s or more, not nan"),

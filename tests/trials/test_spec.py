@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import math
+import os
 import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from aiflow_cli.cli.app import app
 from aiflow_cli.decoding.methods import Method
 from aiflow_cli.errors import UsageError
 from aiflow_cli.link.spec import LinkSpec
+from aiflow_cli.text import printable_json
+from aiflow_cli.trials.settings import RunSettings, make_settings
 from aiflow_cli.trials.specfile import line_of, load_spec, parse_override, shipped
 
 ROOT = Path(__file__).parents[2]
@@ -173,3 +179,62 @@ def test_lines_are_found_under_headers_and_dots() -> None:
     assert line_of(text, ["d", "missing"]) == 3
     assert line_of(text, ["f", "g"]) == 9
     assert line_of(text, ["z"]) is None
+
+
+@pytest.mark.parametrize("start", ["", "\ufeff"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"], ids=["LF", "CRLF"])
+def test_files_of_other_editors(start: str, end: str, tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_bytes((start + MINIMAL.replace("\n", end)).encode())
+    assert load_spec(str(path)).name == "mine"
+    path.write_bytes((start + (MINIMAL + "gamas = 4\n").replace("\n", end)).encode())
+    with pytest.raises(UsageError, match=r"mine\.toml:4: `gamas` is not known"):
+        load_spec(str(path))
+
+
+def test_a_table_that_an_override_breaks_is_named_by_the_override(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"--set link\.burst=0B: link: the burst must be at least 1 byte"):
+        load_spec(write(tmp_path, MINIMAL + '[link]\nrate = "1MB/s"\n'), ["link.burst=0B"])
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"burst_bytes": 0}, "--burst 0 B: give 1 B or more"),
+        ({"delay_s": 61.0}, "--delay 61 s: give 60 s or less"),
+        ({"images": 0}, "--images 0: give 1 or more"),
+        ({"threads": 300}, "--threads 300: give 256 or less"),
+        ({"max_new_tokens": 0}, "--max-new-tokens 0: give 1 or more"),
+        ({"dtype": "float8"}, "--dtype float8: give one of 'float32', 'bfloat16' or 'float16'"),
+        ({"prompt": ""}, "--prompt '': leave the key out, or give a text"),
+        ({"uplink_bytes_per_s": -1.0}, "--uplink -1 B/s: give more than 0 B/s"),
+        ({"gammas": (65,)}, "gamma 65 is out of range: give a draft length from 1 to 64"),
+    ],
+    ids=str,
+)
+def test_a_wrong_setting_is_named_by_its_option(values: dict[str, Any], said: str) -> None:
+    with pytest.raises(UsageError) as raised:
+        make_settings(**values)
+    assert str(raised.value) == said
+
+
+def test_every_setting_has_an_option_of_run() -> None:
+    """What a message would name is there to be given."""
+    options = CliRunner().invoke(app, ["run", "--help"], env={"COLUMNS": "200"}).stdout
+    for name in RunSettings.model_fields.keys() - {"warmups"}:
+        with pytest.raises(UsageError) as raised:
+            make_settings(**{name: object()})
+        option = str(raised.value).split(maxsplit=1)[0]
+        assert f"{option} " in options
+
+
+def test_a_folder_whose_name_is_no_utf8(tmp_path: Path) -> None:
+    """Its name is a path like any other; the hash and the documents of the experiment take it."""
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    folder.mkdir()
+    spec = load_spec(write(tmp_path, MINIMAL), [f"data={folder}", f"checkpoints.small.draft={folder}"])
+    assert Path(spec.data) == Path(spec.pair_specs()["small"].draft) == folder
+    assert len(spec.fingerprint) == 64
+    json.dumps(printable_json(spec.model_dump(mode="json")), ensure_ascii=False).encode()
+    with pytest.raises(UsageError, match=r"prompt = .*: give a text that is UTF-8"):
+        load_spec(write(tmp_path, MINIMAL), [f"prompt={os.fsdecode(bytes([233]))}"])

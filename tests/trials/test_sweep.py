@@ -202,7 +202,7 @@ def test_one_folder_takes_one_sweep_at_a_time(
     descriptor = os.open(copy, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
-        with pytest.raises(StoreError, match="another sweep is running"):
+        with pytest.raises(StoreError, match="another aiflow is writing into"):
             run_sweep(open_sweep(read_spec(tmp_path, tiny_pair, photographs), copy), silent)
     finally:
         os.close(descriptor)

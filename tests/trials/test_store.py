@@ -1,0 +1,137 @@
+"""What a folder of trials holds, who may write into it, and what is said of what is torn or damaged there."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import tempfile
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aiflow_cli.disk import make_folder
+from aiflow_cli.errors import StoreError
+from aiflow_cli.trials.store import (
+    TrialWriter,
+    check_unused,
+    new_folder,
+    owned,
+    read_run,
+    read_trials,
+    torn_note,
+    write_run,
+)
+
+TRIALS = [{"trial": f"0000-{n:03d}", "caption": "a bus, γ ×"} for n in range(3)]
+
+
+def written(folder: Path, *lines: str, end: str = "\n") -> Path:
+    (folder / "trials.jsonl").write_text("\n".join(lines) + end, encoding="utf-8")
+    return folder
+
+
+def damage(folder: Path) -> str:
+    with pytest.raises(StoreError) as raised:
+        read_trials(folder)
+    assert "\n" not in str(raised.value)
+    return str(raised.value)
+
+
+@pytest.mark.parametrize("number", [1, 2, 3])
+@pytest.mark.parametrize("wrong", ['{"trial": ', "nonsense", "", "[1]", "7", "[" * 100_000, "\x00\x00"], ids=range(7))
+def test_a_damaged_line_is_named_with_its_number(wrong: str, number: int, tmp_path: Path) -> None:
+    lines = [json.dumps(trial) for trial in TRIALS]
+    lines[number - 1] = wrong
+    said = damage(written(tmp_path, *lines))
+    assert f"trials.jsonl:{number} is damaged" in said
+    assert "take that line out" in said
+    assert "line 1" not in said
+
+
+def test_a_last_trial_that_only_lacks_its_newline_counts(tmp_path: Path) -> None:
+    written(tmp_path, *map(json.dumps, TRIALS), end="")
+    assert read_trials(tmp_path) == TRIALS
+    assert torn_note(tmp_path) is None
+    with TrialWriter(tmp_path) as writer:
+        writer.append({"trial": "next"})
+    assert read_trials(tmp_path) == [*TRIALS, {"trial": "next"}]
+
+
+@given(st.integers(1, len(json.dumps(TRIALS[0])) - 1))
+def test_a_torn_last_trial_is_told_and_cut_off(kept: int) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = written(Path(name), *map(json.dumps, TRIALS[:2]), json.dumps(TRIALS[2])[:kept], end="")
+        assert read_trials(folder) == TRIALS[:2]
+        assert torn_note(folder) == f"{folder}/trials.jsonl:3 is torn and passed over: it was not written to its end"
+        with TrialWriter(folder) as writer:
+            writer.append(TRIALS[2])
+        assert read_trials(folder) == TRIALS
+        assert torn_note(folder) is None
+
+
+@pytest.mark.parametrize("text", ["\ufeff{}", '\ufeff{"a": 1}\r\n'])
+def test_other_line_ends_and_a_byte_order_mark_are_read(text: str, tmp_path: Path) -> None:
+    (tmp_path / "trials.jsonl").write_bytes(text.encode())
+    assert len(read_trials(tmp_path)) == 1
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "7", "[" * 100_000])
+def test_a_damaged_document(text: str, tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text(text)
+    with pytest.raises(StoreError, match=r"run\.json"):
+        read_run(tmp_path)
+
+
+def test_a_document_is_text_for_every_reader(tmp_path: Path) -> None:
+    write_run(tmp_path, {"command": ["run", "-o", os.fsdecode(b"caf\xe9")]})
+    json.dumps(read_run(tmp_path), ensure_ascii=False).encode()
+    assert read_run(tmp_path)["command"][2] == "caf\\xe9"
+
+
+def test_runs_of_the_same_second_have_folders_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    start = threading.Barrier(8)
+
+    def begin(_: int) -> Path:
+        start.wait()
+        return new_folder("run")
+
+    with ThreadPoolExecutor(8) as pool:
+        folders = list(pool.map(begin, range(8)))
+    assert len(set(folders)) == 8
+    assert all(re.fullmatch(r"\d{8}-\d{6}-run(-\d)?", folder.name) for folder in folders)
+
+
+def test_a_folder_has_one_owner_and_keeps_no_trace_of_it(tmp_path: Path) -> None:
+    with owned(tmp_path), pytest.raises(StoreError, match="another aiflow is writing into"), owned(tmp_path):
+        pass
+    with owned(tmp_path):  # the first has let go, the second too
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_is_unused_until_a_trial_is_finished_in_it(tmp_path: Path) -> None:
+    check_unused(tmp_path)
+    write_run(tmp_path, {})
+    with TrialWriter(tmp_path):
+        check_unused(tmp_path)
+    written(tmp_path, '{"trial": "torn', end="")
+    check_unused(tmp_path)
+    written(tmp_path, '{"trial": "whole"}')
+    with pytest.raises(StoreError, match="already holds a result: give another --output"):
+        check_unused(tmp_path)
+
+
+def test_folders_are_made_with_all_above_them(tmp_path: Path) -> None:
+    make_folder(tmp_path / "a" / "b" / "c")
+    make_folder(tmp_path / "a" / "b" / "c")
+    assert (tmp_path / "a" / "b" / "c").is_dir()
+    (tmp_path / "file").touch()
+    for path in (tmp_path / "file", tmp_path / "file" / "x"):
+        with pytest.raises(OSError, match=r"File exists|Not a directory"):
+            make_folder(path)
