@@ -26,11 +26,11 @@ def identify(image_id: str, data: bytes, name: str) -> Kind:
     """
     if is_export(image_id, data):
         return Kind.EXPORT
-    info = check_image(data, name)
-    if info.format != "JPEG":
-        raise ImageError(f"{name} is {info.format}, not JPEG")
+    picture = check_image(data, name)
+    if picture.format != "JPEG":
+        raise ImageError(f"{name} is {picture.format}, not JPEG")
     row = manifest()[image_id]
-    if ".rf." in name or (info.width, info.height) == (row.width, row.height):
+    if ".rf." in name or picture.rgb.size == (row.width, row.height):
         raise ImageError(f"{name} has another SHA-256 than the export's file of {image_id}")
     return Kind.UNRESIZED
 
