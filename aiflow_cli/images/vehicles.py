@@ -20,6 +20,7 @@ from pathlib import Path
 from aiflow_cli.errors import ImageError, PrerequisiteError
 from aiflow_cli.images.folder import read_image_file
 from aiflow_cli.images.imageset import ImageRecord, ImageSet, build_image_set, dataset_of, sample_indices, shortage
+from aiflow_cli.paths import user_path
 
 NAME = "vehicles-openimage"
 
@@ -57,8 +58,11 @@ def manifest() -> dict[str, ManifestRow]:
 
 
 def data_folder() -> Path:
-    """Where downloads land and are looked up: in `$AIFLOW_DATA`, or else in `data` under the current folder."""
-    return Path(os.environ.get("AIFLOW_DATA") or "data") / NAME
+    """Where downloads land and are looked up: in `$AIFLOW_DATA`, or else in `data` under the current folder.
+
+    Raises UsageError if AIFLOW_DATA is no path.
+    """
+    return user_path(os.environ.get("AIFLOW_DATA") or "data") / NAME
 
 
 def is_export(image_id: str, data: bytes) -> bool:

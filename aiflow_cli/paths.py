@@ -1,0 +1,44 @@
+"""Paths as people write them, checked once where they come in: what no file system can hold is said there, in one line."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from aiflow_cli.errors import UsageError
+
+__all__ = ["user_path"]
+
+LONGEST_NAME_BYTES = 255
+LONGEST_PATH_BYTES = 4095
+"""What Linux and macOS take at most; a longer name fails in whichever call meets it first, each with an error of its own."""
+_SHOWN = 40
+
+
+def user_path(text: str) -> Path:
+    """The path that a user writes, `~` and `~name` expanded.
+
+    Raises UsageError for a user that is not known, a name or path that is too long, and text that can be no path.
+    """
+    if not text or "\0" in text:
+        raise UsageError(f"{_shown(text)} is no path: give the name of a folder or a file")
+    path = Path(os.path.expanduser(text))  # noqa: PTH111  pathlib takes ./~name for ~name
+    if text.startswith("~") and path == Path(text):
+        raise UsageError(f"{_shown(text)}: no user of that name is known here: write the path out")
+    _check_lengths(path)
+    return path
+
+
+def _check_lengths(path: Path) -> None:
+    try:
+        sizes = {part: len(os.fsencode(part)) for part in (*path.parts, str(path))}
+    except UnicodeEncodeError:
+        raise UsageError(f"{_shown(str(path))} is no path: no file's name can hold that") from None
+    longest = max(path.parts, key=sizes.__getitem__, default="")
+    for what, text, most in (("name", longest, LONGEST_NAME_BYTES), ("path", str(path), LONGEST_PATH_BYTES)):
+        if sizes.get(text, 0) > most:
+            raise UsageError(f"the {what} {_shown(text)} has {sizes[text]} bytes, {most} is the most: shorten it")
+
+
+def _shown(text: str) -> str:
+    return repr(text) if len(text) <= _SHOWN else f"{text[:_SHOWN]!r}..."
