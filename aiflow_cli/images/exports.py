@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from aiflow_cli.errors import UsageError
+from aiflow_cli.images.folder import reading
 from aiflow_cli.images.photostore import PhotoStore, identify
 
 _NAME = re.compile(r"(?P<image_id>[0-9a-f]{16})(_jpg\.rf\.[^./]+)?\.jpe?g", re.IGNORECASE)
@@ -82,10 +83,9 @@ def _candidates(source: Path | io.BytesIO) -> Iterator[dict[str, list[Candidate]
 
 
 def _files(folder: Path) -> list[Candidate]:
-    try:
+    with reading(folder):
+        next(folder.iterdir(), None)  # what may not be listed is passed over below
         return [Candidate(file.name, file.read_bytes) for file in sorted(folder.rglob("*")) if file.is_file()]
-    except OSError as error:
-        raise UsageError(f"{folder} cannot be read ({error.strerror or error}): check its permissions") from error
 
 
 def _members(archive: zipfile.ZipFile) -> Iterator[Candidate]:

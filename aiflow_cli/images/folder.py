@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from aiflow_cli.errors import ImageError, UsageError
+from aiflow_cli.errors import AiflowError, ImageError, UsageError
 from aiflow_cli.images.imageset import (
     ImageRecord,
     ImageSet,
@@ -57,9 +58,16 @@ def open_path(path: Path, count: int | None, seed: int) -> ImageSet:
 
     Raises UsageError if there is no image in it, ImageError if one that was drawn cannot be read.
     """
-    try:
+    with reading(path):
         return _open(path, count, seed)
-    except OSError as error:  # a folder that may not be listed, or not entered, or whose disk went away
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """UsageError for what the system does not let read: a folder that may not be listed or entered, or whose disk went away."""
+    try:
+        yield
+    except OSError as error:
         raise UsageError(f"{path} cannot be read ({error.strerror or error}): check its permissions") from error
 
 
@@ -185,7 +193,13 @@ def _from_dataset(path: Path, dataset: Dataset, count: int | None, seed: int) ->
     if len(dataset) == 0:
         raise UsageError(f"{path} holds no rows")
     indices = sample_indices(len(dataset), count, seed)
-    return build_image_set(str(path), dataset_of(_records(dataset, column, indices)), shortage(len(dataset), count))
+    try:
+        chosen = dataset_of(_records(dataset, column, indices))
+    except AiflowError:
+        raise
+    except Exception as error:  # whatever `datasets` and Arrow meet in a strange table: text that is none, say
+        raise UsageError(f"{path} cannot be read as a data set ({_first_line(error)}): save it anew") from error
+    return build_image_set(str(path), chosen, shortage(len(dataset), count))
 
 
 def _image_column(features: Mapping[str, Any]) -> str | None:
@@ -206,6 +220,7 @@ def _records(dataset: Dataset, column: str, indices: list[int]) -> Iterator[Imag
     for name in [name for name, feature in features.items() if isinstance(feature, Image)]:
         dataset = dataset.cast_column(name, Image(decode=False))
     label = "class" if "class" in features else "label"
+    dataset = dataset.select_columns([name for name in (column, "image_id", "id", label, "split") if name in features])
     width = len(str(len(dataset)))
     for index, row in zip(indices, dataset.select(indices), strict=True):
         image_id = valid_text(str(row.get("image_id") or row.get("id") or f"{index:0{width}d}"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import struct
 from pathlib import Path
 
 import pyarrow as pa
@@ -101,6 +102,36 @@ def test_parquet_that_is_no_image_set(tmp_path: Path, columns: dict[str, object]
     parquet.write_table(pa.table(columns), tmp_path / "bad.parquet")
     with pytest.raises(AiflowError, match=words):
         open_images(str(tmp_path / "bad.parquet"), None, 0)
+
+
+def text(data: bytes) -> pa.Array:
+    """A column of text with one row, whatever its bytes are."""
+    return pa.Array.from_buffers(
+        pa.string(), 1, [None, pa.py_buffer(struct.pack("<ii", 0, len(data))), pa.py_buffer(data)]
+    )
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"bytes": [make_image(0)], "image_id": text(b"\xff")},
+        {"bytes": [make_image(0)], "class": text(b"\xff")},
+        {"image": [{"bytes": None, "path": "a\0b"}]},
+        {"image": [{"bytes": None, "path": 7}]},
+    ],
+    ids=["id", "class", "path", "number"],
+)
+def test_strange_columns(tmp_path: Path, columns: dict[str, object]) -> None:
+    parquet.write_table(pa.table(columns), tmp_path / "strange.parquet")
+    with pytest.raises(UsageError, match=r"strange\.parquet cannot be read as a data set") as caught:
+        open_images(str(tmp_path / "strange.parquet"), None, 0)
+    assert "\n" not in str(caught.value)
+
+
+def test_columns_that_nobody_needs_are_not_read(tmp_path: Path) -> None:
+    table = pa.table({"bytes": [make_image(0)], "image_id": ["a\nb"], "other": text(b"\xff")})
+    parquet.write_table(table, tmp_path / "other.parquet")
+    assert open_images(str(tmp_path / "other.parquet"), None, 0).dataset["image_id"] == ["a\\u000ab"]
 
 
 def test_damaged_parquet(tmp_path: Path) -> None:

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aiflow_cli.errors import UsageError
+from aiflow_cli.errors import ImageError, UsageError
+from aiflow_cli.images.exports import import_photos
 from aiflow_cli.images.imageset import valid_text
+from aiflow_cli.images.photostore import PhotoStore
 from aiflow_cli.images.source import open_images
+from aiflow_cli.images.vehicles import manifest
 from tests.images.bucket_server import make_image
 from tests.models.pictures import encoded, noise, with_orientation
 
@@ -84,3 +90,60 @@ def test_links_that_lead_nowhere(folder: Path) -> None:
     assert images.note == "links that lead nowhere: 2"
     with pytest.raises(UsageError, match="no images at"):
         open_images(str(folder / "loop.jpg"), None, 0)
+
+
+@contextmanager
+def as_nobody() -> Iterator[None]:
+    """Without root's right to read everything, if the tests run with it."""
+    root = os.geteuid() == 0
+    if root:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        if root:
+            os.seteuid(0)
+
+
+@pytest.fixture
+def guarded() -> Iterator[Path]:
+    """A folder of one image, in a place that everybody may enter."""
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place) / "vehicles-openimage"
+        folder.mkdir()
+        Path(place).chmod(0o755)
+        (folder / f"{next(iter(manifest()))}.jpg").write_bytes(make_image(0))
+        open_images(str(folder), None, 0)  # imports what nobody may not
+        yield folder
+        folder.chmod(0o755)
+
+
+@pytest.mark.parametrize("mode", [0o000, 0o444])
+def test_folders_that_may_not_be_read(guarded: Path, monkeypatch: pytest.MonkeyPatch, mode: int) -> None:
+    """Neither listed nor entered, or listed alone."""
+    monkeypatch.setenv("AIFLOW_DATA", str(guarded.parent))
+    guarded.chmod(mode)
+    with as_nobody():
+        for source in (str(guarded), "vehicles-openimage"):
+            with pytest.raises(UsageError, match=r"cannot be read \(Permission denied\): check its permissions"):
+                open_images(source, None, 0)
+        with pytest.raises(UsageError, match="cannot be opened"):
+            open_images(str(guarded / "inner"), None, 0)
+        missing = import_source(guarded)
+    assert "Permission denied" in missing
+
+
+def import_source(folder: Path) -> str:
+    """Why nothing comes of a download from `folder`."""
+    try:
+        wanted = list(manifest())[:1]
+        return str(import_photos(folder, wanted, PhotoStore(folder.parent), lambda image_id, stored: None))
+    except UsageError as error:
+        return str(error)
+
+
+def test_an_image_that_may_not_be_read(guarded: Path) -> None:
+    file = next(guarded.iterdir())
+    file.chmod(0)
+    with as_nobody(), pytest.raises(ImageError, match=r"cannot be read \(Permission denied\)"):
+        open_images(str(guarded), None, 0)
