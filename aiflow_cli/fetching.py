@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -67,9 +68,13 @@ def retrying(policy: RetryPolicy, stop: threading.Event, passing: Callable[[Base
 
 
 def retry_after_s(headers: Mapping[str, str]) -> float:
-    """The pause that a server asks for, in seconds or until a date; 0 if it asks for none that can be understood."""
-    value = headers.get("Retry-After", "").strip()
-    if value.isdecimal():
+    """The pause that a server asks for, in seconds or until a date; 0 if it asks for none that can be understood.
+
+    The hub names it in `RateLimit` instead: `"api";r=0;t=55`, requests and seconds that are left.
+    """
+    limit = re.search(r"\br=0;t=(\d{1,6})\b", headers.get("RateLimit", ""))
+    value = limit[1] if limit else headers.get("Retry-After", "").strip()
+    if re.fullmatch(r"[0-9]{1,6}", value):
         return float(value)
     try:
         return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())

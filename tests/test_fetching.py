@@ -24,6 +24,8 @@ def test_a_pause_that_cannot_be_understood_is_none(value: str) -> None:
 def test_pauses_in_seconds_and_until_a_date() -> None:
     assert retry_after_s({}) == 0
     assert retry_after_s({"Retry-After": "7"}) == 7
+    assert retry_after_s({"RateLimit": '"api";r=0;t=55'}) == 55
+    assert retry_after_s({"RateLimit": '"api";r=499;t=55'}) == 0
     assert 50 < retry_after_s({"Retry-After": formatdate(time.time() + 60, usegmt=True)}) <= 60
     assert retry_after_s({"Retry-After": formatdate(0, usegmt=True)}) == 0
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import random
 import resource
+import subprocess
+import sys
 import time
 import zlib
 from collections.abc import Callable
@@ -122,6 +124,23 @@ def test_bad_images(name: str) -> None:
     with pytest.raises(ImageError, match=f"x.png.*{reason}") as caught:
         decode(make(), "x.png")
     assert "\n" not in str(caught.value)
+
+
+SAYS_WHAT_IS_ON_STANDARD_ERROR = """
+import sys
+from aiflow_cli.models.picture import decode
+decode(sys.stdin.buffer.read())
+"""
+
+
+def test_oddities_in_metadata_are_passed_over_in_silence() -> None:
+    """The library warns of them, on two lines with its own path; in a thread of the server there is no switch against that."""
+    odd = SAMPLES["JPEG progressive"].replace(b"\x01\x12\x00\x03\x00\x00\x00\x01", b"\x01\x12\x00\x03\x00\xff\x00\x01")
+    assert odd != SAMPLES["JPEG progressive"]
+    done = subprocess.run(
+        [sys.executable, "-c", SAYS_WHAT_IS_ON_STANDARD_ERROR], input=odd, capture_output=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
 
 
 @pytest.mark.slow
