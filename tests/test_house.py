@@ -21,7 +21,7 @@ LAYERS = (
     {"trials", "analysis", "training"},
     {"node"},
     {"decoding", "wire", "link", "models", "images", "pairs"},
-    {"units", "disk", "paths", "fetching"},
+    {"units", "disk", "paths", "text", "fetching"},
     {"errors"},
 )
 """From the top down: a folder imports from the layers below its own."""

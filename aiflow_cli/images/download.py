@@ -14,11 +14,11 @@ from aiflow_cli.fetching import RetryPolicy, alone
 from aiflow_cli.images import attribution, roboflow
 from aiflow_cli.images.exports import import_photos
 from aiflow_cli.images.fetch import Fetcher, FetchError
-from aiflow_cli.images.imageset import valid_text
 from aiflow_cli.images.openimages import SPLITS, Answers, Bucket, base_url
 from aiflow_cli.images.photostore import Kind, PhotoStore
 from aiflow_cli.images.vehicles import manifest
 from aiflow_cli.paths import user_path
+from aiflow_cli.text import printable
 
 FORM_OF = {"openimages": Kind.UNRESIZED, "roboflow": Kind.EXPORT, "kaggle": Kind.EXPORT}
 SOURCES = tuple(FORM_OF)
@@ -53,7 +53,7 @@ class DownloadReport:
         """The document that `--json` prints."""
         return {
             "schema_version": 1,
-            "folder": valid_text(str(self.folder)),
+            "folder": printable(str(self.folder)),
             "source": self.source,
             "wanted": self.wanted,
             "present": self.present,
@@ -167,7 +167,7 @@ class AttributionReport:
 
     def as_json(self) -> dict[str, Any]:
         """The part of the document that `--json` prints."""
-        return {"file": valid_text(str(self.file)), "wanted": self.wanted, "missing": self.missing}
+        return {"file": printable(str(self.file)), "wanted": self.wanted, "missing": self.missing}
 
 
 def download_attributions(

@@ -1,0 +1,46 @@
+"""Text on its way out, into streams and files that may have no sign for all of it: spelt out there, so that nothing fails over a letter.
+
+A terminal may know ASCII only (`PYTHONIOENCODING=ascii`), and a file's name may be bytes that are no UTF-8, which Python hands around
+as lone surrogates that no file of text can hold.
+"""
+
+from __future__ import annotations
+
+import codecs
+from typing import Any
+
+__all__ = ["SPELT_OUT", "printable", "printable_json"]
+
+SPELT_OUT = "aiflow.spelt-out"
+"""The name of this way to encode, as the `errors` of a stream."""
+_WORDS = {"γ": "gamma", "α": "alpha", "×": "x", "…": "...", "·": "-", "–": "-", "−": "-"}
+
+
+def _spell_out(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return "".join(map(_spelling, error.object[error.start : error.end])), error.end
+
+
+def _spelling(sign: str) -> str:
+    """A word for what this program prints, `\\xe9` for a byte of a name that is no UTF-8, `\\u4e2d` for any other sign."""
+    if "\udc80" <= sign <= "\udcff":
+        return f"\\x{ord(sign) - 0xDC00:02x}"
+    return _WORDS.get(sign) or sign.encode("ascii", "backslashreplace").decode()
+
+
+codecs.register_error(SPELT_OUT, _spell_out)
+
+
+def printable(text: str, encoding: str = "utf-8") -> str:
+    """`text` with everything spelt out that the encoding has no sign for."""
+    return text.encode(encoding, SPELT_OUT).decode(encoding)
+
+
+def printable_json(value: Any) -> Any:
+    """A document of JSON with all its texts printable, so that every reader of JSON takes it."""
+    if isinstance(value, str):
+        return printable(value)
+    if isinstance(value, dict):
+        return {printable_json(key): printable_json(item) for key, item in value.items()}
+    return [printable_json(item) for item in value] if isinstance(value, list | tuple) else value
