@@ -21,7 +21,8 @@ LAYERS = (
     {"trials", "analysis", "training"},
     {"node"},
     {"decoding", "wire", "link", "models", "images", "pairs"},
-    {"units", "disk", "paths", "text", "fetching"},
+    {"fetching"},
+    {"units", "disk", "paths", "text"},
     {"errors"},
 )
 """From the top down: a folder imports from the layers below its own."""
