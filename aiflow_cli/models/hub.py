@@ -128,13 +128,12 @@ def _commit_here(repository: Repository) -> str | None:
     """The commit that a revision is, as far as the cache knows. A cache that was copied here may lack its `refs`: then it is the only one."""
     if _COMMIT.fullmatch(repository.revision):
         return repository.revision
+    references = repository.cache / "refs"
     try:
-        text = (
-            (repository.cache / "refs" / repository.revision).read_text(encoding="utf-8-sig", errors="replace").strip()
-        )
+        text = (references / repository.revision).read_text(encoding="utf-8-sig", errors="replace").strip()
     except OSError:
         snapshots = [path.name for path in (repository.cache / "snapshots").glob("*") if _COMMIT.fullmatch(path.name)]
-        only = repository.revision == "main" and not any((repository.cache / "refs").glob("*")) and len(snapshots) == 1
+        only = repository.revision == "main" and not any(references.glob("*")) and len(snapshots) == 1
         return snapshots[0] if only else None
     return text if _COMMIT.fullmatch(text) else None
 
@@ -149,37 +148,39 @@ def display_name(folder: Path) -> str:
 
 def make_plan(repository: Repository) -> Plan:
     """Ask the hub what a repository holds. Raises UsageError if there is none, PrerequisiteError offline or without access, LinkError."""
-    retry = retrying(POLICY, threading.Event(), is_passing)
     with translated(repository):
-        try:
-            info: Any = retry(HfApi().model_info, repository.id, revision=repository.revision, files_metadata=True)
-            named = [
-                file for file in info.siblings or () if any(Path(file.rfilename).match(pattern) for pattern in WANTED)
-            ]
-            files = tuple(map(_remote_file, named))
-            plan = Plan(repository, _checked(_COMMIT, info.sha), files, ())
-        except HFValidationError:
-            raise
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
-            reason = " ".join(str(error).split())[:200]
-            raise LinkError(
-                f"what {constants.ENDPOINT} says of {repository} cannot be understood ({reason}): try later"
-            ) from error
-        missing = tuple(file for file in files if size_of(plan.snapshot / file.name) != file.size_bytes)
+        plan = _ask(repository)
+        missing = tuple(file for file in plan.files if size_of(plan.snapshot / file.name) != file.size_bytes)
         return replace(plan, missing=missing)
+
+
+def _ask(repository: Repository) -> Plan:
+    retry = retrying(POLICY, threading.Event(), is_passing)
+    try:
+        info: Any = retry(HfApi().model_info, repository.id, revision=repository.revision, files_metadata=True)
+        wanted = (file for file in info.siblings or () if any(Path(file.rfilename).match(kind) for kind in WANTED))
+        return Plan(repository, _checked(_COMMIT, info.sha), tuple(map(_remote_file, wanted)), ())
+    except HFValidationError:
+        raise
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise LinkError(
+            f"what {constants.ENDPOINT} says of {repository} cannot be understood ({reason}): try later"
+        ) from error
 
 
 def _remote_file(found: Any) -> RemoteFile:
     """What the hub says of a file, with a name that stays in its folder and a digest that is one. ValueError if they are not."""
-    name = str(found.rfilename)
-    if PurePosixPath(name).is_absolute() or {"..", ""} & set(name.split("/")) or "\\" in name or "\0" in name:
-        raise ValueError(f"a file named {name!r}")
-    return RemoteFile(name, int(found.size or 0), _checked(_DIGEST, found.lfs.sha256 if found.lfs else found.blob_id))
+    name, size_bytes = str(found.rfilename), int(found.size or 0)
+    leaves = PurePosixPath(name).is_absolute() or {"..", ""} & set(name.split("/")) or "\\" in name or "\0" in name
+    if leaves or size_bytes < 0:
+        raise ValueError(f"a file named {name!r} of {size_bytes} bytes")
+    return RemoteFile(name, size_bytes, _checked(_DIGEST, found.lfs.sha256 if found.lfs else found.blob_id))
 
 
 def _checked(pattern: re.Pattern[str], text: Any) -> str:
     if not isinstance(text, str) or not pattern.fullmatch(text):
-        raise ValueError(f"{text!r} for a digest")
+        raise ValueError(f"{text!r} where a digest belongs")
     return text
 
 
@@ -187,6 +188,8 @@ def is_passing(error: BaseException) -> bool:
     """Whether a failure is worth another try: a connection that broke, or a refusal that is likely to pass by itself."""
     if isinstance(error, HfHubHTTPError):
         return passes(error.response.status_code)
+    if isinstance(error, OfflineModeIsEnabled):
+        return False
     return isinstance(error, (_TRANSPORT_ERROR, ConnectionError))
 
 

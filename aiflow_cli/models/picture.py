@@ -69,18 +69,18 @@ def decode(data: bytes, name: str = "the picture") -> Picture:
             return Picture(_as_rgb(image), "JPEG" if image.format == "MPO" else str(image.format), _is_turned(image))
     except ImageError:
         raise
-    except UnidentifiedImageError:
-        raise ImageError(
-            f"{name} cannot be read as an image (its {len(data)} bytes are in none of the formats {', '.join(FORMATS)}): "
-            "convert, replace or remove the file"
-        ) from None
-    except (
-        Exception
-    ) as error:  # the library's decoders raise whatever their parsing runs into: a list would never be whole
-        reason = " ".join(str(error).split("<_io")[0].split())[:_REASON_LENGTH] or type(error).__name__
-        raise ImageError(
-            f"{name} cannot be read as an image ({reason}): it is truncated or damaged; replace or remove the file"
-        ) from error
+    except Exception as error:  # the decoders raise whatever their parsing runs into: a list of it would never be whole
+        reason = _reason(error, len(data))
+        raise ImageError(f"{name} cannot be read as an image ({reason}): replace or remove the file") from error
+
+
+def _reason(error: Exception, n_bytes: int) -> str:
+    if isinstance(error, UnidentifiedImageError):
+        return f"its {n_bytes} bytes are in none of the formats {', '.join(FORMATS)}"
+    if isinstance(error, MemoryError):
+        return "there is not enough memory for its pixels"
+    said = " ".join(str(error).split("<_io")[0].split())[:_REASON_LENGTH] or type(error).__name__
+    return f"truncated or damaged: {said}"
 
 
 def _check_pixels(image: Image.Image, name: str) -> None:

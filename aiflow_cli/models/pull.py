@@ -45,13 +45,13 @@ def pull(plan: Plan, progress: Progress = lambda done: None, tell: Callable[[str
 
     Raises StoreError without room, LinkError if it broke off, CheckpointError if what came is not what the hub says.
     """
-    _check_space(plan)
     cache = plan.repository.cache
     lock = cache.parent / ".locks" / cache.name / "aiflow-pull.lock"
     with (
         translated(plan.repository),
         alone(lock, lambda: tell(f"another pull of {plan.repository} is running: waiting for its end")),
     ):
+        _check_space(plan)
         counter = _Counter(plan.here_bytes, progress)
         _fetch_all(plan, counter)
         _name_all(plan)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import resource
+import shutil
 import signal
 import subprocess
 from pathlib import Path
@@ -35,7 +36,7 @@ def test_pull_a_pair(run: Run, hub: Hub, tiny_pair: TinyPair) -> None:
 
 
 def test_hub_ids_run_without_a_network_once_they_are_here(
-    run: Run, process: Process, hub: Hub, photographs: Path
+    run: Run, process: Process, hub: Hub, photographs: Path, tmp_path: Path
 ) -> None:
     settings = ("run", *OPTIONS, "--data", photographs, "--images", "1", "--max-new-tokens", "4", "--json")
     before = process(*settings)
@@ -43,6 +44,9 @@ def test_hub_ids_run_without_a_network_once_they_are_here(
     assert "`aiflow pull Tiny/" in one_line(before)
     assert not hub.requests  # only pull asks the hub
     assert run("pull", "small", *OPTIONS).exit_code == 0
+    cache = tmp_path / "hf" / "hub"
+    (cache / "models--Tiny--Target" / "refs" / "main").write_text(COMMIT + "\n")  # as by hand
+    shutil.rmtree(cache / "models--Tiny--Draft" / "refs")
     asked = len(hub.requests)
     finished = process(*settings, HF_HUB_OFFLINE="1")
     assert finished.returncode == 0, finished.stderr

@@ -10,6 +10,7 @@ import sys
 import time
 import zlib
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -141,6 +142,28 @@ def test_oddities_in_metadata_are_passed_over_in_silence() -> None:
         [sys.executable, "-c", SAYS_WHAT_IS_ON_STANDARD_ERROR], input=odd, capture_output=True, check=False
     )
     assert (done.returncode, done.stderr) == (0, b"")
+
+
+DECODES_WITH_LITTLE_MEMORY = """
+import resource, sys
+from pathlib import Path
+from aiflow_cli.errors import ImageError
+from aiflow_cli.models.picture import decode
+pages = int(Path("/proc/self/statm").read_text().split()[0])
+resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + 100_000_000,) * 2)
+try:
+    decode(sys.stdin.buffer.read())
+except ImageError as error:
+    print(error)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs /proc")
+def test_want_of_memory_is_an_image_error() -> None:
+    large = encoded(Image.new("RGB", (9_000, 9_000)), "PNG")
+    command = [sys.executable, "-c", DECODES_WITH_LITTLE_MEMORY]
+    done = subprocess.run(command, input=large, capture_output=True, check=True)
+    assert b"not enough memory" in done.stdout
 
 
 @pytest.mark.slow
