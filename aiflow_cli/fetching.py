@@ -1,4 +1,4 @@
-"""What all that fetches shares: which failures are worth another try and after what pause, and one process at a time in one place."""
+"""What all that fetches shares: which failures are tried again and after what pause, and one process at a time in a place."""
 
 from __future__ import annotations
 
@@ -45,10 +45,10 @@ def passes(status: int) -> bool:
 
 
 def retrying(policy: RetryPolicy, stop: threading.Event, passing: Callable[[BaseException], bool]) -> Retrying:
-    """Tries again what raised an error for which `passing` holds, and raises the last one in the end, or once `stop` is set.
+    """Tries again what raised an error for which `passing` holds; the last one is raised in the end, or once `stop` is set.
 
-    The pause doubles, with jitter; if the error carries the `response` of a server that asks for a longer one (`Retry-After`),
-    it is kept, up to the policy's longest.
+    The pause doubles, with jitter; if the error carries the `response` of a server that asks for a longer one, it is
+    kept, up to the policy's longest.
     """
     half = {"multiplier": policy.first_pause_s / 2, "max": policy.longest_pause_s / 2}
     doubling = wait_exponential(**half) + wait_random_exponential(**half)

@@ -27,7 +27,7 @@ LAYERS = (
 )
 """From the top down: a folder imports from the layers below its own."""
 SIDEWAYS = {("decoding", "wire"), ("models", "wire"), ("images", "models"), ("analysis", "trials")}
-"""Within a layer: sessions and models speak in messages; images are decoded as the models will; analysis reads what trials wrote."""
+"""Within a layer: sessions and models speak in messages; images are decoded as models do; analysis reads what trials wrote."""
 NOT_IN_THE_CORE = {"asyncio", "concurrent", "multiprocessing", "random", "secrets", "select", "selectors", "socket"} | {
     "subprocess",
     "threading",

@@ -70,7 +70,7 @@ def _table_rows(fetcher: Fetcher, url: str, on_bytes: Callable[[int], None]) -> 
 
 
 def _lines(fetcher: Fetcher, url: str, on_bytes: Callable[[int], None]) -> Generator[str, None, None]:
-    """The lines of a large text, line ends kept; its last line may have none. A mark of UTF-8 at its start is no part of it."""
+    """The lines of a large text, ends kept; the last may have none. A mark of UTF-8 at the start is no part of it."""
     rest, n_bytes = b"", 0
     try:
         with closing(fetcher.stream(url)) as pieces:

@@ -77,9 +77,9 @@ def download(
 ) -> DownloadReport:
     """Bring the first `limit` photographs (all 627 by default) into `folder`, from one of `SOURCES` or from a path.
 
-    What is there and sound is kept, unless `force`, which also asks again for what was once "not here". While another download
-    into the folder runs, its end is awaited, and `tell` is told. Raises UsageError, PrerequisiteError, or StoreError (disk full,
-    a folder that cannot be written); photographs that do not come are in the report.
+    What is there and sound is kept, unless `force`, which also asks again for what was once "not here". While another
+    download into the folder runs, its end is awaited, and `tell` is told. Raises UsageError, PrerequisiteError, or
+    StoreError (disk full, a folder that cannot be written); photographs that do not come are in the report.
     """
     _check(source, limit, jobs)
     store = PhotoStore(folder)

@@ -40,9 +40,8 @@ def import_photos(
     missing: dict[str, str] = {}
     with _candidates(source) as found:
         if not found:
-            raise UsageError(
-                f"{_named(source)} holds none of the photographs (files named <image_id>.jpg): name another folder or zip"
-            )
+            wanted_files = "the photographs (files named <image_id>.jpg)"
+            raise UsageError(f"{_named(source)} holds none of {wanted_files}: name another folder or zip")
         for image_id in wanted:
             reason = _import_one(image_id, found.get(image_id, []), store)
             if reason is not None:

@@ -33,7 +33,7 @@ OTHER_PICTURES = re.compile(
 
 
 class Listing(NamedTuple):
-    """The visible files of a folder, by name: pictures that can be read, and parquet files; pictures that cannot are counted."""
+    """The visible files of a folder, by name: pictures that can be read, and parquet files; other pictures are counted."""
 
     pictures: list[Path]
     parquet: list[Path]
@@ -64,7 +64,7 @@ def open_path(path: Path, count: int | None, seed: int) -> ImageSet:
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """UsageError for what the system does not let read: a folder that may not be listed or entered, or whose disk went away."""
+    """UsageError for what the system does not let read: a folder that may not be listed or entered, or is gone."""
     try:
         yield
     except OSError as error:
@@ -99,7 +99,7 @@ def _from_folder(path: Path, count: int | None, seed: int) -> ImageSet:
 
 
 def list_folder(folder: Path) -> Listing:
-    """What lies directly in `folder`. Hidden files, which some systems strew about (`._a.jpg`), neither count nor are named."""
+    """What lies directly in `folder`. Hidden files, which some systems strew about (`._a.jpg`), do not count."""
     listing = Listing([], [], Counter(), [])
     for file in sorted(folder.iterdir()):
         suffix = file.suffix.lower()
@@ -135,7 +135,7 @@ def _nothing_in(folder: Path, found: Listing) -> str:
 
 
 def open_saved(folder: Path) -> Dataset | None:
-    """The data set that was saved as `folder`, or None if it is no such folder. UsageError if it is one with several splits."""
+    """The data set that was saved as `folder`, or None if none was. UsageError if it is one with several splits."""
     from datasets import load_from_disk
 
     if (folder / "dataset_dict.json").is_file():
@@ -203,7 +203,7 @@ def _from_dataset(path: Path, dataset: Dataset, count: int | None, seed: int) ->
 
 
 def _image_column(features: Mapping[str, Any]) -> str | None:
-    """`bytes` or `image`, if it holds files of images: elsewhere `bytes` may be a size, and `image` the name of a file."""
+    """`bytes` or `image`, if it holds image files: elsewhere `bytes` may be a size, and `image` the name of a file."""
     from datasets import Value
 
     def holds_files(feature: Any) -> bool:

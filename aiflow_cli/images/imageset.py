@@ -42,8 +42,8 @@ class ImageRecord:
 class ImageSet:
     """Images of one run, in the order in which they are used. `fingerprint` covers ids and contents, in that order.
 
-    `note` is one line that a run should show (fewer images than were asked for, files that were left out, orientations that
-    are not applied), or None.
+    `note` is one line that a run should show (fewer images than were asked for, files that were left out, orientations
+    that are not applied), or None.
     """
 
     name: str

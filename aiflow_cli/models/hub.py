@@ -1,7 +1,7 @@
-"""Checkpoints on the Hugging Face hub: what a repository holds, and what of it is on this machine (`models/pull.py` fetches the rest).
+"""Checkpoints on the Hugging Face hub: what a repository holds, and what of it is here (`models/pull.py` fetches the rest).
 
-Everything lies in the hub's own cache (HF_HOME), as huggingface_hub lays it out, and counts for other programs too. What the hub says is
-a stranger's word: names, commits and digests become paths here, so each is checked before it does.
+Everything lies in the hub's own cache (HF_HOME), as huggingface_hub lays it out, and counts for other programs too. What
+the hub says is a stranger's word: names, commits and digests become paths here, so each is checked before it does.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Repository:
 
 
 class RemoteFile(NamedTuple):
-    """A file of a repository; `digest` is its sha256 if it is large, and else git's sha1 of it. The cache names its content so."""
+    """A file of a repository; `digest`, by which the cache names its content, is its sha256 if it is large, else git's sha1."""
 
     name: str
     size_bytes: int
@@ -125,7 +125,7 @@ def cached_folder(repository: Repository) -> Path | None:
 
 
 def _commit_here(repository: Repository) -> str | None:
-    """The commit that a revision is, as far as the cache knows. A cache that was copied here may lack its `refs`: then it is the only one."""
+    """The commit that a revision is, as far as the cache knows; where a copied cache lacks its `refs`, the only one there is."""
     if _COMMIT.fullmatch(repository.revision):
         return repository.revision
     references = repository.cache / "refs"
@@ -170,7 +170,7 @@ def _ask(repository: Repository) -> Plan:
 
 
 def _remote_file(found: Any) -> RemoteFile:
-    """What the hub says of a file, with a name that stays in its folder and a digest that is one. ValueError if they are not."""
+    """What the hub says of a file; ValueError unless its name stays in its folder and its digest is one."""
     name, size_bytes = str(found.rfilename), int(found.size or 0)
     leaves = PurePosixPath(name).is_absolute() or {"..", ""} & set(name.split("/")) or "\\" in name or "\0" in name
     if leaves or size_bytes < 0:
@@ -185,7 +185,7 @@ def _checked(pattern: re.Pattern[str], text: Any) -> str:
 
 
 def is_passing(error: BaseException) -> bool:
-    """Whether a failure is worth another try: a connection that broke, or a refusal that is likely to pass by itself."""
+    """Whether a failure is worth another try: a connection that broke, or a refusal that is likely to pass."""
     if isinstance(error, HfHubHTTPError):
         return passes(error.response.status_code)
     if isinstance(error, OfflineModeIsEnabled):

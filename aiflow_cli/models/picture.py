@@ -1,11 +1,11 @@
 """The one place where a picture is decoded: bytes of a stranger in, RGB pixels or an ImageError out.
 
-Five formats are tried and no other: the imaging library knows some forty, and a decoder that nobody uses is one that nobody has
-tried with hostile bytes. Beside the original code, which calls the library's `convert("RGB")` on whatever it opens:
-- 16 bits of grey become 8 by their upper byte, as the library does it for 16 bits of colour. There `convert` clips them, and the
-  picture is white: here we differ on purpose.
-- An orientation in the EXIF data is not applied, neither there nor here, neither on the device nor on the server; `turned` says
-  that there is one.
+Five formats are tried and no other: the imaging library knows some forty, and a decoder that nobody uses is one that
+nobody has tried with hostile bytes. The original code calls the library's `convert("RGB")` on whatever it opens; beside it
+- 16 bits of grey become 8 by their upper byte, as the library does it for 16 bits of colour. There `convert` clips them,
+  and the picture is white: here we differ on purpose.
+- An orientation in the EXIF data is not applied, neither there nor here, neither on the device nor on the server;
+  `turned` says that there is one.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif")
 MAX_PIXELS = 100_000_000
 """Larger pictures are refused before they are decoded."""
 MAX_RUN_LENGTH_PIXELS = 4_000_000
-"""The library expands run lengths of BMP files in Python: some bytes that stand for 100 million pixels would take it 12 s."""
+"""The library expands run lengths of BMP files in Python: 100 million pixels, from a few bytes, would take it 12 s."""
 _ORIENTATION, _UPRIGHT = 0x0112, 1
 _REASON_LENGTH = 200
 
@@ -52,7 +52,7 @@ warnings.filterwarnings("ignore", module=r"PIL\.")  # of oddities in metadata th
 
 
 class Picture(NamedTuple):
-    """A decoded picture: RGB pixels (alpha dropped, the first frame), its file's format, and whether EXIF data ask to turn or mirror it."""
+    """RGB pixels (alpha dropped, the first frame), the file's format, and whether EXIF data ask to turn or mirror them."""
 
     rgb: Image.Image
     format: str
@@ -60,7 +60,7 @@ class Picture(NamedTuple):
 
 
 def decode(data: bytes, name: str = "the picture") -> Picture:
-    """The picture in `data`. ImageError, of one line with `name`, if it is empty, too large, damaged or in no format of `FORMATS`."""
+    """The picture in `data`. ImageError, one line with `name`, if it is empty, too large, damaged or not of `FORMATS`."""
     if not data:
         raise ImageError(f"{name} is empty (0 bytes): replace or remove the file")
     try:

@@ -1,7 +1,7 @@
 """From image bytes to pixel values, bit for bit as the original code does it.
 
-RGB first (alpha dropped, EXIF orientation not applied), then either one tile, or the grid of tiles whose shape is nearest to the image's,
-with a thumbnail last.
+RGB first (alpha dropped, EXIF orientation not applied), then either one tile, or the grid of tiles whose shape is nearest
+to the image's, with a thumbnail last.
 Source: OpenGVLab/InternVL, `dynamic_preprocess` and `build_transform`.
 """
 

@@ -1,8 +1,8 @@
 """Fetching what a plan says is missing, into the hub's cache.
 
-huggingface_hub drops a file that was broken off, and takes a server's word for what a file is. So files are fetched here: a partial one is
-kept and goes on where it stopped, also in another process; what has come is compared with the digest that the hub states before it gets
-its name; and a snapshot appears whole, once all its files are there.
+huggingface_hub drops a file that was broken off, and takes a server's word for what a file is. So files are fetched here:
+a partial one is kept and goes on where it stopped, also in another process; what has come is compared with the digest that
+the hub states before it gets its name; and a snapshot appears whole, once all its files are there.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ def _fetch(plan: Plan, file: RemoteFile, counter: _Counter, stop: threading.Even
 
 
 def _append(plan: Plan, file: RemoteFile, counter: _Counter) -> Iterator[int]:
-    """Fetch what a partial file lacks; its size after each piece. Raises what `is_passing` knows if the rest does not come."""
+    """Fetch what a partial file lacks; its size after each piece. Raises what `is_passing` knows if not all comes."""
     partial = plan.partial(file)
     here = size_of(partial)
     if here >= file.size_bytes:
@@ -161,7 +161,7 @@ def _refuse(file: RemoteFile, path: Path, reason: str) -> None:
 
 
 def _name_all(plan: Plan) -> None:
-    """Give every content its name in the snapshot, which appears at once if it is new, and then the revision its commit."""
+    """Give every content its name in the snapshot, which appears whole if it is new, and then the revision its commit."""
     if plan.snapshot.is_dir():
         _link(plan, plan.missing, plan.snapshot)
     else:

@@ -77,7 +77,7 @@ def samples() -> dict[str, bytes]:
 
 
 def mutated(data: bytes, other: bytes, chance: random.Random) -> bytes:
-    """`data` with a fault or two; in a PNG the checksums are often made right again, or little else would be reached."""
+    """`data` with a fault or two; in a PNG the checksums are often made right again, or nothing else would be met."""
     damaged = bytearray(data)
     for _ in range(chance.choice((1, 1, 2, 5))):
         at = chance.randrange(min(len(damaged), chance.choice((64, len(damaged))))) if damaged else 0

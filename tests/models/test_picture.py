@@ -135,7 +135,7 @@ decode(sys.stdin.buffer.read())
 
 
 def test_oddities_in_metadata_are_passed_over_in_silence() -> None:
-    """The library warns of them, on two lines with its own path; in a thread of the server there is no switch against that."""
+    """The library warns of them, on two lines with its own path, which no switch can turn off in one thread alone."""
     odd = SAMPLES["JPEG progressive"].replace(b"\x01\x12\x00\x03\x00\x00\x00\x01", b"\x01\x12\x00\x03\x00\xff\x00\x01")
     assert odd != SAMPLES["JPEG progressive"]
     done = subprocess.run(
