@@ -21,12 +21,13 @@ LAYERS = (
     {"trials", "analysis", "training"},
     {"node"},
     {"decoding", "wire", "link", "models", "images", "pairs"},
+    {"fetching"},
     {"units", "disk", "paths", "text"},
     {"errors"},
 )
 """From the top down: a folder imports from the layers below its own."""
-SIDEWAYS = {("decoding", "wire"), ("models", "wire"), ("analysis", "trials")}
-"""Within a layer: sessions and models speak in messages; analysis reads what trials wrote."""
+SIDEWAYS = {("decoding", "wire"), ("models", "wire"), ("images", "models"), ("analysis", "trials")}
+"""Within a layer: sessions and models speak in messages; images are decoded as models do; analysis reads what trials wrote."""
 NOT_IN_THE_CORE = {"asyncio", "concurrent", "multiprocessing", "random", "secrets", "select", "selectors", "socket"} | {
     "subprocess",
     "threading",
@@ -186,3 +187,8 @@ def test_importing_the_core_brings_no_model_and_no_event_loop() -> None:
     code = f"import importlib, sys, json\nfor name in {names}: importlib.import_module(name)\nprint(json.dumps(sorted(sys.modules)))"
     output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert {name.partition(".")[0] for name in json.loads(output)} & (HEAVY | {"asyncio", "socket"}) == set()
+
+
+def test_no_warning_is_switched_off_around_a_call() -> None:
+    """`warnings.catch_warnings` switches for all threads, and puts back what another has just set."""
+    assert [str(path) for path in sources(PACKAGE) if "catch_warnings" in path.read_text()] == []

@@ -147,11 +147,10 @@ def _thumbnails(result: Result, images: list[str]) -> Iterator[tuple[str, bytes]
 def _thumbnail(data: bytes) -> bytes:
     import io
 
-    from PIL import Image
+    from aiflow_cli.models.picture import decode
 
-    with Image.open(io.BytesIO(data)) as picture:
-        small = picture.convert("RGB")
-        small.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX))
-        buffer = io.BytesIO()
-        small.save(buffer, "JPEG", quality=85)
+    small = decode(data).rgb
+    small.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX))
+    buffer = io.BytesIO()
+    small.save(buffer, "JPEG", quality=85)
     return buffer.getvalue()

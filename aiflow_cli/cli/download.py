@@ -47,10 +47,11 @@ def download(
     """Download the photographs of Vehicles-OpenImage; what is there already is checked and kept."""
     from aiflow_cli.images import download as library
     from aiflow_cli.images.vehicles import data_folder
+    from aiflow_cli.paths import user_path
 
-    folder = output or data_folder()
+    folder = data_folder() if output is None else user_path(str(output))
     with _progress() as progress:
-        report = library.download(source, folder, limit=limit, jobs=jobs, force=force, progress=progress)
+        report = library.download(source, folder, limit=limit, jobs=jobs, force=force, progress=progress, tell=note)
     document = report.as_json()
     if not as_json:
         _print(report)
@@ -58,7 +59,7 @@ def download(
     try:
         if attribution:
             with _progress() as progress:
-                credits_ = library.download_attributions(folder, limit=limit, force=force, progress=progress)
+                credits_ = library.download_attributions(folder, limit=limit, force=force, progress=progress, tell=note)
             document["attribution"] = credits_.as_json()
             lacks_credits = bool(credits_.missing)
             if not as_json:

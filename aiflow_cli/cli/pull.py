@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from aiflow_cli.models.hub import Plan, Repository
+    from aiflow_cli.models.pull import Pulled
 
 EXAMPLES = """Examples:
 
@@ -68,22 +67,23 @@ def _model(repository: Repository, dry_run: bool) -> dict[str, Any]:
     if constants.HF_HUB_OFFLINE and (folder := cached_folder(repository)):
         return {"repository": str(repository), "commit": folder.name, "folder": str(folder), "fetched_bytes": 0}
     plan = make_plan(repository)
-    fetched = plan.total_bytes - plan.here_bytes
     found: dict[str, Any] = {"repository": str(repository), "commit": plan.commit, "total_bytes": plan.total_bytes}
     if dry_run:
-        return found | {"missing_bytes": fetched, "folder": None}
-    return found | {"fetched_bytes": fetched, "folder": str(_fetch(plan))}
+        return found | {"missing_bytes": plan.total_bytes - plan.here_bytes, "folder": None}
+    pulled = _fetch(plan)
+    return found | {"fetched_bytes": pulled.fetched_bytes, "folder": str(pulled.folder)}
 
 
-def _fetch(plan: Plan) -> Path:
+def _fetch(plan: Plan) -> Pulled:
+    from aiflow_cli.cli.output import note
     from aiflow_cli.cli.progress import progress
     from aiflow_cli.models.check import check_folder
-    from aiflow_cli.models.hub import pull as fetch
+    from aiflow_cli.models.pull import pull as fetch
 
     with progress(f"pulling {plan.repository} (MB)", round(plan.total_bytes / 1e6)) as advance:
-        folder = fetch(plan, lambda done: advance(round(done / 1e6)))
-    check_folder(folder)
-    return folder
+        pulled = fetch(plan, lambda done: advance(round(done / 1e6)), tell=note)
+    check_folder(pulled.folder)
+    return pulled
 
 
 def _line(model: dict[str, Any], dry_run: bool) -> str:

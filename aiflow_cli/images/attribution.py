@@ -7,14 +7,17 @@ run has found are kept, and not looked for again.
 
 from __future__ import annotations
 
+import codecs
 import csv
+import io
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator
 from contextlib import closing
 from functools import partial
 from pathlib import Path
 
-from aiflow_cli.errors import StoreError
+from aiflow_cli.disk import replace_file
 from aiflow_cli.images.fetch import Fetcher, FetchError
+from aiflow_cli.images.photostore import not_written
 
 METADATA_URL = "https://storage.googleapis.com/openimages"
 TABLES = {
@@ -67,11 +70,12 @@ def _table_rows(fetcher: Fetcher, url: str, on_bytes: Callable[[int], None]) -> 
 
 
 def _lines(fetcher: Fetcher, url: str, on_bytes: Callable[[int], None]) -> Generator[str, None, None]:
-    """The lines of a large text, line ends kept; its last line may have none."""
+    """The lines of a large text, ends kept; the last may have none. A mark of UTF-8 at the start is no part of it."""
     rest, n_bytes = b"", 0
     try:
         with closing(fetcher.stream(url)) as pieces:
             for piece in pieces:
+                piece = piece.removeprefix(codecs.BOM_UTF8) if not n_bytes else piece
                 n_bytes += len(piece)
                 on_bytes(n_bytes)
                 *lines, rest = (rest + piece).split(b"\n")
@@ -85,7 +89,7 @@ def _lines(fetcher: Fetcher, url: str, on_bytes: Callable[[int], None]) -> Gener
 def read_attributions(file: Path) -> dict[str, dict[str, str]]:
     """The rows that an earlier run has written, by id; none if there is no such table."""
     try:
-        with file.open(newline="", encoding="utf-8", errors="replace") as text:
+        with file.open(newline="", encoding="utf-8-sig", errors="replace") as text:
             table = csv.DictReader(text)
             if table.fieldnames != [*COLUMNS, SPLIT]:
                 return {}
@@ -96,13 +100,11 @@ def read_attributions(file: Path) -> dict[str, dict[str, str]]:
 
 def write_attributions(file: Path, rows: Iterable[dict[str, str]]) -> None:
     """Write the table; StoreError if that fails."""
-    part = file.with_name(f".{file.name}.part")
+    out = io.StringIO(newline="")
+    writer = csv.DictWriter(out, [*COLUMNS, SPLIT], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
     try:
-        with part.open("w", newline="", encoding="utf-8") as out:
-            writer = csv.DictWriter(out, [*COLUMNS, SPLIT], lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
-        part.replace(file)
+        replace_file(file, out.getvalue().encode())
     except OSError as error:
-        part.unlink(missing_ok=True)
-        raise StoreError(f"{file} cannot be written ({error.strerror}): free some space") from error
+        raise not_written(file, error) from error

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from aiflow_cli.errors import AiflowError, UsageError
+from aiflow_cli.fetching import RetryPolicy, alone
 from aiflow_cli.images import attribution, roboflow
 from aiflow_cli.images.exports import import_photos
-from aiflow_cli.images.fetch import Fetcher, FetchError, RetryPolicy
+from aiflow_cli.images.fetch import Fetcher, FetchError
 from aiflow_cli.images.openimages import SPLITS, Answers, Bucket, base_url
 from aiflow_cli.images.photostore import Kind, PhotoStore
 from aiflow_cli.images.vehicles import manifest
+from aiflow_cli.paths import user_path
+from aiflow_cli.text import printable
 
 FORM_OF = {"openimages": Kind.UNRESIZED, "roboflow": Kind.EXPORT, "kaggle": Kind.EXPORT}
 SOURCES = tuple(FORM_OF)
@@ -49,7 +53,7 @@ class DownloadReport:
         """The document that `--json` prints."""
         return {
             "schema_version": 1,
-            "folder": str(self.folder),
+            "folder": printable(str(self.folder)),
             "source": self.source,
             "wanted": self.wanted,
             "present": self.present,
@@ -69,33 +73,47 @@ def download(
     force: bool = False,
     policy: RetryPolicy | None = None,
     progress: Progress = lambda what, done, total: None,
+    tell: Callable[[str], None] = lambda line: None,
 ) -> DownloadReport:
     """Bring the first `limit` photographs (all 627 by default) into `folder`, from one of `SOURCES` or from a path.
 
-    What is there and sound is kept, unless `force`, which also asks again for what was once "not here". Raises
-    UsageError, PrerequisiteError, or StoreError (disk full); photographs that do not come are in the report.
+    What is there and sound is kept, unless `force`, which also asks again for what was once "not here". While another
+    download into the folder runs, its end is awaited, and `tell` is told. Raises UsageError, PrerequisiteError, or
+    StoreError (disk full, a folder that cannot be written); photographs that do not come are in the report.
     """
     _check(source, limit, jobs)
-    wanted = list(manifest())[:limit]
     store = PhotoStore(folder)
-    answers = Answers(folder / "openimages.jsonl")
+    with _alone(folder, tell):
+        return _download(source, store, list(manifest())[:limit], jobs, force, policy or RetryPolicy(), progress)
+
+
+def _download(
+    source: str, store: PhotoStore, wanted: list[str], jobs: int, force: bool, policy: RetryPolicy, progress: Progress
+) -> DownloadReport:
+    answers = Answers(store.folder / "openimages.jsonl")
     if force:
         answers.forget_absent()
     there = {} if force else _take_stock(store, answers, wanted, progress)
     lacking = [image_id for image_id in wanted if image_id not in there]
     missing: dict[str, str] = {}
     if lacking:
-        with Fetcher(policy or RetryPolicy()) as fetcher:
+        with Fetcher(policy) as fetcher:
             missing = _obtain(source, lacking, jobs, Bucket(base_url(), fetcher, answers, store), progress)
     now_there = _take_stock(store, answers, lacking, lambda what, done, total: None)
     kinds = Counter(kind.value for kind in (*there.values(), *now_there.values()))
     reasons = {i: missing.get(i, "not sound after it was written") for i in lacking if i not in now_there}
     fetched = len(now_there.keys() - missing.keys())
-    return DownloadReport(folder, source, len(wanted), fetched, dict(kinds), reasons)
+    return DownloadReport(store.folder, source, len(wanted), fetched, dict(kinds), reasons)
+
+
+def _alone(folder: Path, tell: Callable[[str], None]) -> AbstractContextManager[None]:
+    return alone(
+        folder / ".download.lock", lambda: tell(f"another download into {folder} is running: waiting for its end")
+    )
 
 
 def _check(source: str, limit: int | None, jobs: int) -> None:
-    if source not in SOURCES and not _exists(Path(source).expanduser()):
+    if source not in SOURCES and not _exists(user_path(source)):
         raise UsageError(f"no source `{source}`: give {', '.join(SOURCES)}, or an existing folder or zip")
     if limit is not None and limit < 1:
         raise UsageError(f"--limit {limit}: give 1 or more")
@@ -106,7 +124,7 @@ def _check(source: str, limit: int | None, jobs: int) -> None:
 def _exists(path: Path) -> bool:
     try:
         return path.exists()
-    except OSError:  # a name that is too long, or a folder that is not ours to look into
+    except OSError:  # a folder that is not ours to look into
         return False
 
 
@@ -136,7 +154,7 @@ def _obtain(source: str, lacking: list[str], jobs: int, bucket: Bucket, progress
         return import_photos(archive, lacking, bucket.store, on_done)
     if source == "kaggle":
         return import_photos(roboflow.fetch_kaggle(), lacking, bucket.store, on_done)
-    return import_photos(Path(source).expanduser(), lacking, bucket.store, on_done)
+    return import_photos(user_path(source), lacking, bucket.store, on_done)
 
 
 @dataclass(frozen=True)
@@ -149,7 +167,7 @@ class AttributionReport:
 
     def as_json(self) -> dict[str, Any]:
         """The part of the document that `--json` prints."""
-        return {"file": str(self.file), "wanted": self.wanted, "missing": self.missing}
+        return {"file": printable(str(self.file)), "wanted": self.wanted, "missing": self.missing}
 
 
 def download_attributions(
@@ -159,23 +177,30 @@ def download_attributions(
     force: bool = False,
     policy: RetryPolicy | None = None,
     progress: Progress = lambda what, done, total: None,
+    tell: Callable[[str], None] = lambda line: None,
 ) -> AttributionReport:
     """Write `attribution.csv` into `folder`: author, licence and pages of each.
 
     Rows that it holds already are kept, unless `force`. Raises AiflowError if a table cannot be read; what was found by
     then is written.
     """
-    wanted = list(manifest())[:limit]
     store = PhotoStore(folder)
+    with _alone(folder, tell):
+        return _download_attributions(store, list(manifest())[:limit], force, policy or RetryPolicy(), progress)
+
+
+def _download_attributions(
+    store: PhotoStore, wanted: list[str], force: bool, policy: RetryPolicy, progress: Progress
+) -> AttributionReport:
     file = store.folder / "attribution.csv"
     rows = {} if force else attribution.read_attributions(file)
     lacking = [image_id for image_id in wanted if image_id not in rows]
-    answers = Answers(folder / "openimages.jsonl")
+    answers = Answers(store.folder / "openimages.jsonl")
     known = [answers.split(image_id) for image_id in lacking]
     splits = SPLITS if None in known else {split for split in known if split}
     url = base_url("AIFLOW_OPENIMAGES_METADATA_URL", attribution.METADATA_URL)
     try:
-        with Fetcher(policy or RetryPolicy()) as fetcher:
+        with Fetcher(policy) as fetcher:
             for row in attribution.find_attributions(
                 fetcher, url, lacking, splits, lambda split, n: progress(f"table of {split}, MB", n // 1_000_000, 0)
             ):

@@ -2,6 +2,7 @@
 
 The export holds each of its 627 photographs twice in one split (`<image_id>_jpg.rf.<hash>.jpg`, two hashes, same
 bytes): 1,254 files, of which 627 images come. Files are known by name; whatever else lies between them is passed over.
+Nothing is unpacked to where a zip says: a member's folder is not looked at, and a photograph goes where its id belongs.
 """
 
 from __future__ import annotations
@@ -9,13 +10,13 @@ from __future__ import annotations
 import io
 import re
 import zipfile
-import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import NamedTuple
 
-from aiflow_cli.errors import ImageError, UsageError
+from aiflow_cli.errors import UsageError
+from aiflow_cli.images.folder import reading
 from aiflow_cli.images.photostore import PhotoStore, identify
 
 _NAME = re.compile(r"(?P<image_id>[0-9a-f]{16})(_jpg\.rf\.[^./]+)?\.jpe?g", re.IGNORECASE)
@@ -39,10 +40,8 @@ def import_photos(
     missing: dict[str, str] = {}
     with _candidates(source) as found:
         if not found:
-            where = source if isinstance(source, Path) else "the archive"
-            raise UsageError(
-                f"{where} holds none of the photographs (files named <image_id>.jpg): name another folder or zip"
-            )
+            wanted_files = "the photographs (files named <image_id>.jpg)"
+            raise UsageError(f"{_named(source)} holds none of {wanted_files}: name another folder or zip")
         for image_id in wanted:
             reason = _import_one(image_id, found.get(image_id, []), store)
             if reason is not None:
@@ -57,35 +56,45 @@ def _import_one(image_id: str, candidates: list[Candidate], store: PhotoStore) -
         try:
             data = candidate.read()
             identify(image_id, data, candidate.name)
-        except (ImageError, OSError, zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError) as error:
-            reason = str(error)  # its duplicate may be sound
+        except Exception as error:  # whatever a damaged or encrypted member raises; its duplicate may be sound
+            reason = " ".join(str(error).split()) or type(error).__name__
             continue
         store.save(image_id, data)
         return None
     return reason
 
 
+def _named(source: Path | io.BytesIO) -> str:
+    return str(source) if isinstance(source, Path) else "the archive"
+
+
 @contextmanager
 def _candidates(source: Path | io.BytesIO) -> Iterator[dict[str, list[Candidate]]]:
     if isinstance(source, Path) and source.is_dir():
-        files = (Candidate(file.name, file.read_bytes) for file in sorted(source.rglob("*")) if file.is_file())
-        yield _by_image_id(files)
+        yield _by_image_id(_files(source))
         return
     try:
         archive = zipfile.ZipFile(source)
-    except (zipfile.BadZipFile, OSError) as error:
-        raise UsageError(f"{source} is neither a folder nor a zip that can be read ({error})") from error
+    except Exception as error:  # a damaged directory of a zip raises many kinds (struct.error, UnicodeDecodeError, ...)
+        raise UsageError(f"{_named(source)} is neither a folder nor a zip that can be read ({error})") from error
     with archive:
         yield _by_image_id(_members(archive))
+
+
+def _files(folder: Path) -> list[Candidate]:
+    with reading(folder):
+        next(folder.iterdir(), None)  # what may not be listed is passed over below
+        return [Candidate(file.name, file.read_bytes) for file in sorted(folder.rglob("*")) if file.is_file()]
 
 
 def _members(archive: zipfile.ZipFile) -> Iterator[Candidate]:
     for member in archive.infolist():
         if not member.is_dir() and member.file_size <= _LARGEST_BYTES:
-            yield Candidate(PurePosixPath(member.filename).name, lambda member=member: archive.read(member))  # type: ignore[misc]
+            name = member.filename.replace("\\", "/").rpartition("/")[2]  # some programs write the separator of Windows
+            yield Candidate(name, lambda member=member: archive.read(member))  # type: ignore[misc]
 
 
-def _by_image_id(files: Iterator[Candidate]) -> dict[str, list[Candidate]]:
+def _by_image_id(files: Iterable[Candidate]) -> dict[str, list[Candidate]]:
     found: dict[str, list[Candidate]] = {}
     for file in files:
         match = _NAME.fullmatch(file.name)

@@ -8,7 +8,6 @@ failures.
 from __future__ import annotations
 
 import queue
-import random
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
@@ -16,9 +15,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from aiflow_cli.errors import AiflowError, ImageError, UsageError
+from aiflow_cli.fetching import RetryPolicy, passes, retrying
 
 if TYPE_CHECKING:
     import httpx
+    from tenacity import Retrying
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -40,15 +41,12 @@ class Reply(NamedTuple):
     data: bytes
 
 
-@dataclass(frozen=True)
-class RetryPolicy:
-    """How long and how often to try. `timeout_s` bounds each wait for bytes, `deadline_s` one whole attempt."""
+class _PassingError(Exception):
+    """A failure that is likely to pass by itself; `response` is the server's refusal, if it was one."""
 
-    attempts: int = 5
-    first_pause_s: float = 0.5
-    longest_pause_s: float = 30.0
-    timeout_s: float = 20.0
-    deadline_s: float = 120.0
+    def __init__(self, reason: str, response: httpx.Response | None = None) -> None:
+        super().__init__(reason)
+        self.response = response
 
 
 @dataclass
@@ -57,7 +55,6 @@ class Fetcher:
 
     policy: RetryPolicy = field(default_factory=RetryPolicy)
     stop: threading.Event = field(default_factory=threading.Event)
-    rng: random.Random = field(default_factory=random.Random)
 
     def __post_init__(self) -> None:
         """Open the pool of connections; UsageError if the environment names a proxy that cannot be used."""
@@ -93,59 +90,66 @@ class Fetcher:
 
         Raises FetchError after the last attempt, or at once on a status that no retry would mend.
         """
-        import httpx
+        try:
+            return self._retrying()(self._once, url, params, check, limit_bytes)
+        except Exception as error:
+            if not _is_passing(error):
+                raise
+            raise FetchError(f"{describe(error)} (after {self.policy.attempts} attempts)") from error
 
-        reason = ""
-        for attempt in range(self.policy.attempts):
-            if attempt and self.stop.wait(self._pause_s(attempt)):
-                break
-            try:
-                status, headers, data = self._once(url, params, limit_bytes)
-            except (httpx.RequestError, TimeoutError) as error:
-                reason = describe(error)
-                continue
-            if status < 300:
-                try:
-                    if check:
-                        check(data)
-                    return Reply(status, data)
-                except ImageError as error:
-                    reason = f"wrong bytes: {error}"
-            elif status in ABSENT:
-                return Reply(status, b"")
-            elif _passes(status):
-                reason = f"HTTP {status}"
-                if attempt + 1 < self.policy.attempts:
-                    self.stop.wait(min(_retry_after_s(headers), self.policy.longest_pause_s))
-            else:
-                raise FetchError(f"HTTP {status}")
-        raise FetchError(f"{reason or 'interrupted'} (after {self.policy.attempts} attempts)")
+    def _once(
+        self, url: str, params: Mapping[str, str] | None, check: Callable[[bytes], object] | None, limit_bytes: int
+    ) -> Reply:
+        with self._client.stream("GET", url, params=params) as reply:
+            if reply.status_code in ABSENT:
+                return Reply(reply.status_code, b"")
+            if passes(reply.status_code):
+                raise _PassingError(f"HTTP {reply.status_code}", reply)
+            if reply.status_code >= 300:
+                raise FetchError(f"HTTP {reply.status_code}")
+            data = self._body(reply, limit_bytes)
+        try:
+            if check:
+                check(data)
+        except ImageError as error:
+            raise _PassingError(f"wrong bytes: {error}") from error
+        return Reply(reply.status_code, data)
+
+    def _body(self, reply: httpx.Response, limit_bytes: int) -> bytes:
+        ends = time.monotonic() + self.policy.deadline_s
+        body = bytearray()
+        for chunk in reply.iter_bytes():
+            body += chunk
+            if len(body) > limit_bytes:
+                raise FetchError(f"the answer is larger than {limit_bytes} bytes")
+            if time.monotonic() > ends or self.stop.is_set():
+                raise _PassingError(f"not complete after {self.policy.deadline_s:g} s")
+        return bytes(body)
 
     def stream(self, url: str) -> Generator[bytes, None, None]:
         """The body at `url` in pieces, however long it is and takes; a broken connection goes on from the last byte.
 
         Raises FetchError on a refusal, or when `attempts` tries in a row bring no new byte.
         """
-        import httpx
-
-        offset, fruitless = 0, 0
-        while True:
-            before = offset
-            try:
-                for piece in self._pieces(url, offset):
-                    offset += len(piece)
-                    yield piece
-                return
-            except (httpx.RequestError, ConnectionError) as error:
-                fruitless = 0 if offset > before else fruitless + 1
-                if fruitless >= self.policy.attempts or self.stop.wait(self._pause_s(fruitless + 1)):
-                    raise FetchError(f"it broke off after {offset} bytes ({describe(error)})") from error
+        offset = 0
+        try:
+            for attempt in self._retrying():
+                with attempt:
+                    for piece in self._pieces(url, offset):
+                        attempt.retry_state.attempt_number = 1  # something comes: patience begins anew
+                        offset += len(piece)
+                        yield piece
+                    return
+        except Exception as error:
+            if not _is_passing(error):
+                raise
+            raise FetchError(f"it broke off after {offset} bytes ({describe(error)})") from error
 
     def _pieces(self, url: str, offset: int) -> Iterator[bytes]:
         headers = {"Range": f"bytes={offset}-"} if offset else {}
         with self._client.stream("GET", url, headers=headers) as reply:
-            if _passes(reply.status_code):
-                raise ConnectionError(f"HTTP {reply.status_code}")
+            if passes(reply.status_code):
+                raise _PassingError(f"HTTP {reply.status_code}", reply)
             resumed = reply.headers.get("Content-Range", "").startswith(f"bytes {offset}-")
             if reply.status_code != 200 and not (reply.status_code == 206 and resumed):
                 raise FetchError(f"HTTP {reply.status_code}")
@@ -155,39 +159,23 @@ class Fetcher:
                     yield chunk[skip:]
                 skip = max(0, skip - len(chunk))
 
-    def _once(self, url: str, params: Mapping[str, str] | None, limit_bytes: int) -> tuple[int, httpx.Headers, bytes]:
-        ends = time.monotonic() + self.policy.deadline_s
-        body = bytearray()
-        with self._client.stream("GET", url, params=params) as reply:
-            if reply.status_code < 300:
-                for chunk in reply.iter_bytes():
-                    body += chunk
-                    if len(body) > limit_bytes:
-                        raise FetchError(f"the answer is larger than {limit_bytes} bytes")
-                    if time.monotonic() > ends or self.stop.is_set():
-                        raise TimeoutError(f"not complete after {self.policy.deadline_s:g} s")
-            return reply.status_code, reply.headers, bytes(body)
+    def _retrying(self) -> Retrying:
+        return retrying(self.policy, self.stop, _is_passing)
 
-    def _pause_s(self, attempt: int) -> float:
-        longest = min(self.policy.first_pause_s * 2.0 ** (attempt - 1), self.policy.longest_pause_s)
-        return longest * self.rng.uniform(0.5, 1.0)
+
+def _is_passing(error: BaseException) -> bool:
+    import httpx
+
+    return isinstance(error, (_PassingError, httpx.RequestError))
 
 
 def describe(error: Exception) -> str:
     """A short reason, without the address (which may hold a key)."""
     text = str(error)
+    if isinstance(error, _PassingError):
+        return text
     name = type(error).__name__
     return f"{name}: {text}" if text and "://" not in text else name
-
-
-def _passes(status: int) -> bool:
-    """Whether a failure of that status is likely to pass by itself."""
-    return status in (408, 425, 429) or status >= 500
-
-
-def _retry_after_s(headers: httpx.Headers) -> float:
-    value = headers.get("Retry-After", "")
-    return float(value) if value.isdecimal() else 0.0
 
 
 def spread(

@@ -2,25 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from aiflow_cli.errors import ImageError, UsageError
+from aiflow_cli.errors import AiflowError, ImageError, UsageError
 from aiflow_cli.images.imageset import (
     ImageRecord,
     ImageSet,
     build_image_set,
     check_size,
     dataset_of,
+    join_notes,
     sample_indices,
     shortage,
+    valid_text,
 )
+from aiflow_cli.models.picture import SUFFIXES
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
+OTHER_PICTURES = re.compile(
+    r"\.(arw|avif|cr[23]|dng|eps|exr|hei[cf]|icns|ico|j2k|jp2|jxl|nef|orf|p[bgnp]m|pcx|psd|raf|raw|rw2|svg|tga|tiff?)"
+)
+"""Suffixes of pictures that nothing here reads: a run says how many it leaves out."""
+
+
+class Listing(NamedTuple):
+    """The visible files of a folder, by name: pictures that can be read, and parquet files; other pictures are counted."""
+
+    pictures: list[Path]
+    parquet: list[Path]
+    left_out: Counter[str]
+    """By suffix."""
+    dead_links: list[Path]
+
+    @property
+    def note(self) -> str | None:
+        """What a run should say of the pictures that it leaves out."""
+        kinds = ", ".join(
+            f"{n} {suffix}" for suffix, n in sorted(self.left_out.items(), key=lambda kind: (-kind[1], kind))
+        )
+        return join_notes(
+            f"left out: {kinds}: convert them to JPEG or PNG" if kinds else None,
+            f"links that lead nowhere: {len(self.dead_links)}" if self.dead_links else None,
+        )
 
 
 def open_path(path: Path, count: int | None, seed: int) -> ImageSet:
@@ -28,32 +58,62 @@ def open_path(path: Path, count: int | None, seed: int) -> ImageSet:
 
     Raises UsageError if there is no image in it, ImageError if one that was drawn cannot be read.
     """
-    if path.is_file() and path.suffix != ".parquet":
-        raise UsageError(f"{path} is a file: give the folder that holds the images, or a .parquet file")
+    with reading(path):
+        return _open(path, count, seed)
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """UsageError for what the system does not let read: a folder that may not be listed or entered, or is gone."""
+    try:
+        yield
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read ({error.strerror or error}): check its permissions") from error
+
+
+def _open(path: Path, count: int | None, seed: int) -> ImageSet:
     if not path.exists():
         raise UsageError(f"{path} does not exist: give a folder of images, `scenes` or `vehicles-openimage`")
-    dataset = open_dataset(path)
-    if dataset is not None:
-        return _from_dataset(path, dataset, count, seed)
-    files = image_files(path)
-    if not files:
-        raise UsageError(_nothing_in(path))
-    chosen = [files[index] for index in sample_indices(len(files), count, seed)]
-    records = (ImageRecord(file.name, read_image_file(file)) for file in chosen)
-    return build_image_set(str(path), dataset_of(records), shortage(len(files), count))
+    if path.is_dir():
+        saved = open_saved(path)
+        return _from_folder(path, count, seed) if saved is None else _from_dataset(path, saved, count, seed)
+    if path.suffix.lower() != ".parquet":
+        raise UsageError(f"{path} is a file: give the folder that holds the images, or a .parquet file")
+    return _from_dataset(path, _from_parquet([path]), count, seed)
 
 
-def image_files(folder: Path) -> list[Path]:
-    """Image files directly in `folder`, by name; hidden files and subfolders are passed over.
+def _from_folder(path: Path, count: int | None, seed: int) -> ImageSet:
+    found = list_folder(path)
+    tables = [file for file in found.parquet if _image_column(_parquet_features(file)) is not None]
+    if found.pictures and tables:
+        raise UsageError(
+            f"{path} holds {len(found.pictures)} images and {tables[0].name}: name that file, or move either"
+        )
+    if found.parquet and not found.pictures:
+        return _from_dataset(path, _from_parquet(tables or found.parquet), count, seed)
+    if not found.pictures:
+        raise UsageError(_nothing_in(path, found))
+    chosen = [found.pictures[index] for index in sample_indices(len(found.pictures), count, seed)]
+    records = (ImageRecord(valid_text(file.name), read_image_file(file)) for file in chosen)
+    return build_image_set(str(path), dataset_of(records), join_notes(shortage(len(found.pictures), count), found.note))
 
-    Raises UsageError if the folder cannot be listed.
-    """
-    try:
-        entries = sorted(folder.iterdir())
-    except OSError as error:
-        raise UsageError(f"{folder} cannot be listed ({error.strerror}): check its permissions") from error
-    found = (file for file in entries if file.suffix.lower() in SUFFIXES and not file.name.startswith("."))
-    return [file for file in found if file.is_file()]
+
+def list_folder(folder: Path) -> Listing:
+    """What lies directly in `folder`. Hidden files, which some systems strew about (`._a.jpg`), do not count."""
+    listing = Listing([], [], Counter(), [])
+    for file in sorted(folder.iterdir()):
+        suffix = file.suffix.lower()
+        if file.name.startswith(".") or file.is_dir():
+            continue
+        if file.is_symlink() and not file.exists() and suffix in SUFFIXES:
+            listing.dead_links.append(file)
+        elif suffix in SUFFIXES and file.is_file():
+            listing.pictures.append(file)
+        elif suffix == ".parquet":
+            listing.parquet.append(file)
+        elif OTHER_PICTURES.fullmatch(suffix):
+            listing.left_out[suffix] += 1
+    return listing
 
 
 def read_image_file(file: Path) -> bytes:
@@ -65,43 +125,60 @@ def read_image_file(file: Path) -> bytes:
         raise ImageError(f"{file} cannot be read ({error.strerror}): check its permissions") from error
 
 
-def _nothing_in(folder: Path) -> str:
+def _nothing_in(folder: Path, found: Listing) -> str:
     kinds = ", ".join(suffix[1:] for suffix in SUFFIXES)
-    inner = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    inner = sorted(valid_text(entry.name) for entry in folder.iterdir() if entry.is_dir() and entry.name[0] != ".")
     remedy = (
         f"name one of its subfolders ({', '.join(inner[:3])})" if inner else "put some there or name another folder"
     )
-    return f"no image ({kinds}) in {folder}: {remedy}"
+    return f"no image ({kinds}) in {folder}: {found.note or remedy}"
 
 
-def open_dataset(path: Path) -> Dataset | None:
-    """The data set stored at `path`, or None if `path` is not one. UsageError if it is one with several splits."""
-    from datasets import Dataset, load_from_disk
-    from datasets.table import InMemoryTable
+def open_saved(folder: Path) -> Dataset | None:
+    """The data set that was saved as `folder`, or None if none was. UsageError if it is one with several splits."""
+    from datasets import load_from_disk
 
-    if (path / "dataset_dict.json").is_file():
-        splits = ", ".join(str(path / entry.name) for entry in sorted(path.iterdir()) if entry.is_dir())
-        raise UsageError(f"{path} holds several splits: name one of them ({splits})")
-    if (path / "state.json").is_file() and (path / "dataset_info.json").is_file():
-        try:
-            return load_from_disk(str(path))
-        except Exception as error:  # whatever `datasets` and Arrow raise on a damaged one
-            raise UsageError(f"{path} cannot be read as a data set ({_first_line(error)}): save it anew") from error
-    files = [path] if path.is_file() else sorted(path.glob("*.parquet"))
-    if not files:
+    if (folder / "dataset_dict.json").is_file():
+        splits = ", ".join(str(entry) for entry in sorted(folder.iterdir()) if entry.is_dir())
+        raise UsageError(f"{folder} holds several splits: name one of them ({splits})")
+    if not ((folder / "state.json").is_file() and (folder / "dataset_info.json").is_file()):
         return None
-    return Dataset(InMemoryTable(_read_parquet(files)))
+    try:
+        return load_from_disk(str(folder))
+    except Exception as error:  # whatever `datasets` and Arrow raise on a damaged one
+        raise UsageError(f"{folder} cannot be read as a data set ({_first_line(error)}): save it anew") from error
 
 
-def _read_parquet(files: list[Path]) -> Any:
+def _from_parquet(files: list[Path]) -> Dataset:
     import pyarrow as pa
+    from datasets import Dataset
+    from datasets.table import InMemoryTable
     from pyarrow import parquet
 
+    tables = [_arrow(file, parquet.read_table) for file in files]
     try:
-        return pa.concat_tables([parquet.read_table(file) for file in files])
+        return Dataset(InMemoryTable(pa.concat_tables(tables)))
+    except pa.ArrowException as error:
+        where = f"{files[0]} to {files[-1].name}"
+        raise UsageError(f"{where} do not fit together ({_first_line(error)}): name one of them") from error
+
+
+def _parquet_features(file: Path) -> Mapping[str, Any]:
+    from datasets import Features
+    from pyarrow import parquet
+
+    features: Mapping[str, Any] = Features.from_arrow_schema(_arrow(file, parquet.read_schema))
+    return features
+
+
+def _arrow(file: Path, read: Callable[[Path], Any]) -> Any:
+    """What `read` makes of a parquet file; UsageError if it is damaged."""
+    import pyarrow as pa
+
+    try:
+        return read(file)
     except (pa.ArrowException, OSError) as error:
-        where = files[0] if len(files) == 1 else f"{files[0]} to {files[-1].name}"
-        raise UsageError(f"{where} cannot be read as parquet ({_first_line(error)}): replace the file") from error
+        raise UsageError(f"{file} cannot be read as parquet ({_first_line(error)}): replace the file") from error
 
 
 def _first_line(error: Exception) -> str:
@@ -111,18 +188,28 @@ def _first_line(error: Exception) -> str:
 def _from_dataset(path: Path, dataset: Dataset, count: int | None, seed: int) -> ImageSet:
     column = _image_column(dataset.features)
     if column is None:
-        raise UsageError(f"{path} has no column `image` or `bytes`; its columns are {', '.join(dataset.column_names)}")
+        names = ", ".join(dataset.column_names)
+        raise UsageError(f"{path} has no column `image` or `bytes` that holds image files; its columns are {names}")
     if len(dataset) == 0:
         raise UsageError(f"{path} holds no rows")
     indices = sample_indices(len(dataset), count, seed)
-    return build_image_set(str(path), dataset_of(_records(dataset, column, indices)), shortage(len(dataset), count))
+    try:
+        chosen = dataset_of(_records(dataset, column, indices))
+    except AiflowError:
+        raise
+    except Exception as error:  # whatever `datasets` and Arrow meet in a strange table: text that is none, say
+        raise UsageError(f"{path} cannot be read as a data set ({_first_line(error)}): save it anew") from error
+    return build_image_set(str(path), chosen, shortage(len(dataset), count))
 
 
 def _image_column(features: Mapping[str, Any]) -> str | None:
-    """`bytes` if it holds bytes (elsewhere it may be a size), else `image` if there is one."""
-    if getattr(features.get("bytes"), "dtype", None) in ("binary", "large_binary"):
-        return "bytes"
-    return "image" if "image" in features else None
+    """`bytes` or `image`, if it holds image files: elsewhere `bytes` may be a size, and `image` the name of a file."""
+    from datasets import Value
+
+    def holds_files(feature: Any) -> bool:
+        return not isinstance(feature, Value) or feature.dtype in ("binary", "large_binary")
+
+    return next((name for name in ("bytes", "image") if name in features and holds_files(features[name])), None)
 
 
 def _records(dataset: Dataset, column: str, indices: list[int]) -> Iterator[ImageRecord]:
@@ -133,9 +220,10 @@ def _records(dataset: Dataset, column: str, indices: list[int]) -> Iterator[Imag
     for name in [name for name, feature in features.items() if isinstance(feature, Image)]:
         dataset = dataset.cast_column(name, Image(decode=False))
     label = "class" if "class" in features else "label"
+    dataset = dataset.select_columns([name for name in (column, "image_id", "id", label, "split") if name in features])
     width = len(str(len(dataset)))
     for index, row in zip(indices, dataset.select(indices), strict=True):
-        image_id = str(row.get("image_id") or row.get("id") or f"{index:0{width}d}")
+        image_id = valid_text(str(row.get("image_id") or row.get("id") or f"{index:0{width}d}"))
         data = _stored_bytes(row[column], image_id)
         yield ImageRecord(image_id, data, _text(row, label, features), _text(row, "split", features))
 

@@ -8,16 +8,16 @@ own.
 from __future__ import annotations
 
 import hashlib
-import io
-import warnings
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from aiflow_cli.errors import ImageError, UsageError
+from aiflow_cli.models.picture import Picture, decode
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -30,7 +30,7 @@ _ROWS_PER_CHUNK = 64
 
 @dataclass(frozen=True)
 class ImageRecord:
-    """One image: its name in the results, and the bytes of its JPEG, PNG, WebP or BMP file."""
+    """One image: its name in the results, and the bytes of its JPEG, PNG, WebP, BMP or GIF file."""
 
     image_id: str
     data: bytes
@@ -42,7 +42,8 @@ class ImageRecord:
 class ImageSet:
     """Images of one run, in the order in which they are used. `fingerprint` covers ids and contents, in that order.
 
-    `note` is one line that a run should show (fewer images than were asked for, say), or None.
+    `note` is one line that a run should show (fewer images than were asked for, files that were left out, orientations
+    that are not applied), or None.
     """
 
     name: str
@@ -68,11 +69,39 @@ def build_image_set(name: str, dataset: Dataset, note: str | None = None) -> Ima
     repeated = [image_id for image_id, n in Counter(dataset["image_id"]).items() if n > 1]
     if repeated:
         raise UsageError(f"{name} holds the image_id {repeated[0]} more than once: give each image its own")
-    digest = hashlib.sha256()
+    digest, turned = hashlib.sha256(), 0
     for row in dataset.select_columns(["image_id", "bytes"]):
-        check_image(row["bytes"], row["image_id"])
+        turned += check_image(row["bytes"], row["image_id"]).turned
         digest.update(row["image_id"].encode() + b"\0" + hashlib.sha256(row["bytes"]).digest())
-    return ImageSet(name, digest.hexdigest(), dataset, note)
+    return ImageSet(valid_text(name), digest.hexdigest(), dataset, join_notes(note, _orientations(turned)))
+
+
+def _orientations(turned: int) -> str | None:
+    if not turned:
+        return None
+    return f"EXIF orientation of {turned} {'image' if turned == 1 else 'images'}: not applied, as in the original code"
+
+
+def join_notes(*notes: str | None) -> str | None:
+    """Several notes as one line; None if there is nothing to say."""
+    return "; ".join(note for note in notes if note) or None
+
+
+def valid_text(name: str) -> str:
+    """A file's name as text that can be written anywhere, on one line; no two names become the same.
+
+    Bytes that are not UTF-8 become `\\xff`, control characters and ends of lines `\\u000a`, and a backslash is doubled.
+    """
+    return "".join(map(_valid_character, name))
+
+
+def _valid_character(character: str) -> str:
+    if character == "\\":
+        return "\\\\"
+    code = ord(character)
+    if 0xDC80 <= code <= 0xDCFF:  # how the system hands on a byte that is not UTF-8
+        return f"\\x{code - 0xDC00:02x}"
+    return f"\\u{code:04x}" if unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") else character
 
 
 def dataset_of(records: Iterable[ImageRecord]) -> Dataset:
@@ -128,14 +157,6 @@ def shortage(total: int, count: int | None) -> str | None:
     return f"{count} images were asked for, there are {total}" if count is not None and count > total else None
 
 
-class ImageInfo(NamedTuple):
-    """What a decoded file is: format as Pillow names it ("JPEG", "PNG", ...) and pixels."""
-
-    format: str
-    width: int
-    height: int
-
-
 def check_size(n_bytes: int, name: str) -> None:
     """ImageError, with `name`, if an image file is empty or more than a request can carry."""
     if not n_bytes:
@@ -144,21 +165,7 @@ def check_size(n_bytes: int, name: str) -> None:
         raise ImageError(f"{name} is too large ({n_bytes:,} bytes, at most {LARGEST_BYTES:,}): make it smaller")
 
 
-def check_image(data: bytes, name: str) -> ImageInfo:
+def check_image(data: bytes, name: str) -> Picture:
     """Decode `data` whole; ImageError, with `name`, if that fails or it is more than a request can carry."""
-    from PIL import Image
-
     check_size(len(data), name)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(data)) as image:
-                image.load()
-                return ImageInfo(image.format or "unknown", image.width, image.height)
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-        raise ImageError(f"{name} is too large to decode safely ({error}): make it smaller") from error
-    except (
-        Exception
-    ) as error:  # Pillow's decoders raise many kinds on damaged files (OSError, SyntaxError, ValueError, ...)
-        reason = str(error).split("<_io")[0].strip() or type(error).__name__
-        raise ImageError(f"{name} cannot be read as an image ({reason}): replace or remove the file") from error
+    return decode(data, name)

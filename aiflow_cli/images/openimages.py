@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from aiflow_cli.errors import ImageError, StoreError, UsageError
+from aiflow_cli.errors import ImageError, UsageError
 from aiflow_cli.images.fetch import ABSENT, Fetcher, FetchError, spread
-from aiflow_cli.images.photostore import PhotoStore, identify
+from aiflow_cli.images.photostore import PhotoStore, identify, not_written
 
 DEFAULT_URL = "https://open-images-dataset.s3.amazonaws.com"
 SPLITS = ("train", "validation", "test")
@@ -47,9 +47,12 @@ class Answers:
     """
 
     def __init__(self, file: Path) -> None:
-        """Read the answers of earlier runs; a last line cut short by a crash is passed over."""
+        """Read the answers of earlier runs; a last line cut short by a crash, or a file out of reach, is passed over."""
         self._file = file
-        text = file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""
+        try:
+            text = file.read_text(encoding="utf-8-sig", errors="replace")
+        except OSError:  # it is only a memory: what is not in it is asked again
+            text = ""
         self._before_next = "\n" if text and not text.endswith("\n") else ""
         self._lock = threading.Lock()
         self._held_back: list[dict[str, Any]] = []
@@ -99,7 +102,7 @@ class Answers:
             with self._file.open("a", encoding="utf-8") as file:
                 file.write(self._before_next + lines)
         except OSError as error:
-            raise StoreError(f"{self._file} cannot be written ({error.strerror}): free some space") from error
+            raise not_written(self._file, error) from error
         self._before_next = ""
         for entry in self._held_back:
             self._apply(entry)

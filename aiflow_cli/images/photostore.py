@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
 
+from aiflow_cli.disk import replace_file
 from aiflow_cli.errors import ImageError, StoreError
 from aiflow_cli.images.imageset import check_image
 from aiflow_cli.images.vehicles import is_export, manifest
@@ -26,11 +28,11 @@ def identify(image_id: str, data: bytes, name: str) -> Kind:
     """
     if is_export(image_id, data):
         return Kind.EXPORT
-    info = check_image(data, name)
-    if info.format != "JPEG":
-        raise ImageError(f"{name} is {info.format}, not JPEG")
+    picture = check_image(data, name)
+    if picture.format != "JPEG":
+        raise ImageError(f"{name} is {picture.format}, not JPEG")
     row = manifest()[image_id]
-    if ".rf." in name or (info.width, info.height) == (row.width, row.height):
+    if ".rf." in name or picture.rgb.size == (row.width, row.height):
         raise ImageError(f"{name} has another SHA-256 than the export's file of {image_id}")
     return Kind.UNRESIZED
 
@@ -70,10 +72,14 @@ class PhotoStore:
 
     def save(self, image_id: str, data: bytes) -> None:
         """Store a checked file; a process that dies meanwhile leaves no half file under the final name."""
-        part = self.folder / f".{image_id}.part"
         try:
-            part.write_bytes(data)
-            part.replace(self.path(image_id))
+            replace_file(self.path(image_id), data)
         except OSError as error:
-            part.unlink(missing_ok=True)
-            raise StoreError(f"{self.path(image_id)} cannot be written ({error.strerror}): free some space") from error
+            raise not_written(self.path(image_id), error) from error
+
+
+def not_written(path: Path, error: OSError) -> StoreError:
+    """What to say of a file that could not be written, by what the system said."""
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    remedy = "free some space" if full else "check the folder, or give another with --output"
+    return StoreError(f"{path} cannot be written ({error.strerror or error}): {remedy}")

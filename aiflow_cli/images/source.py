@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import difflib
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aiflow_cli.errors import UsageError
 from aiflow_cli.images import vehicles
 from aiflow_cli.images.folder import open_path
 from aiflow_cli.images.imageset import ImageRecord, ImageSet, build_image_set
+from aiflow_cli.paths import user_path
+from aiflow_cli.units import format_size
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -19,6 +20,10 @@ __all__ = ["DEFAULT_SCENES", "SCENES", "ImageRecord", "ImageSet", "open_images"]
 SCENES = "scenes"
 DEFAULT_SCENES = 16
 """How many scenes "all of them" are: the stream has no end."""
+MOST_SCENES = 20_000
+"""All are drawn before the first trial: these take some four minutes."""
+SCENE_S, SCENE_BYTES = 0.012, 20_000
+"""Assumption: what drawing a scene takes on one core of a laptop, and its JPEG."""
 FIRST_STREAM = 1000
 """Seed 0 shows the scenes of this stream, seed 1 those of the next. The small pair learned from streams below it."""
 
@@ -33,9 +38,11 @@ def open_images(source: str, count: int | None, seed: int) -> ImageSet:
         return _open_scenes(count, seed)
     if source == vehicles.NAME:
         return vehicles.open_vehicles(count, seed)
-    path = Path(source).expanduser()
+    if not source:
+        raise UsageError(_unknown(source))
+    path = user_path(source)
     try:
-        found = bool(source) and path.exists()
+        found = path.exists()
     except OSError as error:
         raise UsageError(f"{path} cannot be opened ({error.strerror}): name another folder") from error
     if found:
@@ -46,9 +53,13 @@ def open_images(source: str, count: int | None, seed: int) -> ImageSet:
 def _open_scenes(count: int | None, seed: int) -> ImageSet:
     from aiflow_cli.images.scenes import scene_dataset
 
-    if count is not None and count < 1:
+    count = DEFAULT_SCENES if count is None else count
+    if count < 1:
         raise UsageError(f"{count} images were asked for; give 1 or more")
-    dataset: Dataset = scene_dataset(FIRST_STREAM + seed, DEFAULT_SCENES if count is None else count)
+    if count > MOST_SCENES:
+        takes = f"{count * SCENE_S / 3600:,.1f} hours and {format_size(count * SCENE_BYTES)} of memory"
+        raise UsageError(f"{count} scenes would take about {takes} before the first trial: give at most {MOST_SCENES}")
+    dataset: Dataset = scene_dataset(FIRST_STREAM + seed, count)
     return build_image_set(SCENES, _with_common_columns(dataset))
 
 

@@ -18,8 +18,9 @@ from importlib import resources
 from pathlib import Path
 
 from aiflow_cli.errors import ImageError, PrerequisiteError
-from aiflow_cli.images.folder import read_image_file
+from aiflow_cli.images.folder import read_image_file, reading
 from aiflow_cli.images.imageset import ImageRecord, ImageSet, build_image_set, dataset_of, sample_indices, shortage
+from aiflow_cli.paths import user_path
 
 NAME = "vehicles-openimage"
 
@@ -57,8 +58,11 @@ def manifest() -> dict[str, ManifestRow]:
 
 
 def data_folder() -> Path:
-    """Where downloads land and are looked up: in `$AIFLOW_DATA`, or else in `data` under the current folder."""
-    return Path(os.environ.get("AIFLOW_DATA") or "data") / NAME
+    """Where downloads land and are looked up: in `$AIFLOW_DATA`, or else in `data` under the current folder.
+
+    Raises UsageError if AIFLOW_DATA is no path.
+    """
+    return user_path(os.environ.get("AIFLOW_DATA") or "data") / NAME
 
 
 def is_export(image_id: str, data: bytes) -> bool:
@@ -70,10 +74,11 @@ def is_export(image_id: str, data: bytes) -> bool:
 def open_vehicles(count: int | None, seed: int, folder: Path | None = None) -> ImageSet:
     """The photographs that are downloaded, or a seeded sample of them.
 
-    Raises PrerequisiteError if there is none, ImageError if one is damaged.
+    Raises PrerequisiteError if there is none, ImageError if one is damaged, UsageError if the folder may not be read.
     """
     folder = folder or data_folder()
-    present = [image_id for image_id in manifest() if (folder / f"{image_id}.jpg").is_file()]
+    with reading(folder):
+        present = [image_id for image_id in manifest() if (folder / f"{image_id}.jpg").is_file()]
     if not present:
         raise PrerequisiteError(
             f"no photograph in {folder}: run `aiflow download`, or set AIFLOW_DATA to the folder that holds {NAME}"

@@ -1,25 +1,21 @@
-"""Checkpoints on the Hugging Face hub: what a repository holds, what of it is here, and fetching the rest.
+"""Checkpoints on the Hugging Face hub: what a repository holds, and what of it is here (`models/pull.py` fetches the rest).
 
-Everything lies in the hub's own cache (HF_HOME), as huggingface_hub lays it out, and counts for other programs too. Since huggingface_hub 2
-drops a file that was broken off, weight files are fetched here first, straight into the cache: a partial file is kept and goes on where it
-stopped, also in another process, and is compared with the sha256 that the hub states. `snapshot_download` does the rest.
+Everything lies in the hub's own cache (HF_HOME), as huggingface_hub lays it out, and counts for other programs too. What
+the hub says is a stranger's word: names, commits and digests become paths here, so each is checked before it does.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import re
-import shutil
 import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
-from huggingface_hub import HfApi, constants, get_session, hf_hub_url, snapshot_download
+from huggingface_hub import HfApi, constants, snapshot_download
 from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
@@ -29,29 +25,18 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
-from huggingface_hub.utils import (
-    are_progress_bars_disabled,
-    build_hf_headers,
-    disable_progress_bars,
-    enable_progress_bars,
-    hf_raise_for_status,
-)
 
-from aiflow_cli.errors import AiflowError, CheckpointError, LinkError, PrerequisiteError, StoreError, UsageError
+from aiflow_cli.errors import AiflowError, LinkError, PrerequisiteError, StoreError, UsageError
+from aiflow_cli.fetching import RetryPolicy, passes, retrying
 
 WANTED = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "README.md", "LICENSE*"]
 """No code, no pictures, no weights in pickles."""
-SPARE_BYTES = 200_000_000
-"""What a download leaves free on the disk."""
-_JOBS = 4
-_ATTEMPTS = 5
-_PAUSE_S = 0.5
+POLICY = RetryPolicy(longest_pause_s=60.0)
 _TRANSPORT_ERROR: type[Exception] = next(kind for kind in HfHubHTTPError.__mro__ if kind.__name__ == "HTTPError")
 """Base of what the hub's HTTP library raises; which library that is changes with huggingface_hub's version."""
-_REPOSITORY = re.compile(r"(?P<id>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:@(?P<revision>[\w./-]+))?")
-
-Progress = Callable[[int], None]
-"""Told how many bytes are here so far."""
+_REPOSITORY = re.compile(r"(?P<id>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:@(?P<revision>(?!.*\.\.)[\w./-]+))?")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_DIGEST = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -78,11 +63,11 @@ class Repository:
 
 
 class RemoteFile(NamedTuple):
-    """A file of a repository; `sha256` is None for small ones, which are kept in git itself."""
+    """A file of a repository; `digest`, by which the cache names its content, is its sha256 if it is large, else git's sha1."""
 
     name: str
     size_bytes: int
-    sha256: str | None
+    digest: str
 
 
 @dataclass(frozen=True)
@@ -100,16 +85,26 @@ class Plan:
         return sum(file.size_bytes for file in self.files)
 
     @property
+    def snapshot(self) -> Path:
+        """The folder in which the files have their names."""
+        return self.repository.cache / "snapshots" / self.commit
+
+    @property
     def here_bytes(self) -> int:
         """Bytes that are here already, partial files included."""
-        partial = sum(size_of(self._partial(file)) for file in self.missing if file.sha256)
-        return self.total_bytes - sum(file.size_bytes for file in self.missing) + partial
+        away = sum(file.size_bytes - size_of(self.partial(file)) for file in self.missing if not self.has_blob(file))
+        return self.total_bytes - away
 
     def blob(self, file: RemoteFile) -> Path:
-        """Where the cache keeps a weight file's content."""
-        return self.repository.cache / "blobs" / str(file.sha256)
+        """Where the cache keeps a file's content."""
+        return self.repository.cache / "blobs" / file.digest
 
-    def _partial(self, file: RemoteFile) -> Path:
+    def has_blob(self, file: RemoteFile) -> bool:
+        """Whether the content is here, under whatever name and by whichever program."""
+        return self.blob(file).is_file() and size_of(self.blob(file)) == file.size_bytes
+
+    def partial(self, file: RemoteFile) -> Path:
+        """Where the content grows until it is whole."""
         return self.blob(file).with_suffix(".partial")
 
 
@@ -120,12 +115,27 @@ def size_of(path: Path) -> int:
 
 def cached_folder(repository: Repository) -> Path | None:
     """Where a repository is on this machine, or None if it is not, or not whole; nothing is fetched."""
+    commit = _commit_here(repository)
+    if commit is None:
+        return None
     try:
-        return Path(
-            snapshot_download(repository.id, revision=repository.revision, allow_patterns=WANTED, local_files_only=True)
-        )
+        return Path(snapshot_download(repository.id, revision=commit, allow_patterns=WANTED, local_files_only=True))
     except LocalEntryNotFoundError:
         return None
+
+
+def _commit_here(repository: Repository) -> str | None:
+    """The commit that a revision is, as far as the cache knows; where a copied cache lacks its `refs`, the only one there is."""
+    if _COMMIT.fullmatch(repository.revision):
+        return repository.revision
+    references = repository.cache / "refs"
+    try:
+        text = (references / repository.revision).read_text(encoding="utf-8-sig", errors="replace").strip()
+    except OSError:
+        snapshots = [path.name for path in (repository.cache / "snapshots").glob("*") if _COMMIT.fullmatch(path.name)]
+        only = repository.revision == "main" and not any(references.glob("*")) and len(snapshots) == 1
+        return snapshots[0] if only else None
+    return text if _COMMIT.fullmatch(text) else None
 
 
 def display_name(folder: Path) -> str:
@@ -138,124 +148,53 @@ def display_name(folder: Path) -> str:
 
 def make_plan(repository: Repository) -> Plan:
     """Ask the hub what a repository holds. Raises UsageError if there is none, PrerequisiteError offline or without access, LinkError."""
-    with _translated(repository):
-        info: Any = HfApi().model_info(repository.id, revision=repository.revision, files_metadata=True)
-    commit = str(info.sha)
-    named = [file for file in info.siblings or () if any(Path(file.rfilename).match(pattern) for pattern in WANTED)]
-    files = tuple(RemoteFile(f.rfilename, f.size or 0, f.lfs.sha256 if f.lfs else None) for f in named)
-    snapshot = repository.cache / "snapshots" / commit
-    return Plan(repository, commit, files, tuple(file for file in files if not (snapshot / file.name).exists()))
+    with translated(repository):
+        plan = _ask(repository)
+        missing = tuple(file for file in plan.files if size_of(plan.snapshot / file.name) != file.size_bytes)
+        return replace(plan, missing=missing)
 
 
-def pull(plan: Plan, progress: Progress = lambda done: None) -> Path:
-    """Fetch what is missing; the checkpoint's folder. Raises StoreError without room, LinkError if it broke off, CheckpointError if damaged."""
-    _check_space(plan)
-    with _translated(plan.repository), _no_bars():
-        _fetch_weights(plan, progress)
-        folder = snapshot_download(plan.repository.id, revision=plan.commit, allow_patterns=WANTED)
-        if plan.repository.revision != plan.commit:  # the name's commit, for the next look without a network
-            reference = plan.repository.cache / "refs" / plan.repository.revision
-            reference.parent.mkdir(parents=True, exist_ok=True)
-            reference.write_text(plan.commit)
-    progress(plan.total_bytes)
-    return Path(folder)
-
-
-def _check_space(plan: Plan) -> None:
-    needed = plan.total_bytes - plan.here_bytes
-    place = next(path for path in (plan.repository.cache, *plan.repository.cache.parents) if path.exists())
-    free = shutil.disk_usage(place).free
-    if needed and needed + SPARE_BYTES > free:
-        raise StoreError(
-            f"{plan.repository} needs {needed / 1e9:.1f} GB more, {place} has {free / 1e9:.1f} GB free: "
-            "free some, or set HF_HOME to a folder on a larger disk"
-        )
-
-
-def _fetch_weights(plan: Plan, progress: Progress) -> None:
-    files = [file for file in plan.missing if file.sha256 and not plan.blob(file).exists()]
-    counter = _Counter(plan.here_bytes, progress)
-    stop = threading.Event()
-    pool = ThreadPoolExecutor(_JOBS)
+def _ask(repository: Repository) -> Plan:
+    retry = retrying(POLICY, threading.Event(), is_passing)
     try:
-        for done in as_completed([pool.submit(_fetch, plan, file, counter, stop) for file in files]):
-            done.result()
-    finally:
-        stop.set()
-        pool.shutdown(cancel_futures=True)
+        info: Any = retry(HfApi().model_info, repository.id, revision=repository.revision, files_metadata=True)
+        wanted = (file for file in info.siblings or () if any(Path(file.rfilename).match(kind) for kind in WANTED))
+        return Plan(repository, _checked(_COMMIT, info.sha), tuple(map(_remote_file, wanted)), ())
+    except HFValidationError:
+        raise
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise LinkError(
+            f"what {constants.ENDPOINT} says of {repository} cannot be understood ({reason}): try later"
+        ) from error
 
 
-class _Counter:
-    """Adds up bytes from several threads."""
-
-    def __init__(self, start: int, progress: Progress) -> None:
-        self._done, self._progress, self._lock = start, progress, threading.Lock()
-
-    def add(self, count: int) -> None:
-        with self._lock:
-            self._done += count
-            self._progress(self._done)
+def _remote_file(found: Any) -> RemoteFile:
+    """What the hub says of a file; ValueError unless its name stays in its folder and its digest is one."""
+    name, size_bytes = str(found.rfilename), int(found.size or 0)
+    leaves = PurePosixPath(name).is_absolute() or {"..", ""} & set(name.split("/")) or "\\" in name or "\0" in name
+    if leaves or size_bytes < 0:
+        raise ValueError(f"a file named {name!r} of {size_bytes} bytes")
+    return RemoteFile(name, size_bytes, _checked(_DIGEST, found.lfs.sha256 if found.lfs else found.blob_id))
 
 
-def _fetch(plan: Plan, file: RemoteFile, counter: _Counter, stop: threading.Event) -> None:
-    """One weight file into the cache, going on from a partial one; tried again while something still arrives."""
-    partial = plan.blob(file).with_suffix(".partial")
-    partial.parent.mkdir(parents=True, exist_ok=True)
-    failures = 0
-    while size_of(partial) < file.size_bytes and not stop.is_set():
-        before = size_of(partial)
-        try:
-            _append(plan, file, partial, counter, stop)
-        except (_TRANSPORT_ERROR, ConnectionError) as error:
-            failures = 1 if size_of(partial) > before else failures + 1
-            if isinstance(error, HfHubHTTPError) or failures >= _ATTEMPTS:
-                raise
-            stop.wait(_PAUSE_S * 2**failures)
-    if not stop.is_set():
-        _verify(file, partial)
-        partial.replace(plan.blob(file))
+def _checked(pattern: re.Pattern[str], text: Any) -> str:
+    if not isinstance(text, str) or not pattern.fullmatch(text):
+        raise ValueError(f"{text!r} where a digest belongs")
+    return text
 
 
-def _append(plan: Plan, file: RemoteFile, partial: Path, counter: _Counter, stop: threading.Event) -> None:
-    start = size_of(partial)
-    url = hf_hub_url(plan.repository.id, file.name, revision=plan.commit)
-    headers = build_hf_headers() | {"Accept-Encoding": "identity"} | ({"Range": f"bytes={start}-"} if start else {})
-    with get_session().stream("GET", url, headers=headers, follow_redirects=True) as response:
-        hf_raise_for_status(response)
-        if start and response.status_code != 206:  # the server knows no ranges
-            counter.add(-start)
-            start = 0
-        with partial.open("ab" if start else "wb") as output:
-            for chunk in response.iter_raw():
-                output.write(chunk)
-                counter.add(len(chunk))
-                if stop.is_set():
-                    return
-
-
-def _verify(file: RemoteFile, path: Path) -> None:
-    with path.open("rb") as content:
-        digest = hashlib.file_digest(content, "sha256").hexdigest()
-    if digest != file.sha256:
-        path.unlink()
-        raise CheckpointError(f"{file.name} arrived damaged (its sha256 is not the hub's): run the same command again")
+def is_passing(error: BaseException) -> bool:
+    """Whether a failure is worth another try: a connection that broke, or a refusal that is likely to pass."""
+    if isinstance(error, HfHubHTTPError):
+        return passes(error.response.status_code)
+    if isinstance(error, OfflineModeIsEnabled):
+        return False
+    return isinstance(error, (_TRANSPORT_ERROR, ConnectionError))
 
 
 @contextlib.contextmanager
-def _no_bars() -> Iterator[None]:
-    """The hub's own progress bars belong to nobody here."""
-    if are_progress_bars_disabled():
-        yield
-        return
-    disable_progress_bars()
-    try:
-        yield
-    finally:
-        enable_progress_bars()
-
-
-@contextlib.contextmanager
-def _translated(repository: Repository) -> Iterator[None]:
+def translated(repository: Repository) -> Iterator[None]:
     """The hub's errors as ours, each one line with its remedy."""
     try:
         yield

@@ -1,26 +1,23 @@
 """From image bytes to pixel values, bit for bit as the original code does it.
 
-RGB first (alpha dropped), then either one tile, or the grid of tiles whose shape is nearest to the image's, with a thumbnail last.
+RGB first (alpha dropped, EXIF orientation not applied), then either one tile, or the grid of tiles whose shape is nearest
+to the image's, with a thumbnail last.
 Source: OpenGVLab/InternVL, `dynamic_preprocess` and `build_transform`.
 """
 
 from __future__ import annotations
 
-import io
-import warnings
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
-from aiflow_cli.errors import ImageError
+from aiflow_cli.models.picture import decode
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-MAX_PIXELS = 100_000_000
-"""Larger pictures are refused before they are decoded."""
 
 
 @dataclass(frozen=True)
@@ -54,24 +51,8 @@ class Tiling:
 
 
 def load_image(data: bytes) -> Image.Image:
-    """Decode an image; raises ImageError if it is empty, unreadable, truncated or larger than MAX_PIXELS."""
-    if not data:
-        raise ImageError("the image is empty (0 bytes)")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(io.BytesIO(data))
-            if image.width * image.height > MAX_PIXELS:
-                raise ImageError(
-                    f"the image has {image.width} x {image.height} pixels, over the limit of {MAX_PIXELS:,}: make it smaller"
-                )
-            return image.convert("RGB")
-    except Image.DecompressionBombError:
-        raise ImageError(f"the image has more than {MAX_PIXELS:,} pixels: make it smaller") from None
-    except UnidentifiedImageError:
-        raise ImageError(f"the image's {len(data)} bytes are in no known format: JPEG, PNG and WebP are") from None
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
-        raise ImageError(f"the image cannot be decoded ({error}): it is truncated or damaged") from None
+    """The RGB pixels of an encoded image; ImageError if it cannot be decoded (`models/picture.py`)."""
+    return decode(data).rgb
 
 
 def choose_grid(width: int, height: int, tiling: Tiling) -> tuple[int, int]:

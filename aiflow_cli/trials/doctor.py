@@ -57,6 +57,8 @@ def examine() -> Iterator[Finding]:
 def _guarded(name: str, look: Callable[[], Iterable[Finding]]) -> Iterator[Finding]:
     try:
         yield from look()
+    except AiflowError as error:  # a setting in the environment, say, with its remedy in the line
+        yield Finding(name, "missing", str(error))
     except (ImportError, OSError) as error:  # OSError: a library of a package that does not load
         yield Finding(name, "missing", f"could not be looked at: {error}", "install what is missing above, or again")
 

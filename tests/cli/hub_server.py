@@ -5,16 +5,24 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import socket
+import struct
+import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+from typer.testing import Result
+
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
+WEIGHTS = "model.safetensors"
+Run = Callable[..., Result]
+Process = Callable[..., subprocess.CompletedProcess[str]]
 _LARGE = (".safetensors", ".model", ".bin")
 _API = re.compile(r"/api/models/([^/]+/[^/]+)/(revision|tree)/([^/?]+)")
 _FILE = re.compile(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)")
@@ -22,11 +30,15 @@ _FILE = re.compile(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)")
 
 @dataclass
 class Hub:
-    """Repositories by id. `faults[file]` lists what goes wrong with downloads of a file, one entry a request, before all is well:
-    "cut" (half of what is left, then the connection breaks), "wrong" (other bytes), "slow", or a status code."""
+    """Repositories by id. `faults[file]` lists what goes wrong with downloads of a file, one entry a request, before all
+    is well: "cut" (half of what is left, then the connection breaks), "reset", "wrong" (other bytes), "short" and "long"
+    (another length), "slow", "wait N" (429, with a pause that is asked for), or a status code. `faults["api"]` does so for
+    what the hub says of a repository, and `lies` changes that."""
 
     folders: dict[str, Path]
     faults: dict[str, list[str]] = field(default_factory=dict)
+    lies: Callable[[dict[str, Any]], Any] = lambda document: document
+    etag: str = ""
     gated: bool = False
     knows_ranges: bool = True
     requests: list[str] = field(default_factory=list)
@@ -50,6 +62,7 @@ def _entry(path: Path) -> dict[str, Any]:
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server: _Server
+    fault = ""
 
     def do_HEAD(self) -> None:
         self._handle()
@@ -74,6 +87,8 @@ class _Handler(BaseHTTPRequestHandler):
         if revision not in ("main", COMMIT):
             self._refuse(404, "RevisionNotFound", "Invalid rev id")
             return
+        if self._refused("api"):
+            return
         entries = [_entry(path) for path in sorted(self.server.hub.folders[repository].iterdir())]
         if kind == "tree":
             self._json(entries)
@@ -83,21 +98,19 @@ class _Handler(BaseHTTPRequestHandler):
             | ({"lfs": {"sha256": e["lfs"]["oid"], "size": e["size"], "pointerSize": 130}} if "lfs" in e else {})
             for e in entries
         ]
-        self._json({"id": repository, "modelId": repository, "sha": COMMIT, "siblings": siblings})
+        told = {"id": repository, "modelId": repository, "sha": COMMIT, "siblings": siblings}
+        self._json(self.server.hub.lies(told))
 
     def _file(self, path: Path) -> None:
         if not path.is_file():
             self._refuse(404, "EntryNotFound", "Entry not found")
             return
         entry, data, hub = _entry(path), path.read_bytes(), self.server.hub
-        etag = entry["lfs"]["oid"] if "lfs" in entry else entry["oid"]
+        etag = hub.etag or (entry["lfs"]["oid"] if "lfs" in entry else entry["oid"])
         headers = {"ETag": f'"{etag}"', "X-Repo-Commit": COMMIT, "Accept-Ranges": "bytes"}
         if "lfs" in entry:
             headers |= {"X-Linked-ETag": f'"{etag}"', "X-Linked-Size": str(len(data))}
-        waiting = hub.faults.get(path.name)
-        fault = waiting.pop(0) if waiting and self.command == "GET" else ""
-        if fault.isdecimal():
-            self._answer(int(fault), b"trouble", {})
+        if self.command == "GET" and self._refused(path.name):
             return
         wanted = self.headers.get("Range", "")
         status, first = 200, 0
@@ -106,8 +119,26 @@ class _Handler(BaseHTTPRequestHandler):
             if hub.knows_ranges:
                 first = int(wanted.removeprefix("bytes=").rstrip("-"))
                 status, headers["Content-Range"] = 206, f"bytes {first}-{len(data) - 1}/{len(data)}"
-        body = data[first:] if fault != "wrong" else b"x" * (len(data) - first)
-        self._answer(status, body, headers, len(body) // 2 if fault == "cut" else None, fault == "slow")
+        body = data[first:]
+        changed = {"wrong": b"x" * len(body), "short": body[: len(body) // 2], "long": body + b"more"}
+        body = changed.get(self.fault, body)
+        self._answer(status, body, headers, len(body) // 2 if self.fault == "cut" else None, self.fault == "slow")
+
+    def _refused(self, name: str) -> bool:
+        """Take the next fault of `name`; whether the request has been answered with it."""
+        waiting = self.server.hub.faults.get(name)
+        self.fault = waiting.pop(0) if waiting else ""
+        if self.fault.isdecimal():
+            self._answer(int(self.fault), b"trouble", {})
+        elif self.fault.startswith("wait "):
+            self._answer(429, b"not so fast", {"Retry-After": self.fault.removeprefix("wait ")})
+        elif self.fault == "reset":
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self.connection.close()
+            self.close_connection = True
+        else:
+            return False
+        return True
 
     def _json(self, document: Any) -> None:
         self._answer(200, json.dumps(document).encode(), {"Content-Type": "application/json"})
@@ -154,3 +185,21 @@ def serving(hub: Hub) -> Iterator[Hub]:
         yield hub
         server.shutdown()
         thread.join()
+
+
+def document(finished: Result) -> dict[str, Any]:
+    assert finished.exit_code == 0, finished.stderr
+    found: dict[str, Any] = json.loads(finished.stdout)
+    return found
+
+
+def snapshot(tmp_path: Path, name: str = "Target") -> Path:
+    return tmp_path / "hf" / "hub" / f"models--Tiny--{name}" / "snapshots" / COMMIT
+
+
+def error(finished: Result, code: int) -> str:
+    """The one line of a command that failed."""
+    assert finished.exit_code == code, finished.stderr
+    lines = [line for line in finished.stderr.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1, finished.stderr
+    return lines[0]

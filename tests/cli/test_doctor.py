@@ -118,6 +118,15 @@ def test_photographs_are_counted(
     assert (finding["remedy"] is None) == (state == "ok")
 
 
+def test_a_folder_of_photographs_that_is_no_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is one finding of many, not the end of the command."""
+    monkeypatch.setenv("AIFLOW_DATA", "~nobody-of-that-name/x")
+    findings = json.loads(CliRunner().invoke(app, ["doctor", "--json"]).stdout)["findings"]
+    (finding,) = [one for one in findings if one["name"] == "photographs"]
+    assert "no user of that name" in finding["detail"]
+    assert findings[-1]["name"] == "hub cache"
+
+
 def test_one_core(package: Path) -> None:
     if not hasattr(os, "sched_setaffinity"):
         pytest.skip("cores cannot be chosen on this system")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler
@@ -113,6 +115,9 @@ def test_both_forms_are_told_apart(bucket: BucketServer) -> None:
         (["--jobs", "1000"], 2, "--jobs 1000"),
         (["--source", "roboflow"], 3, "ROBOFLOW_API_KEY is not set"),
         (["--output", "/dev/null/photos"], 1, "--output"),
+        (["--output", "x" * 300], 2, "255 is the most"),
+        (["--output", "~nobody-of-that-name/x"], 2, "no user of that name"),
+        (["--source", "~nobody-of-that-name/x"], 2, "no user of that name"),
     ],
 )
 def test_errors_are_one_line(
@@ -145,6 +150,50 @@ def test_ctrl_c(bucket: BucketServer) -> None:
     command = Background("download", "--limit", "6")
     wait_for(lambda: bucket.requests, "the first request")
     assert command.signal(signal.SIGINT) == (130, "interrupted\n")
+
+
+def test_ctrl_c_keeps_what_is_whole(bucket: BucketServer, tmp_path: Path) -> None:
+    def silent_at_the_fifth(handler: BaseHTTPRequestHandler) -> bool:
+        if IDS[4] not in handler.path:
+            return False
+        time.sleep(5)
+        return True
+
+    bucket.custom = silent_at_the_fifth
+    command = Background("download", "--limit", "6", "--jobs", "1")
+    wait_for(lambda: [path for path in bucket.requests if IDS[4] in path], "the fifth photograph")
+    assert command.signal(signal.SIGINT) == (130, "interrupted\n")
+    folder = tmp_path / "vehicles-openimage"
+    there = {file.name for file in folder.iterdir()} - {".download.lock"}
+    assert there == {*(f"{image_id}.jpg" for image_id in IDS[:4]), "openimages.jsonl"}
+    bucket.custom = lambda handler: False
+    assert json.loads(invoke("--limit", "6", "--json").stdout)["already_there"] == 4
+
+
+def test_a_read_only_file_system(bucket: BucketServer, tmp_path: Path) -> None:
+    """What is there is found; what is not cannot be written, and that is said in one line."""
+    folder = tmp_path / "vehicles-openimage"
+    assert invoke("--limit", "2").exit_code == 0
+    mount = f"mount --bind {folder} {folder} && mount -o remount,ro,bind {folder}"
+    if subprocess.run(["unshare", "-m", "sh", "-c", mount], check=False, capture_output=True).returncode:
+        pytest.skip("needs the right to mount")
+
+    def read_only(limit: int) -> subprocess.CompletedProcess[str]:
+        command = f"{mount} && exec {sys.executable} -m aiflow_cli download --limit {limit}"
+        return subprocess.run(["unshare", "-m", "sh", "-c", command], check=False, capture_output=True, text=True)
+
+    there = read_only(2)
+    assert (there.returncode, there.stdout) == (0, f"2 of 2 photographs in {folder} (unresized, 0 new)\n")
+    full = read_only(3)
+    assert full.returncode == 1
+    assert "cannot be written (Read-only file system): check the folder, or give another" in one_line(full)
+
+
+def test_a_folder_whose_name_is_no_text(bucket: BucketServer, tmp_path: Path) -> None:
+    folder = tmp_path / os.fsdecode(b"\xff")
+    document = json.loads(invoke("--limit", "2", "--json", "--attribution", "--output", folder).stdout)
+    assert document["folder"] == str(tmp_path / "\\xff")
+    assert document["attribution"]["file"] == str(tmp_path / "\\xff" / "attribution.csv")
 
 
 def test_as_a_process_off_a_terminal(bucket: BucketServer) -> None:

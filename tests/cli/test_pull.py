@@ -3,96 +3,21 @@
 from __future__ import annotations
 
 import json
-import os
 import resource
 import shutil
 import signal
 import subprocess
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from huggingface_hub import constants
-from typer.testing import CliRunner, Result
 
-from aiflow_cli.cli.app import app
 from aiflow_cli.errors import PrerequisiteError
 from aiflow_cli.models.hub import Repository, display_name
 from aiflow_cli.models.pair import find_pair
-from tests.cli.hub_server import COMMIT, Hub, serving
+from tests.cli.hub_server import COMMIT, WEIGHTS, Hub, Process, Run, document, error, snapshot
 from tests.conftest import TinyPair
 from tests.e2e.tools import AIFLOW, one_line, wait_for
-
-Run = Callable[..., Result]
-Process = Callable[..., subprocess.CompletedProcess[str]]
-WEIGHTS = "model.safetensors"
-
-
-@pytest.fixture
-def hub(tiny_pair: TinyPair, tmp_path: Path) -> Iterator[Hub]:
-    """The tiny pair as two repositories, each with files that no one needs."""
-    folders = {}
-    for name, source in (("Tiny/Target", tiny_pair.target), ("Tiny/Draft", tiny_pair.draft)):
-        folders[name] = tmp_path / "remote" / name.replace("/", "-")
-        shutil.copytree(source, folders[name])
-        (folders[name] / "modeling_internvl_chat.py").write_text("raise SystemExit('remote code')")
-        (folders[name] / "pytorch_model.bin").write_bytes(b"pickle")
-    with serving(Hub(folders)) as running:
-        yield running
-
-
-@pytest.fixture
-def environment(hub: Hub, tmp_path: Path) -> dict[str, str]:
-    """For a process of its own."""
-    ours = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "HUGGING"))}
-    return ours | {"HF_HOME": str(tmp_path / "hf"), "HF_ENDPOINT": hub.url, "OMP_NUM_THREADS": "1"}
-
-
-@pytest.fixture
-def process(environment: dict[str, str], tmp_path: Path) -> Process:
-    def call(*arguments: str | Path, limit: Callable[[], None] | None = None, **changes: str) -> Any:
-        return subprocess.run(
-            [*AIFLOW, *map(str, arguments)],
-            cwd=tmp_path,
-            env=environment | changes,
-            text=True,
-            capture_output=True,
-            timeout=200,
-            check=False,
-            preexec_fn=limit,
-        )
-
-    return call
-
-
-@pytest.fixture
-def run(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """A command in this process. The hub's settings are read from the environment when its library is imported, so they are set there."""
-    monkeypatch.setattr(constants, "ENDPOINT", hub.url)
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", hub.url + "/{repo_id}/resolve/{revision}/{filename}")
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hf" / "hub"))
-    monkeypatch.setattr("aiflow_cli.models.hub._PAUSE_S", 0.001)
-    return lambda *arguments: CliRunner().invoke(app, list(arguments))
-
-
-def document(finished: Result) -> dict[str, Any]:
-    assert finished.exit_code == 0, finished.stderr
-    found: dict[str, Any] = json.loads(finished.stdout)
-    return found
-
-
-def snapshot(tmp_path: Path, name: str = "Target") -> Path:
-    return tmp_path / "hf" / "hub" / f"models--Tiny--{name}" / "snapshots" / COMMIT
-
-
-def error(finished: Result, code: int) -> str:
-    """The one line of a command that failed."""
-    assert finished.exit_code == code, finished.stderr
-    lines = [line for line in finished.stderr.splitlines() if line.startswith("error: ")]
-    assert len(lines) == 1, finished.stderr
-    return lines[0]
-
 
 OPTIONS = ("--target", "Tiny/Target", "--draft", "Tiny/Draft")
 
@@ -111,7 +36,7 @@ def test_pull_a_pair(run: Run, hub: Hub, tiny_pair: TinyPair) -> None:
 
 
 def test_hub_ids_run_without_a_network_once_they_are_here(
-    run: Run, process: Process, hub: Hub, photographs: Path
+    run: Run, process: Process, hub: Hub, photographs: Path, tmp_path: Path
 ) -> None:
     settings = ("run", *OPTIONS, "--data", photographs, "--images", "1", "--max-new-tokens", "4", "--json")
     before = process(*settings)
@@ -119,6 +44,9 @@ def test_hub_ids_run_without_a_network_once_they_are_here(
     assert "`aiflow pull Tiny/" in one_line(before)
     assert not hub.requests  # only pull asks the hub
     assert run("pull", "small", *OPTIONS).exit_code == 0
+    cache = tmp_path / "hf" / "hub"
+    (cache / "models--Tiny--Target" / "refs" / "main").write_text(COMMIT + "\n")  # as by hand
+    shutil.rmtree(cache / "models--Tiny--Draft" / "refs")
     asked = len(hub.requests)
     finished = process(*settings, HF_HUB_OFFLINE="1")
     assert finished.returncode == 0, finished.stderr
@@ -174,6 +102,7 @@ def test_interrupted_download_keeps_what_came(environment: dict[str, str], run: 
     assert process.returncode == 130
     assert errors.splitlines()[-1] == "interrupted"
     assert "Traceback" not in errors
+    assert not snapshot(tmp_path).exists()
     hub.ranges.clear()
     document(run("pull", "Tiny/Target", "--json"))
     assert hub.ranges
@@ -205,7 +134,7 @@ def test_no_network(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_space_is_checked_before(run: Run, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("aiflow_cli.models.hub.SPARE_BYTES", 10**15)
+    monkeypatch.setattr("aiflow_cli.models.pull.SPARE_BYTES", 10**15)
     reason = error(run("pull", "Tiny/Target"), 1)
     assert "GB free: free some, or set HF_HOME" in reason
     assert not any("/resolve/" in request for request in hub.requests)
@@ -261,6 +190,6 @@ def test_missing_pair_names_the_command(hub: Hub) -> None:
 def test_names_of_repositories() -> None:
     assert Repository.parse("OpenGVLab/InternVL2-2B") == Repository("OpenGVLab/InternVL2-2B")
     assert Repository.parse("a/b@refs/pr/1") == Repository("a/b", "refs/pr/1")
-    assert not any(map(Repository.parse, ("a", "a/b/c", "./a/b", "/a/b", "../a", "a/", "a b/c")))
+    assert not any(map(Repository.parse, ("a", "a/b/c", "./a/b", "/a/b", "../a", "a/", "a b/c", "a/b@../../c")))
     assert display_name(Path("/x/models--Open--Intern-2B/snapshots/0123")) == "Intern-2B"
     assert display_name(Path("/x/small-target")) == "small-target"

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from aiflow_cli.images.fetch import RetryPolicy
+from aiflow_cli.fetching import RetryPolicy
 
 QUICK = RetryPolicy(attempts=3, first_pause_s=0.01, longest_pause_s=0.05, timeout_s=1.0, deadline_s=10.0)
 REAL = Path(__file__).parents[3] / "shared" / "data" / "vehicles-openimage"

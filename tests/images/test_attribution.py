@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 from collections.abc import Iterator
@@ -38,6 +39,17 @@ def bucket() -> Iterator[BucketServer]:
         for index, split in enumerate(("train", "validation", "test")):
             server.objects[f"/{TABLES[split]}"] = table(split, IDS[index::3])
         yield server
+
+
+def test_a_mark_of_utf_8_before_the_tables(bucket: BucketServer, tmp_path: Path) -> None:
+    for path, data in bucket.objects.items():
+        bucket.objects[path] = codecs.BOM_UTF8 + data
+    assert download_attributions(tmp_path, limit=6, policy=QUICK).missing == []
+    ours = tmp_path / "attribution.csv"
+    ours.write_bytes(codecs.BOM_UTF8 + ours.read_bytes())
+    bucket.requests.clear()
+    assert download_attributions(tmp_path, limit=6, policy=QUICK).missing == []
+    assert not bucket.requests
 
 
 def rows(folder: Path) -> list[dict[str, str]]:

@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
+import random
 import subprocess
 import sys
 import threading
 import zipfile
+from collections import Counter
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib import metadata
@@ -16,7 +19,9 @@ import pytest
 
 from aiflow_cli.errors import AiflowError, PrerequisiteError, UsageError
 from aiflow_cli.images.download import DownloadReport, download
+from aiflow_cli.images.exports import import_photos
 from aiflow_cli.images.fetch import Fetcher
+from aiflow_cli.images.photostore import PhotoStore
 from aiflow_cli.images.roboflow import ROBOFLOW_EXPORT, fetch_roboflow
 from aiflow_cli.images.source import open_images
 from aiflow_cli.images.vehicles import manifest
@@ -101,6 +106,40 @@ def test_sources_that_hold_nothing(tmp_path: Path) -> None:
     (tmp_path / "bad.zip").write_bytes(b"PK no")
     with pytest.raises(UsageError, match="neither a folder nor a zip"):
         take(tmp_path / "bad.zip", tmp_path / "out")
+
+
+def test_a_zip_made_on_windows(tmp_path: Path) -> None:
+    """With backslashes; and with members that would leave the folder, if anything were unpacked to where they say."""
+    with zipfile.ZipFile(tmp_path / "export.zip", "w") as archive:
+        archive.writestr(f"export\\train\\{IDS[0]}.jpg", make_image(0))
+        archive.writestr(f"../../{IDS[1]}.jpg", make_image(1))
+        archive.writestr(f"C:\\..\\{IDS[2]}.jpg", make_image(2))
+        archive.writestr(f"__MACOSX/export/._{IDS[3]}.jpg", b"\0\5\x16\7")
+    report = take(tmp_path / "export.zip", tmp_path / "a" / "out", 4)
+    assert report.missing == {IDS[3]: "not in the source"}
+    assert {file.stem for file in tmp_path.rglob("*.jpg")} == set(IDS[:3])
+    assert {file.parent for file in tmp_path.rglob("*.jpg")} == {tmp_path / "a" / "out"}
+
+
+def test_damaged_zips(tmp_path: Path) -> None:
+    """What is whole comes, the rest is missing with a reason, and a zip that is none is wrong use."""
+    buffer, chance = io.BytesIO(), random.Random(5)
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for index, kind in enumerate((zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2)):
+            archive.writestr(f"{IDS[index]}.jpg", make_image(index), kind)
+    whole, store = buffer.getvalue(), PhotoStore(tmp_path)
+    reasons: Counter[str] = Counter()
+    for _ in range(400):
+        damaged = bytearray(whole)
+        for at in chance.choices(range(len(whole) - 400, len(whole)), k=2) + chance.choices(range(len(whole)), k=2):
+            damaged[at] = chance.randrange(256)
+        try:
+            missing = import_photos(io.BytesIO(damaged), IDS[:4], store, lambda image_id, stored: None)
+        except UsageError as error:
+            missing = {"": str(error)}
+        reasons.update(missing.values())
+    assert len(reasons) > 20
+    assert not [reason for reason in reasons if "\n" in reason or not reason]
 
 
 @pytest.fixture

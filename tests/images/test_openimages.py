@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import codecs
 import hashlib
 import json
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler
@@ -14,10 +16,14 @@ from pathlib import Path
 import pytest
 
 from aiflow_cli.errors import StoreError, UsageError
+from aiflow_cli.fetching import RetryPolicy
+from aiflow_cli.images.attribution import write_attributions
 from aiflow_cli.images.download import DownloadReport, download
-from aiflow_cli.images.fetch import Fetcher, RetryPolicy
+from aiflow_cli.images.fetch import Fetcher
 from aiflow_cli.images.openimages import GIVE_UP_AFTER, SPLITS
+from aiflow_cli.images.photostore import PhotoStore
 from aiflow_cli.images.vehicles import manifest
+from tests.e2e.tools import wait_for
 from tests.images.bucket_server import QUICK, BucketServer, make_image, real_photos, serve_bucket
 
 IDS = list(manifest())[:12]
@@ -40,7 +46,7 @@ def path_of(bucket: BucketServer, image_id: str) -> str:
 
 
 def leftovers(folder: Path) -> list[str]:
-    return [file.name for file in folder.iterdir() if file.name.endswith(".part")]
+    return [file.name for file in folder.iterdir() if file.name.endswith(".tmp")]
 
 
 @pytest.mark.parametrize("absent_status", [403, 404])
@@ -226,7 +232,8 @@ def test_the_627_real_photographs_through_a_bad_network(tmp_path: Path) -> None:
     ("source", "limit", "jobs", "words"),
     [
         ("nowhere", None, 8, "no source"),
-        ("x" * 300, None, 8, "no source"),
+        ("x" * 300, None, 8, "255 is the most"),
+        ("~nobody-of-that-name/x", None, 8, "no user of that name"),
         ("openimages", 0, 8, "--limit 0"),
         ("openimages", 1, 0, "--jobs 0"),
     ],
@@ -244,11 +251,61 @@ def test_a_folder_that_cannot_be_written(bucket: BucketServer, tmp_path: Path) -
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_disk_full(bucket: BucketServer, tmp_path: Path) -> None:
-    (tmp_path / f".{IDS[0]}.part").symlink_to("/dev/full")
+    (tmp_path / f"{IDS[0]}.jpg.tmp").symlink_to("/dev/full")
     with pytest.raises(StoreError, match="free some space"):
         fetch(tmp_path, limit=1)
     assert not leftovers(tmp_path)
     shutil.rmtree(tmp_path)
+
+
+def test_what_fails_first_is_what_is_said(tmp_path: Path) -> None:
+    """Not what fails when the rest is cleared away: here the folder has become a file meanwhile."""
+    folder = tmp_path / "photos"
+    store = PhotoStore(folder)
+    folder.rmdir()
+    folder.write_text("")
+    with pytest.raises(
+        StoreError, match=r"\.jpg cannot be written \(Not a directory\): check the folder, or give another"
+    ):
+        store.save(IDS[0], make_image(0))
+    with pytest.raises(StoreError, match=r"attribution\.csv cannot be written \(Not a directory\)"):
+        write_attributions(folder / "attribution.csv", [])
+
+
+def test_two_downloads_at_once(bucket: BucketServer, tmp_path: Path) -> None:
+    """The second waits, says so, and asks for nothing that the first has brought."""
+    said: list[str] = []
+    reports: list[DownloadReport] = []
+
+    def second() -> None:
+        reports.append(download("openimages", tmp_path, limit=12, policy=QUICK, tell=said.append))
+
+    thread = threading.Thread(target=second)
+
+    def start_the_second(handler: BaseHTTPRequestHandler) -> bool:
+        if not said:
+            if not thread.is_alive():
+                thread.start()
+            wait_for(lambda: said, "the second to wait")
+        return False
+
+    bucket.custom = start_the_second
+    assert download("openimages", tmp_path, limit=12, jobs=1, policy=QUICK).fetched == 12
+    asked = bucket.requests.total()
+    thread.join(30)
+    assert (reports[0].present, reports[0].fetched, bucket.requests.total()) == (12, 0, asked)
+    assert said == [f"another download into {tmp_path} is running: waiting for its end"]
+
+
+def test_a_mark_of_utf_8_before_the_answers(bucket: BucketServer, tmp_path: Path) -> None:
+    fetch(tmp_path)
+    answers = tmp_path / "openimages.jsonl"
+    answers.write_bytes(codecs.BOM_UTF8 + answers.read_bytes())
+    first = json.loads(answers.read_text(encoding="utf-8-sig").splitlines()[0])["image_id"]
+    (tmp_path / f"{first}.jpg").unlink()
+    bucket.requests.clear()
+    assert fetch(tmp_path).present == 12
+    assert bucket.requests.total() == 1
 
 
 def test_ctrl_c_does_not_wait_for_a_silent_server(bucket: BucketServer, tmp_path: Path) -> None:
