@@ -26,7 +26,7 @@ _SPIN_S = 0.3e-3
 _IDLE_S = 0.5
 """The longest wait: how soon the loop notices that it is to stop."""
 _MAX_UNTAKEN_BYTES = 1_000_000
-_MAX_CONNECTIONS = 512
+MAX_CONNECTIONS = 512
 """Beyond these, newcomers are turned away: more than a server takes, so that it is the server that says why."""
 _PR_SET_TIMERSLACK = 29
 
@@ -144,7 +144,7 @@ class Relay:
                 self._epoll.modify(self._listener, 0)
                 self._deaf_until_s = time.monotonic() + _IDLE_S
             return
-        if len(self._ends) >= 2 * _MAX_CONNECTIONS:
+        if len(self._ends) >= 2 * MAX_CONNECTIONS:
             client.close()
             return
         try:
