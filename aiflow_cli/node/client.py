@@ -17,6 +17,8 @@ from aiflow_cli.wire.framing import MAX_FRAME_BYTES, SMALL_FRAME_BYTES, FrameRea
 from aiflow_cli.wire.messages import PROTOCOL_VERSION, Fingerprint, Hello, Message, Refused, Request, Welcome
 
 RECEIVE_BYTES = 262_144
+SMALL_RECEIVE_BYTES = 4096
+"""Read at once of a device that announces no more: a flood of small messages takes turns with the work for others."""
 MAX_UNSENT_BYTES = 1_000_000
 """A device that leaves more than this unread, beyond what the kernel holds, is gone: it is more than any response."""
 UNREAD_S = 120.0
@@ -116,8 +118,9 @@ class Client:
 
     def read(self) -> None:
         """Read what is there and act on whole messages. Raises Gone, ProtocolError."""
+        expected_bytes = self._reader.announced - self._reader.pending
         try:
-            data = self.socket.recv(RECEIVE_BYTES)
+            data = self.socket.recv(min(RECEIVE_BYTES, max(SMALL_RECEIVE_BYTES, expected_bytes)))
         except BlockingIOError:
             return
         except OSError as error:

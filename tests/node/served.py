@@ -8,6 +8,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
+import torch
+
 from aiflow_cli.link.address import bound_address
 from aiflow_cli.models.pair import find_pair
 from aiflow_cli.models.vlm import VisionLanguageModel
@@ -35,6 +37,7 @@ class Served:
         self._thread = threading.Thread(target=self._serve)
 
     def _serve(self) -> None:
+        torch.set_num_threads(1)  # as `aiflow serve` does
         try:
             self.server.serve(self._stop.is_set)
         except BaseException as error:

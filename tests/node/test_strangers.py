@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import subprocess
 import sys
 import time
 from contextlib import ExitStack
@@ -18,7 +19,8 @@ from aiflow_cli.models.prompt import Prompt
 from aiflow_cli.models.vlm import VisionLanguageModel
 from aiflow_cli.node.connection import Connection
 from aiflow_cli.node.server import MAX_CLIENTS, MAX_HELD_BYTES
-from aiflow_cli.wire.messages import MAX_IMAGE_BYTES, Refused, Tokens
+from aiflow_cli.wire.framing import encode
+from aiflow_cli.wire.messages import MAX_IMAGE_BYTES, Cancel, Refused, Tokens
 from tests.conftest import TinyPair
 from tests.e2e.tools import Background
 from tests.node.served import Served, caption, last_words, reason_of, request_for_caption
@@ -132,6 +134,36 @@ def test_more_devices_than_there_are_places_are_told(tiny_target: VisionLanguage
         stack.close()
         served.wait_until_clients(0)
         assert served.caption()
+
+
+FLOOD = """
+import socket, sys
+with socket.create_connection(("127.0.0.1", int(sys.argv[1]))) as peer:
+    peer.sendall(bytes.fromhex(sys.argv[2]))
+    peer.recv(65536)
+    print("flooding", flush=True)
+    while True:
+        peer.sendall(bytes.fromhex(sys.argv[3]) * 100_000)
+"""
+
+
+def test_a_flood_of_small_messages_takes_turns(tiny_target: VisionLanguageModel) -> None:
+    """Tens of thousands of them fit the kernel's buffer: they are not all handled between two steps of another's response."""
+    with Served(tiny_target) as served, served.connect() as honest:
+        quiet_s = min(response_s(served, honest) for _ in range(3))
+        flood = [sys.executable, "-c", FLOOD, str(served.address.port), served.hello.hex(), encode(Cancel(99)).hex()]
+        with subprocess.Popen(flood, stdout=subprocess.PIPE, text=True) as flooder:
+            assert flooder.stdout is not None
+            assert flooder.stdout.readline() == "flooding\n"
+            flooded_s = min(response_s(served, honest) for _ in range(3))
+            flooder.kill()
+    assert flooded_s < 15 * quiet_s + 3
+
+
+def response_s(served: Served, device: Connection) -> float:
+    began_s = time.monotonic()
+    assert caption(device, served.request(max_new_tokens=60))
+    return time.monotonic() - began_s
 
 
 def test_a_server_without_descriptors_waits_for_some(tiny_pair: TinyPair, tiny_target: VisionLanguageModel) -> None:
