@@ -19,10 +19,9 @@ from aiflow_cli.wire.messages import (
     Refused,
     Tokens,
     Verdict,
-    Welcome,
     pack_ids,
 )
-from tests.node.served import request_for_caption
+from tests.node.served import request_for_caption, welcome
 
 METHODS = ("server-only", "speculative", "co-located", "on-device", "")
 WRONG: tuple[Any, ...] = (
@@ -77,7 +76,7 @@ class Mutator:
             Tokens(b"", True, 0, 0),
             Verdict(0, 1, 1, False, 0, 0),
             Refused("no"),
-            Welcome(PROTOCOL_VERSION, self.fingerprint, True, ""),
+            welcome(self.fingerprint),
         ]
         return [self.hello, request, *drafts[: chance.randint(0, 3)], *chance.sample(others, chance.randint(0, 2))]
 

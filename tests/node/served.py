@@ -17,7 +17,7 @@ from aiflow_cli.node.client import Timeouts
 from aiflow_cli.node.connection import Connection
 from aiflow_cli.node.server import Server
 from aiflow_cli.wire.framing import encode
-from aiflow_cli.wire.messages import PROTOCOL_VERSION, Hello, Message, Refused, Request, Tokens
+from aiflow_cli.wire.messages import PROTOCOL_VERSION, Fingerprint, Hello, Message, Refused, Request, Tokens, Welcome
 from tests.conftest import photograph
 from tests.e2e.tools import wait_for
 
@@ -31,7 +31,7 @@ class Served:
         self.model = model
         listener = socket.create_server(("127.0.0.1", 0), backlog=64)
         self.address = bound_address(listener)
-        self.server = Server(listener, model, None, timeouts)
+        self.server = Server(listener, model, timeouts=timeouts)
         self._stop = threading.Event()
         self._raised: BaseException | None = None
         self._thread = threading.Thread(target=self._serve)
@@ -83,6 +83,10 @@ class Served:
         assert not self._thread.is_alive(), "the server hangs"
         if self._raised is not None:
             raise self._raised
+
+
+def welcome(fingerprint: Fingerprint) -> Welcome:
+    return Welcome(PROTOCOL_VERSION, fingerprint, False, "a server of a test")
 
 
 def request_for_caption(method: str = "server-only", max_new_tokens: int = 6, prompt: str | None = None) -> Request:

@@ -22,11 +22,11 @@ from aiflow_cli.node.connection import Connection, answer_timeout_s
 from aiflow_cli.node.device import Device
 from aiflow_cli.node.farewell import LINGER_BYTES, LINGER_S
 from aiflow_cli.wire.framing import encode
-from aiflow_cli.wire.messages import PROTOCOL_VERSION, Refused, Welcome
+from aiflow_cli.wire.messages import Refused
 from tests.conftest import photograph
 from tests.e2e.tools import wait_for
 from tests.link.process import Link
-from tests.node.served import Served, reason_of, request_for_caption
+from tests.node.served import Served, reason_of, request_for_caption, welcome
 
 UNLIMITED = LinkSpec(float("inf"), float("inf"))
 REFUSAL = encode(Refused("too many devices here"))
@@ -40,7 +40,7 @@ def scripted(model: VisionLanguageModel, script: Callable[[socket.socket], None]
         peer, _ = listener.accept()
         with peer, suppress(OSError):
             peer.recv(65_536)
-            peer.sendall(encode(Welcome(PROTOCOL_VERSION, model.fingerprint, False, "")))
+            peer.sendall(encode(welcome(model.fingerprint)))
             script(peer)
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
