@@ -56,8 +56,26 @@ class Mutator:
         self.hello = Hello(PROTOCOL_VERSION, fingerprint)
 
     def conversation(self) -> list[bytes]:
-        frames = [encode(message) for message in self._valid()]
-        for _ in range(self.random.randint(1, 3)):
+        """What a device would say, damaged."""
+        return self._damaged([encode(message) for message in self._valid()])
+
+    def answers(self) -> list[bytes]:
+        """What a server could say to a device, in any order, sometimes damaged."""
+        chance = self.random
+        kinds: list[Callable[[], Message]] = [
+            lambda: Tokens(self._ids(3), chance.random() < 0.2, 0, 0, chance.randint(0, 5), chance.randint(0, 3)),
+            lambda: Verdict(chance.randint(0, 2), chance.randint(0, 4), chance.choice((None, 7)), False, 0, 2**39),
+            lambda: chance.choice((Refused("no"), Cancel(1), welcome(self.fingerprint), Draft(0, 1, self._ids(2)))),
+        ]
+        first = Tokens(self._ids(1), False, 0, 2**39)
+        later = [chance.choices(kinds, (4, 4, 1))[0]() for _ in range(chance.randint(0, 5))]
+        return self._damaged([encode(message) for message in (first, *later)], least=0)
+
+    def _ids(self, most: int) -> bytes:
+        return pack_ids(self.random.choices(range(300), k=self.random.randint(0 if most > 1 else 1, most)))
+
+    def _damaged(self, frames: list[bytes], least: int = 1) -> list[bytes]:
+        for _ in range(self.random.randint(least, 3)):
             at = self.random.randrange(len(frames))
             frames[at] = self.random.choice(self._damages())(frames[at])
         if self.random.random() < 0.2:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Self
 
 import torch
 
 from aiflow_cli.link.address import bound_address
+from aiflow_cli.link.spec import LinkSpec
 from aiflow_cli.models.pair import find_pair
 from aiflow_cli.models.vlm import VisionLanguageModel
 from aiflow_cli.node.client import Timeouts
@@ -22,6 +24,7 @@ from tests.conftest import photograph
 from tests.e2e.tools import wait_for
 
 PATIENCE_S = 60.0
+UNLIMITED = LinkSpec(float("inf"), float("inf"))
 
 
 class Served:
@@ -87,6 +90,26 @@ class Served:
 
 def welcome(fingerprint: Fingerprint) -> Welcome:
     return Welcome(PROTOCOL_VERSION, fingerprint, False, "a server of a test")
+
+
+@contextmanager
+def scripted(model: VisionLanguageModel, script: Callable[[socket.socket], None]) -> Iterator[Connection]:
+    """A connection to a server that greets and then does what the script says."""
+
+    def serve() -> None:
+        peer, _ = listener.accept()
+        with peer, suppress(OSError):
+            peer.recv(65_536)
+            peer.sendall(encode(welcome(model.fingerprint)))
+            script(peer)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        with Connection(bound_address(listener)) as connection:
+            connection.greet(model.fingerprint)
+            yield connection
+        thread.join(30)
 
 
 def request_for_caption(method: str = "server-only", max_new_tokens: int = 6, prompt: str | None = None) -> Request:

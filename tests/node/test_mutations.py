@@ -12,13 +12,18 @@ from pathlib import Path
 import psutil
 import pytest
 
+from aiflow_cli.decoding.device import Task
+from aiflow_cli.decoding.methods import Method
+from aiflow_cli.errors import AiflowError
 from aiflow_cli.link.address import Address, parse_address
+from aiflow_cli.models.pair import find_pair
 from aiflow_cli.models.vlm import VisionLanguageModel
 from aiflow_cli.node.connection import Connection
-from tests.conftest import TinyPair
+from aiflow_cli.node.device import Device
+from tests.conftest import TinyPair, photograph
 from tests.e2e.tools import AIFLOW, wait_for
 from tests.node.mutations import Mutator
-from tests.node.served import Served, caption, last_words, request_for_caption
+from tests.node.served import UNLIMITED, Served, caption, last_words, request_for_caption, scripted
 
 ANSWER_S = 20.0
 
@@ -48,6 +53,31 @@ def test_three_hundred_damaged_messages(tiny_target: VisionLanguageModel) -> Non
         attack(served.address, Mutator(1, tiny_target.fingerprint), 300)
         assert served.caption() == expected
         served.wait_until_clients(0)
+
+
+@pytest.mark.parametrize("method", [Method.SERVER_ONLY, Method.SPECULATIVE, Method.CO_LOCATED])
+def test_whatever_a_server_says_a_device_fails_in_one_line(method: Method, tiny_target: VisionLanguageModel) -> None:
+    """It ends with its response or with an error that is reported as such, at once."""
+    mutator, device = Mutator(3, tiny_target.fingerprint), Device(tiny_target)
+    task = Task(1, method, 4, 12, find_pair("small").question, photograph())
+    failed = 0
+    for _ in range(60):
+        answers = b"".join(mutator.answers())
+        with scripted(tiny_target, lambda peer, answers=answers: say(peer, answers)) as connection:  # type: ignore[misc]
+            try:
+                device.respond(task, connection, UNLIMITED)
+            except AiflowError:
+                failed += 1
+    assert failed > 0
+
+
+def say(peer: socket.socket, answers: bytes) -> None:
+    """Everything at once, when the request has come; then hang up."""
+    peer.recv(65_536)
+    peer.sendall(answers)
+    peer.shutdown(socket.SHUT_WR)
+    peer.settimeout(ANSWER_S)
+    last_words(peer)
 
 
 @contextmanager

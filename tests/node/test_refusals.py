@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import socket
 import struct
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 
 import pytest
 
 from aiflow_cli.decoding.device import Task
 from aiflow_cli.decoding.methods import Method
 from aiflow_cli.errors import LinkError, UsageError
-from aiflow_cli.link.address import bound_address
-from aiflow_cli.link.spec import LinkSpec
 from aiflow_cli.models.pair import find_pair
 from aiflow_cli.models.vlm import VisionLanguageModel
 from aiflow_cli.node.connection import Connection, answer_timeout_s
@@ -26,30 +22,9 @@ from aiflow_cli.wire.messages import Refused
 from tests.conftest import photograph
 from tests.e2e.tools import wait_for
 from tests.link.process import Link
-from tests.node.served import Served, reason_of, request_for_caption, welcome
+from tests.node.served import UNLIMITED, Served, reason_of, request_for_caption, scripted
 
-UNLIMITED = LinkSpec(float("inf"), float("inf"))
 REFUSAL = encode(Refused("too many devices here"))
-
-
-@contextmanager
-def scripted(model: VisionLanguageModel, script: Callable[[socket.socket], None]) -> Iterator[Connection]:
-    """A connection to a server that greets and then does what the script says."""
-
-    def serve() -> None:
-        peer, _ = listener.accept()
-        with peer, suppress(OSError):
-            peer.recv(65_536)
-            peer.sendall(encode(welcome(model.fingerprint)))
-            script(peer)
-
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        thread = threading.Thread(target=serve)
-        thread.start()
-        with Connection(bound_address(listener)) as connection:
-            connection.greet(model.fingerprint)
-            yield connection
-        thread.join(30)
 
 
 def reset(peer: socket.socket) -> None:
