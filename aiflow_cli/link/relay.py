@@ -137,9 +137,8 @@ class Relay:
     def _accept(self) -> None:
         try:
             client, _ = self._listener.accept()
-        except (
-            OSError
-        ) as error:  # gone again before it was accepted, or out of descriptors: those that are connected go on
+        except OSError as error:
+            # Gone again before it was accepted; or there is no room: newcomers wait, those that are connected go on.
             if error.errno in OUT_OF_ROOM:
                 self._epoll.modify(self._listener, 0)
                 self._deaf_until_s = time.monotonic() + _IDLE_S

@@ -120,9 +120,8 @@ class Server:
         try:
             connection, _ = self._listener.accept()
             client = Client(connection, session, self._greeting)
-        except (
-            OSError
-        ) as error:  # gone again before it was accepted, or out of descriptors: those that are served go on
+        except OSError as error:
+            # Gone again before it was accepted; or there is no room: newcomers wait, those that are served go on.
             if error.errno in OUT_OF_ROOM:
                 self._selector.unregister(self._listener)
                 self._deaf_until_s = perf_counter() + TICK_S
@@ -210,7 +209,7 @@ class Server:
         pending, client.pending = client.pending, None
         if pending is not None:
             self._guarded(client, lambda: self._do(client, pending))
-        if not client.session.busy:
+        if client not in self._clients or not client.session.busy:
             gc.collect(1)
 
     def _do(self, client: Client, pending: Pending) -> None:

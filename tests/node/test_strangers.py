@@ -53,7 +53,7 @@ class Fragile(VisionLanguageModel):
 
     def prepare(self, image: bytes, question: str) -> Prompt:
         if question in FAULTS:
-            raise FAULTS[question]
+            raise FAULTS[question].with_traceback(None)
         return super().prepare(image, question)
 
 
