@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 from typing import NamedTuple
 
 from aiflow_cli.errors import LinkError, UsageError
+
+_ABSENCE = (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 4))
+"""Two minutes: a question after a minute of silence, and three more. Linux's names; other systems keep their own times."""
+OUT_OF_ROOM = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+"""Why a newcomer cannot be accepted although it is there: it goes on waiting, so asking again at once would take a whole core."""
 
 
 class Address(NamedTuple):
@@ -45,6 +51,17 @@ def listen(address: Address) -> socket.socket:
         raise LinkError(
             f"cannot listen on {address} ({reason}): give another port, or 0 for any that is free"
         ) from error
+
+
+def tune(connection: socket.socket) -> None:
+    """TCP as devices, servers and relays want it: messages leave at once, and a peer whose machine went away without a word
+    (power, cable, roaming) is noticed within two minutes of silence.
+    """
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in _ABSENCE:
+        if hasattr(socket, name):
+            connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
 def resolve(address: Address) -> Address:

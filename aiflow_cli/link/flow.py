@@ -12,6 +12,12 @@ QUANTUM_S = 1e-3
 """A chunk is what the rate carries in a millisecond: the first byte of a long message is late by no more."""
 MAX_WAITING_BYTES = 65_536
 """Bytes that a flow may have waiting for the bucket before its source is no longer read."""
+MAX_LINE_BYTES = 64_000_000
+"""Memory that what is under way in one direction may take, shared by its flows; a source is not read while its flow has its share there.
+A delay without a rate would hold whatever a source can send in that time; 320 MB/s over 200 ms still pass unhindered. (Of a shaped link
+the line holds rate times delay, which is far less.)"""
+CHUNK_BYTES = 500
+"""What a chunk takes beside its data, so that many small ones count too."""
 
 
 @dataclass
@@ -23,6 +29,11 @@ class Chunk:
     data: memoryview
     ends_message: bool
 
+    @property
+    def held_bytes(self) -> int:
+        """Memory that it takes while it is on the line."""
+        return len(self.data) + CHUNK_BYTES
+
 
 @dataclass(eq=False)
 class Flow:
@@ -31,9 +42,14 @@ class Flow:
     key: object
     waiting: deque[memoryview] = field(default_factory=deque)
     waiting_bytes: int = 0
+    line_bytes: int = 0
     came_s: float = 0.0
     ended: bool = False
     end_scheduled: bool = False
+
+    def has_room(self, n_flows: int) -> bool:
+        """Whether its source may be read, where `n_flows` share the direction."""
+        return self.waiting_bytes < MAX_WAITING_BYTES and self.line_bytes < MAX_LINE_BYTES / max(1, n_flows)
 
 
 class Direction:
@@ -67,15 +83,19 @@ class Direction:
             data = self._cut(flow)
             if data:
                 leaves_s = now_s if self._bucket is None else self._bucket.take(flow.came_s, len(data))
-                self._line.append(Chunk(leaves_s + self._delay_s, flow, data, not flow.waiting))
+                self._put(Chunk(leaves_s + self._delay_s, flow, data, not flow.waiting))
                 scheduled.append(flow)
             if flow.waiting:
                 self._turn.append(flow)
             elif flow.ended and not flow.end_scheduled:
                 flow.end_scheduled = True
                 due_s = self._line[-1].due_s if self._line else now_s + self._delay_s
-                self._line.append(Chunk(max(due_s, now_s + self._delay_s), flow, memoryview(b""), True))
+                self._put(Chunk(max(due_s, now_s + self._delay_s), flow, memoryview(b""), True))
         return scheduled
+
+    def _put(self, chunk: Chunk) -> None:
+        self._line.append(chunk)
+        chunk.flow.line_bytes += chunk.held_bytes
 
     def _cut(self, flow: Flow) -> memoryview:
         if not flow.waiting:
@@ -91,7 +111,9 @@ class Direction:
         """Take from the line what is due by `now_s`."""
         chunks: list[Chunk] = []
         while self._line and self._line[0].due_s <= now_s:
-            chunks.append(self._line.popleft())
+            chunk = self._line.popleft()
+            chunk.flow.line_bytes -= chunk.held_bytes
+            chunks.append(chunk)
         return chunks
 
     def next_event_s(self) -> tuple[float, bool]:
@@ -108,3 +130,4 @@ class Direction:
         if flow in self._turn:
             self._turn.remove(flow)
         self._line = deque(chunk for chunk in self._line if chunk.flow is not flow)
+        flow.line_bytes = 0

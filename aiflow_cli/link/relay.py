@@ -17,8 +17,8 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from aiflow_cli.link.address import Address, bound_address, family, listen, resolve
-from aiflow_cli.link.flow import MAX_WAITING_BYTES, Chunk, Direction, Flow
+from aiflow_cli.link.address import OUT_OF_ROOM, Address, bound_address, family, listen, resolve, tune
+from aiflow_cli.link.flow import Chunk, Direction, Flow
 from aiflow_cli.link.spec import LinkSpec
 
 _READ_BYTES = 65_536
@@ -26,6 +26,8 @@ _SPIN_S = 0.3e-3
 _IDLE_S = 0.5
 """The longest wait: how soon the loop notices that it is to stop."""
 _MAX_UNTAKEN_BYTES = 1_000_000
+MAX_CONNECTIONS = 512
+"""Beyond these, newcomers are turned away: more than a server takes, so that it is the server that says why."""
 _PR_SET_TIMERSLACK = 29
 
 
@@ -47,6 +49,11 @@ class _End:
 
     def __post_init__(self) -> None:
         self.flow = Flow(self)
+
+    @property
+    def closed(self) -> bool:
+        """Whether its socket is closed already, while what came from it may still be under way."""
+        return self.sock.fileno() < 0
 
 
 @dataclass
@@ -74,6 +81,7 @@ class Relay:
         self._listener = listen(address)
         self._listener.setblocking(False)
         self._epoll.register(self._listener, select.EPOLLIN)
+        self._deaf_until_s = 0.0
         self.address = bound_address(self._listener)
 
     def run(self, should_stop: Callable[[], bool]) -> None:
@@ -87,6 +95,9 @@ class Relay:
                 self._dispatch(fd, what)
             if newcomers:  # last, since a new socket may get the number of one that has just been closed
                 self._accept()
+            if self._deaf_until_s and time.monotonic() > self._deaf_until_s:
+                self._deaf_until_s = 0.0
+                self._epoll.modify(self._listener, select.EPOLLIN)
             for direction in (self._up, self._down):
                 self._advance(direction)
 
@@ -121,13 +132,20 @@ class Relay:
             if events & (select.EPOLLIN | select.EPOLLHUP | select.EPOLLERR):
                 self._read(end)
         except OSError:
-            self._close_pair(end)
+            self._broke(end)
 
     def _accept(self) -> None:
         try:
             client, _ = self._listener.accept()
-        except OSError:
-            return  # gone again before it was accepted, or out of descriptors: those that are connected go on
+        except OSError as error:
+            # Gone again before it was accepted; or there is no room: newcomers wait, those that are connected go on.
+            if error.errno in OUT_OF_ROOM:
+                self._epoll.modify(self._listener, 0)
+                self._deaf_until_s = time.monotonic() + _IDLE_S
+            return
+        if len(self._ends) >= 2 * MAX_CONNECTIONS:
+            client.close()
+            return
         try:
             server = socket.socket(family(self._upstream), socket.SOCK_STREAM)
         except OSError:
@@ -137,7 +155,7 @@ class Relay:
         near.peer, far.peer = far, near
         for end in (near, far):
             end.sock.setblocking(False)
-            end.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            tune(end.sock)
         if server.connect_ex(self._upstream) not in (0, errno.EINPROGRESS):
             self.counts.refused += 1
             client.close()
@@ -172,9 +190,23 @@ class Relay:
     def _hung_up(self, end: _End) -> None:
         """Both ways of this socket are over. If that is in order, what it said before may still be on its way to its peer."""
         if not end.write_closed or end.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
-            self._close_pair(end)
+            self._broke(end)
         else:
             self._epoll.unregister(end.sock)  # a hang-up is reported for ever
+
+    def _broke(self, end: _End) -> None:
+        """The connection is broken at this end. What was said here before (why, perhaps) is still on its way: the peer is closed behind it."""
+        peer = end.peer
+        if peer is None or peer.closed or peer.write_closed:
+            self._close_pair(end)
+            return
+        with contextlib.suppress(OSError):
+            while data := end.sock.recv(_READ_BYTES):
+                end.direction.offer(end.flow, data, time.monotonic())
+        end.direction.offer(end.flow, b"", time.monotonic())
+        peer.direction.drop(peer.flow)
+        self._forget(end)
+        self._update(peer)
 
     def _advance(self, direction: Direction) -> None:
         now_s = time.monotonic()
@@ -186,7 +218,7 @@ class Relay:
     def _deliver(self, direction: Direction, chunk: Chunk, now_s: float) -> None:
         source = _owner(chunk.flow)
         end = source.peer
-        if end is None or end.sock.fileno() not in self._ends:
+        if end is None or end.closed:
             return
         self.counts.max_lateness_s = max(self.counts.max_lateness_s, now_s - chunk.due_s)
         if direction is self._up:
@@ -201,7 +233,7 @@ class Relay:
         try:
             self._flush(end)
         except OSError:
-            self._close_pair(end)
+            self._broke(end)
 
     def _flush(self, end: _End) -> None:
         while end.untaken and not end.connecting:
@@ -218,7 +250,7 @@ class Relay:
             end.write_closed = True
             with contextlib.suppress(OSError):
                 end.sock.shutdown(socket.SHUT_WR)
-            if end.read_ended and end.peer is not None and end.peer.write_closed:
+            if end.peer is None or end.peer.closed or (end.read_ended and end.peer.write_closed):
                 self._close_pair(end)
                 return
         self._update(end)
@@ -227,23 +259,28 @@ class Relay:
 
     def _update(self, end: _End) -> None:
         """Read only what there is room for, write only what waits to be written."""
-        if end.sock.fileno() not in self._ends or end.peer is None:
+        peer = end.peer
+        if end.closed or peer is None:
             return
-        room = end.flow.waiting_bytes < MAX_WAITING_BYTES and end.peer.untaken_bytes < _MAX_UNTAKEN_BYTES
+        has_room = end.flow.has_room(len(self._ends) // 2) and peer.untaken_bytes < _MAX_UNTAKEN_BYTES
+        may_read = has_room and not (end.read_ended or peer.closed)
         to_write = end.connecting or bool(end.untaken)
-        events = (select.EPOLLIN if room and not end.read_ended else 0) | (select.EPOLLOUT if to_write else 0)
+        events = (select.EPOLLIN if may_read else 0) | (select.EPOLLOUT if to_write else 0)
         if events != end.events:
             end.events = events
             self._epoll.modify(end.sock, events)
 
     def _close_pair(self, end: _End) -> None:
         for one in (end, end.peer):
-            if one is None or self._ends.pop(one.sock.fileno(), None) is None:
-                continue
-            one.direction.drop(one.flow)
+            if one is not None:
+                one.direction.drop(one.flow)
+                self._forget(one)
+
+    def _forget(self, end: _End) -> None:
+        if self._ends.pop(end.sock.fileno(), None) is not None:
             with contextlib.suppress(FileNotFoundError):
-                self._epoll.unregister(one.sock)
-            one.sock.close()
+                self._epoll.unregister(end.sock)
+            end.sock.close()
 
 
 def _owner(flow: Flow) -> _End:

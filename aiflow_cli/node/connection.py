@@ -14,16 +14,31 @@ from collections import Counter, deque
 from types import TracebackType
 from typing import Self
 
-from aiflow_cli.errors import LinkError
-from aiflow_cli.link.address import Address
+from aiflow_cli.errors import LinkError, UsageError
+from aiflow_cli.link.address import Address, tune
 from aiflow_cli.wire.framing import SMALL_FRAME_BYTES, FrameReader, encode
 from aiflow_cli.wire.messages import PROTOCOL_VERSION, Fingerprint, Hello, Message, Refused, Welcome
 
 CONNECT_TIMEOUT_S = 10.0
 HELLO_TIMEOUT_S = 30.0
-ANSWER_TIMEOUT_S = float(os.environ.get("AIFLOW_ANSWER_TIMEOUT_S", "600"))
+ANSWER_TIMEOUT_S = 600.0
 """How long an answer may take: a large target prefills for minutes on a CPU, but nothing waits for ever."""
+ANSWER_TIMEOUT_VARIABLE = "AIFLOW_ANSWER_TIMEOUT_S"
+"""The environment's variable for another time."""
+LAST_WORDS_S = 2.0
+"""How long the server's reason is waited for when a message could not be sent."""
 RECEIVE_BYTES = 65_536
+
+
+def answer_timeout_s() -> float:
+    """How long an answer may take, by the environment or by default; raises UsageError."""
+    text = os.environ.get(ANSWER_TIMEOUT_VARIABLE, "").strip()
+    if not text:
+        return ANSWER_TIMEOUT_S
+    with contextlib.suppress(ValueError):
+        if 0 < (seconds := float(text)) <= threading.TIMEOUT_MAX:
+            return seconds
+    raise UsageError(f"{ANSWER_TIMEOUT_VARIABLE}={text!r} is no number of seconds above 0: write it as 600")
 
 
 class Connection:
@@ -36,8 +51,10 @@ class Connection:
             self._socket = socket.create_connection(address, connect_timeout_s)
         except OSError as error:
             raise LinkError(f"no server at {address} ({_reason(error)}): start one with `aiflow serve`") from error
-        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._socket.settimeout(ANSWER_TIMEOUT_S)
+        tune(self._socket)
+        self._answer_timeout_s = answer_timeout_s()
+        self._socket.settimeout(self._answer_timeout_s)
+        self._broken: OSError | None = None
         self._reader = FrameReader(SMALL_FRAME_BYTES)
         self._arrived: deque[tuple[Message, int]] = deque()
         self.bytes_up: Counter[str] = Counter()
@@ -64,11 +81,15 @@ class Connection:
         """
         frame = encode(message)
         self.bytes_up[type(message).__name__] += len(frame)
+        self._wait_at_most(self._answer_timeout_s)
         self.sent_at_s = time.perf_counter()
         try:
             sent = self._socket.send(frame)
         except OSError as error:
-            raise self._gone(_reason(error)) from error
+            self._broken = (
+                error  # the server may have said why before it left: whoever waits for the answer reads that first
+            )
+            return len(frame)
         if sent < len(frame):
             threading.Thread(target=self._send_rest, args=(memoryview(frame)[sent:],), daemon=True).start()
         return len(frame)
@@ -77,14 +98,21 @@ class Connection:
         with contextlib.suppress(OSError):  # whoever waits for the answer sees the same broken link, and reports it
             self._socket.sendall(rest)
 
-    def receive(self, timeout_s: float = ANSWER_TIMEOUT_S) -> Message:
-        """The next message. Raises LinkError if it does not come in time or the peer went away."""
-        if timeout_s != self._socket.gettimeout():
-            self._socket.settimeout(timeout_s)
+    def receive(self, timeout_s: float | None = None) -> Message:
+        """The next message. Raises LinkError if all of it does not come in time (by default: in that of an answer), or the peer went away."""
+        timeout_s = self._answer_timeout_s if timeout_s is None else timeout_s
+        if self._broken is not None:
+            timeout_s = min(timeout_s, LAST_WORDS_S)
+        deadline_s = time.perf_counter() + timeout_s
+        self._wait_at_most(timeout_s)
         while not self._arrived:
             data = self._read(timeout_s)
             self.arrived_at_s = time.perf_counter()
             self._arrived.extend(self._reader.feed(data))
+            if not self._arrived:  # part of a message: its rest has what remains of the time
+                if self.arrived_at_s >= deadline_s:
+                    raise self._late(timeout_s)
+                self._wait_at_most(deadline_s - self.arrived_at_s)
         message, size = self._arrived.popleft()
         self.bytes_down[type(message).__name__] += size
         return message
@@ -92,13 +120,20 @@ class Connection:
     def _read(self, timeout_s: float) -> bytes:
         try:
             data = self._socket.recv(RECEIVE_BYTES)
-        except TimeoutError:
-            raise LinkError(f"the server at {self.address} did not answer within {timeout_s:g} s") from None
         except OSError as error:
-            raise self._gone(_reason(error)) from error
+            if isinstance(error, TimeoutError) and self._broken is None:
+                raise self._late(timeout_s) from None
+            raise self._gone(_reason(self._broken or error)) from error
         if not data:
-            raise self._gone("it closed the connection")
+            raise self._gone(_reason(self._broken) if self._broken else "it closed the connection")
         return data
+
+    def _wait_at_most(self, timeout_s: float) -> None:
+        if timeout_s != self._socket.gettimeout():  # a system call that most rounds can do without
+            self._socket.settimeout(timeout_s)
+
+    def _late(self, timeout_s: float) -> LinkError:
+        return LinkError(f"the server at {self.address} did not answer within {timeout_s:g} s")
 
     def _gone(self, reason: str) -> LinkError:
         return LinkError(

@@ -43,6 +43,11 @@ class FrameReader:
         """Bytes of an unfinished frame held."""
         return len(self._buffer)
 
+    @property
+    def announced(self) -> int:
+        """Bytes that the unfinished frame will have by its own account; 0 while not even its length is whole."""
+        return LENGTH_BYTES + self._length() if len(self._buffer) >= LENGTH_BYTES else 0
+
     def feed(self, data: bytes) -> list[tuple[Message, int]]:
         """Messages that `data` completes, each with its frame's size in bytes. Raises FrameTooLarge or MalformedMessage."""
         self._buffer += data
@@ -56,13 +61,16 @@ class FrameReader:
     def _complete_frame(self) -> int | None:
         if len(self._buffer) < LENGTH_BYTES:
             return None
-        length = int.from_bytes(self._buffer[:LENGTH_BYTES], "big")
+        length = self._length()
         if length > self.max_frame_bytes:
             raise FrameTooLarge(
                 f"the peer announces a message of {length:,} bytes, over the limit of {self.max_frame_bytes:,}: it is no aiflow peer"
             )
         size = LENGTH_BYTES + length
         return size if len(self._buffer) >= size else None
+
+    def _length(self) -> int:
+        return int.from_bytes(self._buffer[:LENGTH_BYTES], "big")
 
 
 def _decode(body: bytes) -> Message:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Self
 
 import psutil
 
-from aiflow_cli.link.address import parse_address
+from aiflow_cli.link.address import Address, parse_address
 from tests.e2e.tools import AIFLOW
 
 PATIENCE_S = 30.0
@@ -28,12 +28,12 @@ class Ends(NamedTuple):
 
 
 class Link:
-    """A relay process before a listening socket of this one. Ends with the `with` block."""
+    """A relay process before a listening socket of this one, or before another address. Ends with the `with` block."""
 
-    def __init__(self, *options: str, listener: socket.socket | None = None) -> None:
+    def __init__(self, *options: str, listener: socket.socket | None = None, to: Address | None = None) -> None:
         self.listener = listener or socket.create_server(("127.0.0.1", 0))
         self.listener.settimeout(PATIENCE_S)
-        host, port = self.listener.getsockname()
+        host, port = to or self.listener.getsockname()
         self.process = subprocess.Popen(
             [*AIFLOW, "link", "--to", f"{host}:{port}", *options],
             stdout=subprocess.PIPE,

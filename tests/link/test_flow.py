@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aiflow_cli.link.bucket import TokenBucket, completion_time_s
-from aiflow_cli.link.flow import MAX_WAITING_BYTES, Chunk, Direction, Flow
+from aiflow_cli.link.flow import CHUNK_BYTES, MAX_LINE_BYTES, MAX_WAITING_BYTES, Chunk, Direction, Flow
 
 RATE, BURST = 1e6, 10_000
 
@@ -205,3 +205,60 @@ def test_a_dropped_flow_leaves_the_others_as_they_are() -> None:
     assert {chunk.flow.key for _, chunk in arrived} == {"kept"}
     assert sum(len(chunk.data) for _, chunk in arrived) == 5000
     direction.drop(dropped)
+
+
+def drive_greedy(direction: Direction, flows: list[Flow], n_bytes: int) -> list[Arrived]:
+    """What the relay's loop does with sources that send as fast as they are read: `n_bytes` each, in reads of 64 KB."""
+    piece, left = bytes(65_536), dict.fromkeys(flows, n_bytes)
+    arrived: list[Arrived] = []
+    now_s, held = 0.0, 0
+    while any(left.values()) or direction.next_event_s()[0] < math.inf:
+        for flow in flows:
+            while left[flow] and flow.has_room(len(flows)):
+                size = min(len(piece), left[flow])
+                direction.offer(flow, piece[:size] if size < len(piece) else piece, now_s)
+                left[flow] -= size
+                direction.schedule(now_s)
+        held = max(held, sum(flow.line_bytes + flow.waiting_bytes for flow in flows))
+        now_s = max(now_s, direction.next_event_s()[0])
+        direction.schedule(now_s)
+        arrived += [Arrived(now_s, chunk) for chunk in direction.due(now_s)]
+    assert held <= MAX_LINE_BYTES + len(flows) * 2 * len(piece) * (1 + CHUNK_BYTES)
+    assert [flow.line_bytes for flow in flows] == [0] * len(flows)
+    return arrived
+
+
+@settings(max_examples=12)
+@given(st.integers(1, 5), st.sampled_from([math.inf, 5e8]), st.sampled_from([1.0, 60.0]))
+def test_what_is_under_way_is_bounded(n_flows: int, rate: float, delay_s: float) -> None:
+    """A delay that holds far more than the bound: the sources are not read meanwhile, and nothing is lost."""
+    flows = [Flow(key) for key in range(n_flows)]
+    arrived = drive_greedy(Direction(rate, BURST, delay_s), flows, 150_000_000 // n_flows)
+    assert sum(len(chunk.data) for _, chunk in arrived) == 150_000_000 // n_flows * n_flows
+    assert arrived[-1].at_s >= 2 * delay_s
+
+
+def test_small_pieces_count_for_what_they_take() -> None:
+    """A byte at a time, a minute long: a chunk takes more memory than its byte."""
+    direction, flow = Direction(math.inf, BURST, 60.0), Flow("a")
+    sent = 0
+    while flow.has_room(1):
+        direction.offer(flow, b"x", sent * 1e-5)
+        direction.schedule(sent * 1e-5)
+        sent += 1
+    assert sent == pytest.approx(MAX_LINE_BYTES / (1 + CHUNK_BYTES), abs=1)
+
+
+@pytest.mark.parametrize(
+    ("rate", "delay_s"), [(1e5, 10.0), (1e6, 0.6), (1e7, 0.2), (1e8, 0.2), (1e8, 0.5)], ids=lambda value: f"{value:g}"
+)
+def test_the_bound_leaves_a_shaped_link_as_it_is(rate: float, delay_s: float) -> None:
+    """A satellite's delay, and rates far above the paper's: a long upload takes the closed form, to the microsecond."""
+    n_bytes = round(3 * rate * max(delay_s, 0.3))
+    arrived = drive_greedy(Direction(rate, BURST, delay_s), [Flow("a")], n_bytes)
+    assert arrived[-1].at_s == pytest.approx(completion_time_s(n_bytes, rate, BURST, delay_s), abs=1e-6)
+
+
+def test_a_link_without_a_rate_passes_three_hundred_megabytes_a_second_over_a_fifth_of_one() -> None:
+    arrived = drive_greedy(Direction(math.inf, BURST, 0.2), [Flow("a")], 60_000_000)
+    assert arrived[-1].at_s == 0.2

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import psutil
 import pytest
 
+from aiflow_cli.link.relay import MAX_CONNECTIONS
 from tests.link.process import Ends, Link, ping_s, receive, receive_all, send_aside, transfer_s
 
 
@@ -242,6 +243,70 @@ def test_a_relay_without_descriptors_turns_away_newcomers_only(room: int) -> Non
         last = link.connect()
         last.sendall(b"last")
         assert arrives(link.listener, b"last")
+
+
+def test_a_relay_without_descriptors_costs_no_cpu() -> None:
+    """A newcomer goes on waiting at the door: asking again and again would take a whole core."""
+    with Link("--rate", "unlimited") as link:
+        ends = link.pair()
+        relay = psutil.Process(link.process.pid)
+        limit = relay.rlimit(psutil.RLIMIT_NOFILE)
+        relay.rlimit(psutil.RLIMIT_NOFILE, (relay.num_fds(), limit[1]))
+        late = link.connect()
+        late.sendall(b"late")
+        cpu_s, began_s = link.cpu_s(), time.monotonic()
+        time.sleep(1.5)
+        assert link.cpu_s() - cpu_s < (time.monotonic() - began_s) / 5
+        assert ping_s(ends) < 5
+        relay.rlimit(psutil.RLIMIT_NOFILE, limit)
+        assert arrives(link.listener, b"late")
+
+
+@pytest.mark.parametrize("uploading", [False, True])
+def test_what_was_said_before_a_reset_still_arrives(uploading: bool) -> None:
+    """As over a wire: the reason is on its way already when the one who gave it slams the door."""
+    with Link("--rate", "unlimited", "--delay", "300ms") as link:
+        near, far = link.pair()
+        if uploading:
+            send_aside(near, bytes(30_000_000))
+            receive(far, 10_000)
+        far.sendall(b"go away")
+        far.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        far.close()
+        assert receive(near, 7) == b"go away"
+        assert ended(near)
+        assert ping_s(link.pair()) < 5
+
+
+def test_what_a_client_said_before_its_reset_still_arrives(slow: Link) -> None:
+    near, far = slow.pair()
+    near.sendall(noise(20_000))
+    time.sleep(0.05)
+    near.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    near.close()
+    assert receive(far, 20_000) == noise(20_000)
+    assert ended(far)
+
+
+def test_a_delay_alone_does_not_hold_all_that_a_source_can_send() -> None:
+    with Link("--rate", "unlimited", "--delay", "20s") as link:
+        near, _ = link.pair()
+        before_bytes = psutil.Process(link.process.pid).memory_info().rss
+        near.setblocking(False)
+        taken = push(near, memoryview(bytes(300_000_000)))
+        assert taken < 100_000_000
+        assert psutil.Process(link.process.pid).memory_info().rss - before_bytes < 150_000_000
+
+
+def test_a_newcomer_too_many_is_turned_away() -> None:
+    with Link("--rate", "unlimited") as link:
+        pairs = [link.pair() for _ in range(MAX_CONNECTIONS)]
+        assert ended(link.connect())
+        assert ping_s(pairs[0]) < 5
+        for end in pairs.pop():
+            end.close()
+        time.sleep(0.5)
+        assert ping_s(link.pair()) < 5
 
 
 def test_many_connections_share_the_rate_and_keep_their_bytes() -> None:
