@@ -8,7 +8,6 @@ Two layouts: the original one (`InternVLChatModel`), field by field as the origi
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from huggingface_hub.errors import StrictDataclassError
 from transformers import InternVLConfig, LlamaConfig, Phi3Config, Qwen2Config
 
 from aiflow_cli.errors import CheckpointError
+from aiflow_cli.models.files import config_file, read_json
 
 LANGUAGE_CONFIGS = {
     "InternLM2ForCausalLM": LlamaConfig,
@@ -44,15 +44,8 @@ _SAME_NAME = (
 
 def read_config(folder: Path) -> dict[str, Any]:
     """The checkpoint's config.json; raises CheckpointError if it is absent, is not JSON, or is of a model of another kind."""
-    path = folder / "config.json"
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise CheckpointError(f"{folder} has no config.json: it is not a checkpoint folder") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise CheckpointError(f"{path} is not valid JSON ({error}): fetch the checkpoint again") from None
-    if not isinstance(config, dict):
-        raise CheckpointError(f"{path} holds no JSON object: fetch the checkpoint again")
+    path = config_file(folder)
+    config = read_json(path)
     kind = config.get("model_type")
     if kind not in ("internvl_chat", "internvl"):
         raise CheckpointError(

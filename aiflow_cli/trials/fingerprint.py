@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
+from aiflow_cli.models.files import checkpoint_files, hub_blob
 from aiflow_cli.models.pair import PairSpec
 from aiflow_cli.trials import provenance
 
@@ -20,6 +22,7 @@ MEASURED_FILES = ("trials/live.py", "trials/schedule.py", "trials/settings.py")
 COMPUTING = ("torch", "transformers", "numpy", "pillow", "msgspec")
 """Packages whose versions change outputs or times."""
 _CHUNK_BYTES = 1 << 22
+_SHA256 = re.compile("[0-9a-f]{64}")
 SHOWN_DIGITS = 8
 
 Fingerprints = dict[str, str]
@@ -61,9 +64,8 @@ def pair(spec: PairSpec) -> str:
 
 
 def checkpoint(folder: Path) -> str:
-    """Of all files in a checkpoint folder but its card."""
-    found = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.suffix != ".md"]
-    return _of((str(path.relative_to(folder)), _of_file(path)) for path in found)
+    """Of the files that a checkpoint is made of: what is loaded. Raises CheckpointError if they are not all there."""
+    return _of((path.name, _of_file(path)) for path in checkpoint_files(folder))
 
 
 def differences(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
@@ -82,10 +84,10 @@ def _short(value: str | None) -> str:
 
 
 def _of_file(path: Path) -> str:
-    """SHA-256 of a file; what the hub's cache names by its hash is not read again."""
-    resolved = path.resolve()
-    if resolved.parent.name == "blobs" and len(resolved.name) >= 40:
-        return resolved.name
+    """SHA-256 of a file; what the hub's cache names by its own SHA-256 is not read again."""
+    blob = hub_blob(path)
+    if blob is not None and _SHA256.fullmatch(blob.name):
+        return blob.name
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while data := file.read(_CHUNK_BYTES):

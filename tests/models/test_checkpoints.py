@@ -118,7 +118,7 @@ BAD: dict[str, tuple[Damage, str]] = {
     ),
     "no tokenizer": (remove("tokenizer.model"), "has no tokenizer.model"),
     "tokenizer that is none": (truncate("tokenizer.model", 0.5), "not a sentencepiece model"),
-    "added tokens cut short": (truncate("added_tokens.json", 0.5), "cannot be read"),
+    "added tokens cut short": (truncate("added_tokens.json", 0.5), "not valid JSON"),
     "added tokens without ids": (write("added_tokens.json", '{"<img>": null}'), "cannot be read"),
 }
 
