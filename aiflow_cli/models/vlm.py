@@ -36,6 +36,7 @@ class VisionLanguageModel:
         quantize: str | None = None,
     ) -> None:
         self.name, self.model, self.tokenizer, self.original, self.quantize = name, model, tokenizer, original, quantize
+        model.config.name_or_path = name  # what the model calls itself in errors
         self.tiling = Tiling.from_config(original)
         self.template = find_template(original)
         self.eos_ids = frozenset([tokenizer.token_id(self.template.stop)])
