@@ -27,7 +27,7 @@ def not_finite(
     model: InternVLForConditionalGeneration, ids: Sequence[int], pixel_values: Tensor | None
 ) -> CheckpointError:
     """What to raise after `ids` made a logit that is no finite number: where in `model` the first one arises, and what to do."""
-    name, dtype = model.name_or_path or "the model", str(model.dtype).removeprefix("torch.")
+    name, dtype = model.config.name_or_path or "the model", str(model.dtype).removeprefix("torch.")
     found = _first_part(model, ids, pixel_values)
     if found is None:
         where, damaged = "somewhere in its language model", True

@@ -64,7 +64,7 @@ class LeanWeights:
         self.logits = _transposed(model.lm_head.weight.detach() * inner.norm.weight.detach() * self.width**0.5)
         if not bool(self.logits.norm(dim=0).isfinite().all()):
             raise CheckpointError(
-                f"the output layer of {model.name_or_path} holds NaN or infinity: fetch the checkpoint again"
+                f"the output layer of {model.config.name_or_path} holds NaN or infinity: fetch the checkpoint again"
             )
         self._rotary = inner.rotary_emb
 
