@@ -35,7 +35,7 @@ def load_model(
     folder: Path,
     device: str = "cpu",
     dtype: str = "float32",
-    image_token_id: int = 0,
+    image_token_id: int | None = None,
     max_memory: Mapping[int | str, int] | None = None,
     offload: Path | None = None,
 ) -> InternVLForConditionalGeneration:
@@ -48,17 +48,15 @@ def load_model(
     original = read_config(folder)
     with naming(folder):
         config = build_config(original, image_token_id)
+        kind = original_class(original) if is_original(original) else InternVLForConditionalGeneration
+        empty = meta_model(kind, config)
     placement: dict[str, Any] = {}
     if device != "cpu":
         placement = {"device_map": device, "max_memory": max_memory, "offload_folder": offload}
     with quiet_transformers(), open_tensors(folder) as tensors:
         if is_original(original):
-            kind = original_class(original)
-            check_tensors(
-                folder, shapes_of(tensors), expected_tensors(meta_model(kind, config), is_internlm2(original))
-            )
+            check_tensors(folder, shapes_of(tensors), expected_tensors(empty, is_internlm2(original)))
         else:
-            kind = InternVLForConditionalGeneration
             config.tie_word_embeddings = not any(name.endswith("lm_head.weight") for name in tensors)
         model, info = _from_pretrained(
             kind, folder, config=config, state_dict=tensors, dtype=DTYPES[dtype], **placement

@@ -25,9 +25,13 @@ Tensors = dict[str, Any]
 
 
 def meta_model(kind: type[InternVLForConditionalGeneration], config: Any) -> InternVLForConditionalGeneration:
-    """A model without weights: names and shapes alone."""
-    with torch.device("meta"):
-        return kind._from_config(config)
+    """A model without weights: names and shapes alone. Raises CheckpointError if there is none of such a configuration."""
+    try:
+        with torch.device("meta"):
+            return kind._from_config(config)
+    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, ArithmeticError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise CheckpointError(f"no model can be built of it ({reason})") from error
 
 
 def expected_tensors(model: InternVLForConditionalGeneration, internlm2: bool) -> Shapes:
