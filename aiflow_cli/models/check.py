@@ -8,7 +8,7 @@ from aiflow_cli.errors import CheckpointError
 from aiflow_cli.models.config import build_config, is_original, language_config, naming, read_config
 from aiflow_cli.models.conversion import is_internlm2, original_class
 from aiflow_cli.models.prompt import IMAGE_CONTEXT, find_template
-from aiflow_cli.models.tensors import check_tensors, expected_tensors, meta_model, present_tensors
+from aiflow_cli.models.tensors import check_tensors, expected_tensors, meta_model, open_tensors, shapes_of
 from aiflow_cli.models.tokenizer import Tokenizer, load_tokenizer
 
 MOST_SPARE_ROWS = 1024
@@ -21,10 +21,11 @@ def check_folder(folder: Path) -> None:
     tokenizer = check_tokenizer(folder)
     with naming(folder):
         config = build_config(original, tokenizer.token_id(IMAGE_CONTEXT))
-    if is_original(original):
-        check_tensors(folder, expected_tensors(meta_model(original_class(original), config), is_internlm2(original)))
-    else:
-        present_tensors(folder)
+        empty = meta_model(original_class(original), config) if is_original(original) else None
+    with open_tensors(folder) as tensors:
+        present = shapes_of(tensors)
+    if empty is not None:
+        check_tensors(folder, present, expected_tensors(empty, is_internlm2(original)))
 
 
 def check_tokenizer(folder: Path) -> Tokenizer:

@@ -8,15 +8,19 @@ Two layouts: the original one (`InternVLChatModel`), field by field as the origi
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub.errors import StrictDataclassError
-from transformers import InternVLConfig, LlamaConfig, Phi3Config, Qwen2Config
+from transformers import InternVLConfig, LlamaConfig, Phi3Config, PreTrainedConfig, Qwen2Config
+from transformers.activations import ACT2FN
 
 from aiflow_cli.errors import CheckpointError
+from aiflow_cli.models.files import config_file, read_json
+from aiflow_cli.models.keys import HF, LANGUAGES, ORIGINAL, VISION, Keys
+from aiflow_cli.models.rope import read_rope
 
 LANGUAGE_CONFIGS = {
     "InternLM2ForCausalLM": LlamaConfig,
@@ -25,34 +29,29 @@ LANGUAGE_CONFIGS = {
     "Phi3ForCausalLM": Phi3Config,
 }
 """Language models of the series; InternLM2 is Llama with its attention matrices packed (`models/conversion.py`)."""
-
+MOST_LAYERS = 1000
+"""More are a mistake, and building them would take for ever."""
+_FULL = "full_attention"
 _SAME_NAME = (
-    "hidden_size",
-    "intermediate_size",
-    "num_hidden_layers",
-    "num_attention_heads",
-    "num_key_value_heads",
-    "hidden_act",
-    "rms_norm_eps",
-    "max_position_embeddings",
-    "vocab_size",
-    "bos_token_id",
-    "eos_token_id",
-    "pad_token_id",
+    *(
+        "hidden_size",
+        "intermediate_size",
+        "num_hidden_layers",
+        "num_attention_heads",
+        "num_key_value_heads",
+        "hidden_act",
+    ),
+    *("rms_norm_eps", "max_position_embeddings", "vocab_size", "bos_token_id", "eos_token_id", "pad_token_id"),
+)
+_SAME_NAME_VISION = (
+    *("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "hidden_act", "layer_norm_eps"),
 )
 
 
 def read_config(folder: Path) -> dict[str, Any]:
     """The checkpoint's config.json; raises CheckpointError if it is absent, is not JSON, or is of a model of another kind."""
-    path = folder / "config.json"
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise CheckpointError(f"{folder} has no config.json: it is not a checkpoint folder") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise CheckpointError(f"{path} is not valid JSON ({error}): fetch the checkpoint again") from None
-    if not isinstance(config, dict):
-        raise CheckpointError(f"{path} holds no JSON object: fetch the checkpoint again")
+    path = config_file(folder)
+    config = read_json(path)
     kind = config.get("model_type")
     if kind not in ("internvl_chat", "internvl"):
         raise CheckpointError(
@@ -87,28 +86,37 @@ def language_name(config: dict[str, Any]) -> str:
     return str((language.get("architectures") or [language.get("model_type", "?")])[0])
 
 
-def build_config(config: dict[str, Any], image_token_id: int = 0) -> InternVLConfig:
-    """The transformers configuration of a config.json. Raises CheckpointError for what transformers' classes cannot compute."""
+def build_config(config: dict[str, Any], image_token_id: int | None = None) -> InternVLConfig:
+    """The transformers configuration of a config.json; `image_token_id` is the tokenizer's, where that is known.
+
+    Raises CheckpointError for what transformers' classes cannot compute, and for a key that is not known (`models/keys.py`).
+    """
     try:
-        return _from_original(config, image_token_id) if is_original(config) else InternVLConfig(**config)
+        built = _from_original(config, image_token_id or 0) if is_original(config) else _from_hf(config, image_token_id)
+        _check_built(built)
     except KeyError as error:
         raise CheckpointError(f"{error} is missing: it is not an InternVL2 checkpoint, or it was cut short") from None
-    except (StrictDataclassError, TypeError, ValueError, IndexError, AttributeError, ZeroDivisionError) as error:
+    except (StrictDataclassError, TypeError, ValueError, IndexError, AttributeError, ArithmeticError) as error:
         reason = " ".join(str(error).split())[:200]
         raise CheckpointError(f"it has a value that no InternVL2 checkpoint has ({reason})") from error
+    return built
 
 
 def _from_original(original: dict[str, Any], image_token_id: int) -> InternVLConfig:
-    if original.get("ps_version", "v1") != "v2":
-        raise CheckpointError(
-            f"pixel shuffle version {original.get('ps_version', 'v1')!r} is not supported: InternVL2 uses 'v2'"
-        )
-    vision = original["vision_config"]
+    ORIGINAL.check({"ps_version": "v1"} | original)  # the original code's default, of InternVL 1
+    vision, language = original["vision_config"], original["llm_config"]
+    VISION.check(vision, "vision_config.")
     side = original.get("force_image_size") or vision["image_size"]
     ratio = original["downsample_ratio"]
+    if vision["image_size"] != side:
+        raise CheckpointError(
+            f"force_image_size {side} is not vision_config.image_size, {vision['image_size']}: positions are not resized"
+        )
+    if original.get("hidden_size") not in (None, language["hidden_size"]):
+        raise CheckpointError(f"hidden_size {original['hidden_size']} is not llm_config's, {language['hidden_size']}")
     return InternVLConfig(
         vision_config=_vision(vision, side),
-        text_config=_language(original["llm_config"]),
+        text_config=_language(language),
         image_token_id=image_token_id,
         image_seq_length=round((side // vision["patch_size"]) ** 2 * ratio**2),
         downsample_ratio=ratio,
@@ -120,15 +128,7 @@ def _from_original(original: dict[str, Any], image_token_id: int) -> InternVLCon
 
 
 def _vision(vision: dict[str, Any], side: int) -> dict[str, Any]:
-    same = (
-        "hidden_size",
-        "intermediate_size",
-        "num_hidden_layers",
-        "num_attention_heads",
-        "hidden_act",
-        "layer_norm_eps",
-    )
-    return {name: vision[name] for name in same} | {
+    return {name: vision[name] for name in _SAME_NAME_VISION} | {
         "norm_type": vision.get("norm_type", "layer_norm"),
         "image_size": [side, side],
         "patch_size": [vision["patch_size"]] * 2,
@@ -146,30 +146,80 @@ def _language(language: dict[str, Any]) -> Any:
     architecture = language["architectures"][0]
     if architecture not in LANGUAGE_CONFIGS:
         raise CheckpointError(f"language model {architecture!r} is not supported: know {', '.join(LANGUAGE_CONFIGS)}")
+    LANGUAGES[architecture].check(language, "llm_config.")
     kind = LANGUAGE_CONFIGS[architecture]
     fields = {name: language[name] for name in _SAME_NAME if name in language}
     fields.setdefault("num_key_value_heads", language["num_attention_heads"])
     fields["tie_word_embeddings"] = False
     if kind is LlamaConfig:
-        fields |= {
-            "attention_bias": bool(language.get("bias", language.get("attention_bias", False))),
-            "mlp_bias": False,
-        }
+        fields["attention_bias"] = language.get("bias") or language.get("attention_bias") or False
+        fields["mlp_bias"] = language.get("mlp_bias") or False
+    else:
+        windows = ("sliding_window", "use_sliding_window", "max_window_layers", "layer_types")
+        fields |= {name: language[name] for name in windows if name in language}
     if kind is Phi3Config:
         fields["original_max_position_embeddings"] = language["original_max_position_embeddings"]
-    return kind(**fields, rope_parameters=_rope(language))
+    built = kind(**fields, rope_parameters=read_rope(language))
+    head = built.hidden_size // built.num_attention_heads
+    if language.get("head_dim") not in (None, head):
+        raise CheckpointError(
+            f"llm_config.head_dim {language['head_dim']} is not hidden_size / num_attention_heads, {head}"
+        )
+    return built
 
 
-def _rope(language: dict[str, Any]) -> dict[str, Any]:
-    rope: dict[str, Any] = {"rope_type": "default", "rope_theta": float(language.get("rope_theta", 10000.0))}
-    scaling = language.get("rope_scaling")
-    if not scaling:
-        return rope
-    kind = scaling.get("type", scaling.get("rope_type"))
-    if kind == "su":
-        names = ("short_factor", "long_factor")
-        original_length = {"original_max_position_embeddings": language["original_max_position_embeddings"]}
-        return rope | {"rope_type": "longrope"} | {name: scaling[name] for name in names} | original_length
-    if kind not in ("dynamic", "linear"):
-        raise CheckpointError(f"rope scaling {kind!r} is not supported: know dynamic, linear and su")
-    return rope | {"rope_type": kind, "factor": float(scaling["factor"])}
+def _from_hf(config: dict[str, Any], image_token_id: int | None) -> InternVLConfig:
+    HF.check(config)
+    built = InternVLConfig(**config)
+    for name in ("text_config", "vision_config"):
+        part, kind = config[name], type(getattr(built, name))
+        more = {"architectures", "model_type", "rope_theta", "rope_scaling", "partial_rotary_factor"}
+        Keys(frozenset({field.name for field in fields(kind)} - _SHARED | more)).check(part, f"{name}.")
+    if image_token_id is not None and built.image_token_id != image_token_id:
+        raise CheckpointError(
+            f"image_token_id {built.image_token_id} is not the tokenizer's id of <IMG_CONTEXT>, {image_token_id}"
+        )
+    return built
+
+
+_SHARED = {field.name for field in fields(PreTrainedConfig)}
+"""Keys that every class of transformers knows; they are told apart by `models/keys.py`."""
+
+
+def _check_built(config: InternVLConfig) -> None:
+    """Raise CheckpointError for what transformers would take and then fail on, or compute in a way that a cache cannot go back from."""
+    text, vision = config.text_config, config.vision_config
+    for name, value in (
+        ("text", text.hidden_act),
+        ("vision", vision.hidden_act),
+        ("projector", config.projector_hidden_act),
+    ):
+        if value not in ACT2FN:
+            raise CheckpointError(
+                f"the {name} model's hidden_act {value!r} is not known: transformers has none of that name"
+            )
+    for part in (text, vision):
+        if not 1 <= part.num_hidden_layers <= MOST_LAYERS:
+            raise CheckpointError(f"num_hidden_layers {part.num_hidden_layers} is out of range: 1 to {MOST_LAYERS}")
+    window = getattr(text, "sliding_window", None)
+    slides = window is not None and window < text.max_position_embeddings
+    if slides or set(getattr(text, "layer_types", None) or [_FULL]) != {_FULL}:
+        raise CheckpointError(
+            f"sliding-window attention (sliding_window {window}) is not supported: a cache could not go back"
+        )
+    layer = config.vision_feature_layer
+    if not isinstance(layer, int) or not -vision.num_hidden_layers - 1 <= layer <= vision.num_hidden_layers:
+        raise CheckpointError(
+            f"the vision layer whose output is used, {layer!r}, is not one of {vision.num_hidden_layers}"
+        )
+    grid = [
+        side / patch * config.downsample_ratio for side, patch in zip(vision.image_size, vision.patch_size, strict=True)
+    ]
+    if not all(count >= 1 and count == int(count) for count in grid) or not 0 < config.downsample_ratio <= 1:
+        raise CheckpointError(
+            f"tiles of {vision.image_size} in patches of {vision.patch_size} do not divide by {config.downsample_ratio}"
+        )
+    if int(grid[0]) * int(grid[1]) != config.image_seq_length:
+        raise CheckpointError(
+            f"image_seq_length {config.image_seq_length} is not what a tile gives, {int(grid[0]) * int(grid[1])}"
+        )

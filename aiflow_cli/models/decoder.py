@@ -11,7 +11,10 @@ from aiflow_cli.models.prompt import Prompt
 
 
 class Decoder(Protocol):
-    """Greedy decoding over a cache. One draft step is `extend` by one token, a verification is `extend` by gamma + 1."""
+    """Greedy decoding over a cache. One draft step is `extend` by one token, a verification is `extend` by gamma + 1.
+
+    `prefill` and `extend` raise CheckpointError when what they compute are no numbers (`models/finite.py`).
+    """
 
     prompt_length: int
     """Cached positions of the prompt; 0 before `prefill`."""

@@ -1,7 +1,8 @@
 """Loading and saving checkpoints in the original InternVL2 layout (and loading those already in transformers' layout).
 
 No `trust_remote_code`: the weights go into transformers' own InternVL classes, streamed tensor by tensor by `from_pretrained`, each straight
-to its device and dtype. Anything missing, surplus or misshapen is an error, raised before the first tensor is read.
+to its device and dtype. Anything missing, surplus or misshapen is an error, raised before the first tensor is read. transformers is handed
+the tensors that were checked, not the folder: it would look there for weights, adapters and settings by rules of its own.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from aiflow_cli.errors import CheckpointError, UsageError
 from aiflow_cli.models.config import build_config, is_original, naming, read_config
 from aiflow_cli.models.conversion import is_internlm2, original_class, original_state
 from aiflow_cli.models.quiet import quiet_transformers
-from aiflow_cli.models.tensors import check_tensors, expected_tensors, meta_model, present_tensors, refuse
+from aiflow_cli.models.tensors import check_tensors, expected_tensors, meta_model, open_tensors, refuse, shapes_of
 
 __all__ = ["build_config", "load_model", "save_checkpoint"]
 
@@ -34,7 +35,7 @@ def load_model(
     folder: Path,
     device: str = "cpu",
     dtype: str = "float32",
-    image_token_id: int = 0,
+    image_token_id: int | None = None,
     max_memory: Mapping[int | str, int] | None = None,
     offload: Path | None = None,
 ) -> InternVLForConditionalGeneration:
@@ -47,17 +48,19 @@ def load_model(
     original = read_config(folder)
     with naming(folder):
         config = build_config(original, image_token_id)
-    if is_original(original):
-        kind = original_class(original)
-        check_tensors(folder, expected_tensors(meta_model(kind, config), is_internlm2(original)))
-    else:
-        kind = InternVLForConditionalGeneration
-        config.tie_word_embeddings = not any(name.endswith("lm_head.weight") for name in present_tensors(folder))
+        kind = original_class(original) if is_original(original) else InternVLForConditionalGeneration
+        empty = meta_model(kind, config)
     placement: dict[str, Any] = {}
     if device != "cpu":
         placement = {"device_map": device, "max_memory": max_memory, "offload_folder": offload}
-    with quiet_transformers():
-        model, info = _from_pretrained(kind, folder, config=config, dtype=DTYPES[dtype], **placement)
+    with quiet_transformers(), open_tensors(folder) as tensors:
+        if is_original(original):
+            check_tensors(folder, shapes_of(tensors), expected_tensors(empty, is_internlm2(original)))
+        else:
+            config.tie_word_embeddings = not any(name.endswith("lm_head.weight") for name in tensors)
+        model, info = _from_pretrained(
+            kind, folder, config=config, state_dict=tensors, dtype=DTYPES[dtype], **placement
+        )
     refuse(folder, "lacks", info["missing_keys"])
     refuse(folder, "has surplus", info["unexpected_keys"])
     refuse(folder, "has misshapen", [key if isinstance(key, str) else key[0] for key in info["mismatched_keys"]])
@@ -72,7 +75,7 @@ def is_spread(model: InternVLForConditionalGeneration) -> bool:
 def _from_pretrained(kind: Any, folder: Path, **options: Any) -> tuple[Any, dict[str, Any]]:
     try:
         result: tuple[Any, dict[str, Any]] = kind.from_pretrained(
-            folder, local_files_only=True, output_loading_info=True, ignore_mismatched_sizes=True, **options
+            None, local_files_only=True, output_loading_info=True, ignore_mismatched_sizes=True, **options
         )
     except torch.OutOfMemoryError:
         raise UsageError(f"{folder.name} {_NO_ROOM}") from None

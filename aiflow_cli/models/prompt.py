@@ -7,16 +7,20 @@ prompt, no roles. Proved id for id by the reference fixtures: internlm2-chat. Th
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor
 
-from aiflow_cli.errors import CheckpointError
+from aiflow_cli.errors import CheckpointError, UsageError
 from aiflow_cli.models.config import is_original
 from aiflow_cli.models.tokenizer import Tokenizer
+from aiflow_cli.wire.messages import MAX_PROMPT_CHARACTERS
 
 IMAGE_START, IMAGE_END, IMAGE_CONTEXT = "<img>", "</img>", "<IMG_CONTEXT>"
+_TURN = re.compile(r"<\|\w+\|>")
+"""How templates write what begins and ends a turn."""
 _SYSTEM = "你是由上海人工智能实验室联合商汤科技开发的书生多模态大模型，英文名叫InternVL, 是一个有用无害的人工智能助手。"
 _SYSTEM_2_5 = (
     "你是书生·万象，英文名是InternVL，是由上海人工智能实验室、清华大学及多家合作单位联合开发的多模态大语言模型。"
@@ -78,8 +82,24 @@ def prompt_text(template: Template, question: str, has_image: bool) -> str:
     return template.text.format(system=template.system, question=question)
 
 
+def check_question(template: Template, question: str) -> None:
+    """Raise UsageError for a question that is no text, is longer than a message may be, or holds what only the prompt around it may."""
+    if len(question) > MAX_PROMPT_CHARACTERS:
+        raise UsageError(
+            f"the prompt has {len(question)} characters, at most {MAX_PROMPT_CHARACTERS} can be sent: shorten it"
+        )
+    if any("\ud800" <= character <= "\udfff" for character in question):
+        raise UsageError("the prompt is not valid UTF-8: check how it was typed or read")
+    for marker in (IMAGE_START, IMAGE_END, IMAGE_CONTEXT, template.stop, *_TURN.findall(template.text)):
+        if marker in question:
+            raise UsageError(
+                f"the prompt holds {marker}, which the model takes for a part of the conversation itself: leave it out"
+            )
+
+
 def prompt_ids(tokenizer: Tokenizer, template: Template, question: str, image_tokens: int) -> list[int]:
-    """Token ids of a prompt with `image_tokens` image places (0: no image)."""
+    """Token ids of a prompt with `image_tokens` image places (0: no image). Raises UsageError for a bad question (`check_question`)."""
+    check_question(template, question)
     text = prompt_text(template, question, image_tokens > 0)
     if image_tokens:
         text = text.replace("<image>", IMAGE_START + IMAGE_CONTEXT * image_tokens + IMAGE_END, 1)

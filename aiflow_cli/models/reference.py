@@ -9,6 +9,7 @@ from torch import Tensor
 from transformers import DynamicCache, InternVLForConditionalGeneration
 
 from aiflow_cli.models.decoder import check_rollback
+from aiflow_cli.models.finite import best_ids, not_finite
 from aiflow_cli.models.prompt import Prompt
 
 
@@ -18,6 +19,8 @@ class ReferenceDecoder:
     def __init__(self, model: InternVLForConditionalGeneration) -> None:
         self._model = model
         self._cache = DynamicCache()
+        self._prompt = Prompt([])
+        self._ids: list[int] = []
         self.prompt_length = 0
         self.length = 0
         self.last_logits: Tensor = torch.empty(0)
@@ -29,6 +32,7 @@ class ReferenceDecoder:
         if prompt.pixel_values is not None:
             inputs["pixel_values"] = prompt.pixel_values.to(self._model.device, self._model.dtype)
         self.length = 0
+        self._prompt = prompt
         token = self._forward(prompt.input_ids, last_only=True, **inputs)[0]
         self.prompt_length = self.length
         return token
@@ -49,7 +53,9 @@ class ReferenceDecoder:
             output = self._model(
                 input_ids=ids, past_key_values=self._cache, use_cache=True, logits_to_keep=int(last_only), **inputs
             )
+            self._ids[self.length :] = tokens
             self.length += len(tokens)
             self.last_logits = output.logits[0].float()
-            chosen: list[int] = self.last_logits.argmax(-1).tolist()
+            if (chosen := best_ids(self.last_logits)) is None:
+                raise not_finite(self._model, self._ids, self._prompt.pixel_values)
             return chosen

@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping
+import contextlib
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +17,21 @@ from transformers import InternVLForConditionalGeneration
 
 from aiflow_cli.errors import CheckpointError
 from aiflow_cli.models.conversion import original_state
+from aiflow_cli.models.files import find_weights, some
 
 Shapes = dict[str, tuple[int, ...]]
-INDEX = "model.safetensors.index.json"
-_NAMED = 3
+Tensors = dict[str, Any]
+"""By name, each as safetensors gives it before it is read."""
 
 
 def meta_model(kind: type[InternVLForConditionalGeneration], config: Any) -> InternVLForConditionalGeneration:
-    """A model without weights: names and shapes alone."""
-    with torch.device("meta"):
-        return kind._from_config(config)
+    """A model without weights: names and shapes alone. Raises CheckpointError if there is none of such a configuration."""
+    try:
+        with torch.device("meta"):
+            return kind._from_config(config)
+    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, ArithmeticError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise CheckpointError(f"no model can be built of it ({reason})") from error
 
 
 def expected_tensors(model: InternVLForConditionalGeneration, internlm2: bool) -> Shapes:
@@ -34,44 +40,46 @@ def expected_tensors(model: InternVLForConditionalGeneration, internlm2: bool) -
     return {name: tuple(tensor.shape) for name, tensor in state.items()}
 
 
-def weight_files(folder: Path) -> list[Path]:
-    """The files that hold a checkpoint's weights; raises CheckpointError if one is missing."""
-    index = folder / INDEX
-    if not index.exists():
-        found = sorted(folder.glob("*.safetensors"))
-        if not found:
-            raise CheckpointError(f"{folder} holds no *.safetensors weights: fetch the checkpoint again")
-        return found
+@contextlib.contextmanager
+def open_tensors(folder: Path) -> Iterator[Tensors]:
+    """The tensors of a checkpoint by name, unread; they can be read while the context lasts.
+
+    Raises CheckpointError for a file that is truncated or no safetensors, and for files that do not agree on which of them has which tensor.
+    """
+    weights = find_weights(folder)
+    with contextlib.ExitStack() as stack:
+        held: dict[Path, Any] = {path: stack.enter_context(_opened(path)) for path in weights.files}
+        found = [(path.name, name) for path, file in held.items() for name in file.keys()]  # noqa: SIM118
+        _check_places(folder, found, weights.places)
+        yield {name: file.get_slice(name) for file in held.values() for name in file.keys()}  # noqa: SIM118
+
+
+def _opened(path: Path) -> Any:
     try:
-        document = json.loads(index.read_text(encoding="utf-8"))
-        _, weight_map = document["metadata"], document["weight_map"]  # transformers wants both
-        names = sorted(set(weight_map.values()))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"{index} cannot be read ({error}): fetch the checkpoint again") from None
-    missing = [name for name in names if not (folder / name).is_file()]
-    if missing:
-        raise CheckpointError(
-            f"{folder} lacks {_some(missing)} of {len(names)} weight files: fetch the checkpoint again"
-        )
-    return [folder / name for name in names]
+        return safe_open(path, "pt")
+    except (SafetensorError, OSError) as error:
+        reason = " ".join(str(error).split())
+        raise CheckpointError(f"{path} is truncated or damaged ({reason}): fetch the checkpoint again") from None
 
 
-def present_tensors(folder: Path) -> Shapes:
-    """The tensors of a checkpoint's weight files; raises CheckpointError for a file that is truncated or no safetensors."""
-    shapes: Shapes = {}
-    for path in weight_files(folder):
-        try:
-            with safe_open(path, "pt") as file:
-                shapes |= {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
-        except (SafetensorError, OSError) as error:
-            reason = " ".join(str(error).split())
-            raise CheckpointError(f"{path} is truncated or damaged ({reason}): fetch the checkpoint again") from None
-    return shapes
+def _check_places(folder: Path, found: list[tuple[str, str]], places: dict[str, str] | None) -> None:
+    """Raise CheckpointError unless each tensor is in one file, the one that the index says. `found` are pairs of file and tensor."""
+    count = Counter(name for _, name in found)
+    refuse(folder, "has in two files", (name for name in count if count[name] > 1))
+    if places is not None:
+        present = {name: file for file, name in found}
+        wrong = (name for name in places if present.get(name) != places[name])
+        refuse(folder, "lacks, or has in another file than its index says,", wrong)
+        refuse(folder, "has outside its index", present.keys() - places.keys())
 
 
-def check_tensors(folder: Path, expected: Mapping[str, tuple[int, ...]]) -> None:
+def shapes_of(tensors: Tensors) -> Shapes:
+    """The shapes of tensors that are open."""
+    return {name: tuple(tensor.get_shape()) for name, tensor in tensors.items()}
+
+
+def check_tensors(folder: Path, present: Shapes, expected: Shapes) -> None:
     """Raise CheckpointError naming tensors that are missing, surplus or misshapen in the checkpoint of `folder`."""
-    present = present_tensors(folder)
     refuse(folder, "lacks", expected.keys() - present.keys())
     refuse(folder, "has surplus", present.keys() - expected.keys())
     wrong = [name for name in expected if present[name] != expected[name]]
@@ -83,9 +91,4 @@ def check_tensors(folder: Path, expected: Mapping[str, tuple[int, ...]]) -> None
 def refuse(folder: Path, what: str, names: Iterable[str]) -> None:
     """Raise CheckpointError if there are any `names`."""
     if found := sorted(names):
-        raise CheckpointError(f"the checkpoint in {folder} {what} tensors: {_some(found)}; fetch it again")
-
-
-def _some(names: list[str]) -> str:
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return ", ".join(names[:_NAMED]) + more
+        raise CheckpointError(f"the checkpoint in {folder} {what} tensors: {some(found)}; fetch it again")

@@ -10,22 +10,24 @@ The other members of the series, and checkpoints in transformers' layout, have t
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import re
-from collections.abc import Iterable
+import tempfile
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
 import sentencepiece
 
 from aiflow_cli.errors import CheckpointError
+from aiflow_cli.models.files import is_sentencepiece, read_json, tokenizer_files
 from aiflow_cli.models.quiet import quiet_transformers
 
 _REPLACEMENT = "\ufffd"
 """What each byte of an unfinished character decodes to."""
-_SENTENCEPIECE_CLASSES = (None, "InternLM2Tokenizer", "InternLMTokenizer")
-"""Values of `tokenizer_class` that mean InternLM2's tokenizer."""
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 class Tokenizer(Protocol):
@@ -49,11 +51,7 @@ class Tokenizer(Protocol):
 
 def load_tokenizer(folder: Path) -> Tokenizer:
     """The tokenizer of a checkpoint folder; raises CheckpointError if its files are missing or cannot be read."""
-    if _json(folder / "tokenizer_config.json").get("tokenizer_class") not in _SENTENCEPIECE_CLASSES:
-        return TransformersTokenizer(folder)
-    if (folder / "tokenizer.json").exists() and not (folder / "tokenizer.model").exists():
-        return TransformersTokenizer(folder)
-    return SentencePieceTokenizer(folder)
+    return SentencePieceTokenizer(folder) if is_sentencepiece(folder) else TransformersTokenizer(folder)
 
 
 class SentencePieceTokenizer:
@@ -61,7 +59,8 @@ class SentencePieceTokenizer:
 
     def __init__(self, folder: Path) -> None:
         """Read tokenizer.model, added_tokens.json and tokenizer_config.json of `folder`; raises CheckpointError if they cannot be."""
-        path = folder / "tokenizer.model"
+        files = {path.name: path for path in tokenizer_files(folder)}
+        path = files.get("tokenizer.model", folder / "tokenizer.model")
         sentencepiece.set_min_log_level(2)  # it warns of a piece that InternLM2's vocabulary has by design
         try:
             model = path.read_bytes()
@@ -71,7 +70,7 @@ class SentencePieceTokenizer:
             raise CheckpointError(f"{folder} has no tokenizer.model: fetch the checkpoint again") from None
         except RuntimeError:
             raise CheckpointError(f"{path} is not a sentencepiece model: fetch the checkpoint again") from None
-        self.added = _added_tokens(folder)
+        self.added = _added_tokens(folder, files)
         self.vocab_size = max([self._pieces.get_piece_size(), *(index + 1 for index in self.added.values())])
         digest = hashlib.sha256(model)
         digest.update(json.dumps(sorted(self.added.items())).encode())
@@ -116,8 +115,8 @@ class TransformersTokenizer:
         from transformers import AutoTokenizer
 
         try:
-            with quiet_transformers():
-                self._inner: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+            with quiet_transformers(), _apart(tokenizer_files(folder)) as place:
+                self._inner: Any = AutoTokenizer.from_pretrained(place, local_files_only=True, trust_remote_code=False)
         except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError, RuntimeError) as error:
             reason = " ".join(str(error).split())[:200]
             raise CheckpointError(
@@ -167,26 +166,23 @@ def _no_token(token: str) -> CheckpointError:
     return CheckpointError(f"the tokenizer has no token {token!r}: it does not belong to an InternVL2 checkpoint")
 
 
-def _added_tokens(folder: Path) -> dict[str, int]:
-    config, extra = folder / "tokenizer_config.json", folder / "added_tokens.json"
+@contextlib.contextmanager
+def _apart(files: Iterable[Path]) -> Iterator[Path]:
+    """A folder with copies of `files` alone, without byte order marks: transformers looks for more, and does not read past a mark."""
+    with tempfile.TemporaryDirectory(prefix="aiflow-tokenizer-") as place:
+        for path in files:
+            (Path(place) / path.name).write_bytes(path.read_bytes().removeprefix(_BYTE_ORDER_MARK))
+        yield Path(place)
+
+
+def _added_tokens(folder: Path, files: dict[str, Path]) -> dict[str, int]:
+    config, extra = (
+        read_json(files[name]) if name in files else {} for name in ("tokenizer_config.json", "added_tokens.json")
+    )
     try:
-        entries = _json(config).get("added_tokens_decoder", {})
-        added = {entry["content"]: int(index) for index, entry in entries.items()}
-        return added | {token: int(index) for token, index in _json(extra).items()}
+        added = {entry["content"]: int(index) for index, entry in config.get("added_tokens_decoder", {}).items()}
+        return added | {token: int(index) for token, index in extra.items()}
     except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise _unreadable(folder, error) from None
-
-
-def _json(path: Path) -> dict[str, Any]:
-    """A tokenizer's JSON file, empty if there is none."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    except ValueError as error:
-        raise _unreadable(path.parent, error) from None
-    if not isinstance(found, dict):
-        raise _unreadable(path.parent, ValueError(f"{path.name} holds no JSON object"))
-    return found
-
-
-def _unreadable(folder: Path, error: Exception) -> CheckpointError:
-    return CheckpointError(f"the tokenizer files in {folder} cannot be read ({error}): fetch the checkpoint again")
+        raise CheckpointError(
+            f"the tokenizer files in {folder} cannot be read ({error}): fetch the checkpoint again"
+        ) from None

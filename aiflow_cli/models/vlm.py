@@ -17,7 +17,7 @@ from aiflow_cli.models.hub import display_name
 from aiflow_cli.models.internvl2 import DTYPES, is_spread, load_model
 from aiflow_cli.models.lean import LeanDecoder, LeanWeights
 from aiflow_cli.models.preprocessing import Tiling, load_image, pixel_values
-from aiflow_cli.models.prompt import IMAGE_CONTEXT, Prompt, find_template, prompt_ids
+from aiflow_cli.models.prompt import IMAGE_CONTEXT, Prompt, check_question, find_template, prompt_ids
 from aiflow_cli.models.quantize import check_kind, quantize_model
 from aiflow_cli.models.reference import ReferenceDecoder
 from aiflow_cli.models.tokenizer import Tokenizer
@@ -36,6 +36,7 @@ class VisionLanguageModel:
         quantize: str | None = None,
     ) -> None:
         self.name, self.model, self.tokenizer, self.original, self.quantize = name, model, tokenizer, original, quantize
+        model.config.name_or_path = name  # what the model calls itself in errors
         self.tiling = Tiling.from_config(original)
         self.template = find_template(original)
         self.eos_ids = frozenset([tokenizer.token_id(self.template.stop)])
@@ -83,13 +84,41 @@ class VisionLanguageModel:
         """Number of weights."""
         return sum(p.numel() for p in itertools.chain(self.model.parameters()))
 
+    @property
+    def positions(self) -> int:
+        """How many positions, of prompt and answer together, the model was made for."""
+        longest: int = self.model.config.get_text_config().max_position_embeddings
+        return longest
+
+    def check_request(self, question: str, max_new_tokens: int) -> None:
+        """Raise UsageError for what no image could be asked: a bad question, or one that leaves the answer no room."""
+        ids = prompt_ids(self.tokenizer, self.template, question, self.tokens_per_tile)
+        self.room(len(ids), max_new_tokens)
+
+    def room(self, prompt_tokens: int, max_new_tokens: int) -> int:
+        """Positions that a response takes at most; raises UsageError if the model has not so many."""
+        needed = prompt_tokens + max_new_tokens
+        if needed > self.positions:
+            left = self.positions - prompt_tokens
+            remedy = f"ask for at most {left} with --max-new-tokens" if left > 0 else "shorten the prompt"
+            raise UsageError(
+                f"prompt ({prompt_tokens} tokens, image included) and answer (up to {max_new_tokens}) do not fit into the "
+                f"{self.positions} positions of {self.name}: {remedy}"
+            )
+        return needed
+
     def prepare(self, image: bytes, question: str) -> Prompt:
-        """The prompt for an image's bytes and a question; raises ImageError if the image cannot be read."""
+        """The prompt for an image's bytes and a question; raises ImageError if the image cannot be read, UsageError for a bad question."""
+        check_question(self.template, question)
         pixels = pixel_values(load_image(image), self.tiling)
         return Prompt(prompt_ids(self.tokenizer, self.template, question, self.tokens_per_tile * len(pixels)), pixels)
 
     def decoder(self, max_length: int) -> Decoder:
-        """A new decoder with room for `max_length` positions: the lean one where it covers the model, else the reference."""
+        """A new decoder with room for `max_length` positions: the lean one where it covers the model, else the reference.
+
+        Raises UsageError beyond the model's own positions.
+        """
+        self.room(0, max_length)
         if self._lean is not None:
             return LeanDecoder(self.model, self._lean, max_length)
         return ReferenceDecoder(self.model)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from aiflow_cli.decoding.actions import DraftTokens, Extend, PrefillDraft, PrefillTarget
 from aiflow_cli.models.decoder import Decoder
 from aiflow_cli.models.vlm import VisionLanguageModel
-from aiflow_cli.wire.messages import MAX_GAMMA
 
 ROOM_STEP = 256
 """Caches grow in steps of this many positions, so that images of similar size share one."""
@@ -21,11 +20,14 @@ class Compute:
         self._room = 0
 
     def prefill(self, action: PrefillTarget | PrefillDraft) -> int:
-        """Decode and tile the image, run the prompt; the most likely first token. Raises ImageError."""
+        """Decode and tile the image, run the prompt; the most likely first token.
+
+        Raises ImageError, and UsageError for a bad question, or if prompt and answer need more room than the model has; none is made then.
+        """
         prompt = self.model.prepare(action.image, action.prompt)
-        needed = len(prompt.input_ids) + action.max_new_tokens + MAX_GAMMA
+        needed = self.model.room(len(prompt), action.max_new_tokens)
         if self._decoder is None or needed > self._room:
-            self._room = -(-needed // ROOM_STEP) * ROOM_STEP
+            self._room = min(-(-needed // ROOM_STEP) * ROOM_STEP, self.model.positions)
             self._decoder = self.model.decoder(self._room)
         return self._decoder.prefill(prompt)
 

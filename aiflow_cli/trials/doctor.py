@@ -16,7 +16,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from aiflow_cli.errors import AiflowError
+from aiflow_cli.errors import AiflowError, CheckpointError
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement
@@ -175,20 +175,19 @@ def _trouble_with(checkpoint: Path) -> str | None:
     """Why a checkpoint of the package cannot be loaded, as far as its files' heads tell."""
     from safetensors import SafetensorError, safe_open
 
+    from aiflow_cli.models.files import find_weights
+
     if not checkpoint.is_dir():
         return f"no checkpoint in {checkpoint}"
     lacking = [name for name in ("config.json", "tokenizer.model") if not (checkpoint / name).is_file()]
     if lacking:
         return f"no {' and '.join(lacking)} in {checkpoint}"
-    files = sorted(checkpoint.glob("*.safetensors"))
-    if not files:
-        return f"no weights in {checkpoint}"
-    for file in files:
-        try:
+    try:
+        for file in find_weights(checkpoint).files:
             with safe_open(file, "np"):
                 pass
-        except (SafetensorError, OSError) as error:
-            return f"{file} cannot be read ({error})"
+    except (CheckpointError, SafetensorError, OSError) as error:
+        return f"the weights in {checkpoint} cannot be read ({error})"
     return None
 
 

@@ -2,24 +2,41 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import json
 import platform
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
+from aiflow_cli.models.files import checkpoint_files, hub_blob
 from aiflow_cli.models.pair import PairSpec
 from aiflow_cli.trials import provenance
 
-MEASURED = ("decoding", "wire", "link", "models", "node")
-"""The parts of the package that a trial runs. What gives images, reads results, prints or trains may change."""
-MEASURED_FILES = ("trials/live.py", "trials/schedule.py", "trials/settings.py")
-COMPUTING = ("torch", "transformers", "numpy", "pillow", "msgspec")
+STARTED = (
+    "__main__",
+    "cli.app",
+    "cli.errors",
+    "cli.serve",
+    "cli.link",
+    "trials.live",
+    "trials.schedule",
+    "trials.settings",
+)
+"""Where a trial begins: in the world that makes it, and in the commands that it starts as processes."""
+ENTRIES = ("__main__", "cli.app")
+"""What every command passes through; they name all other commands, which a trial does not run."""
+COMPUTING = (
+    *("torch", "transformers", "tokenizers", "sentencepiece", "safetensors", "accelerate", "torchao"),
+    *("numpy", "pillow", "msgspec"),
+)
 """Packages whose versions change outputs or times."""
 _CHUNK_BYTES = 1 << 22
+_SHA256 = re.compile("[0-9a-f]{64}")
 SHOWN_DIGITS = 8
 
 Fingerprints = dict[str, str]
@@ -29,10 +46,52 @@ Fingerprints = dict[str, str]
 @cache
 def code() -> str:
     """Of the sources that a trial runs."""
-    root = Path(str(files("aiflow_cli")))
-    paths = [path for part in MEASURED for path in (root / part).glob("*.py")]
-    paths += [root / name for name in MEASURED_FILES]
-    return _of((str(path.relative_to(root)), _of_file(path)) for path in sorted(paths))
+    return code_in(Path(str(files("aiflow_cli"))))
+
+
+def code_in(root: Path) -> str:
+    """Of the sources that a trial runs of the package in `root`."""
+    return _of((str(path.relative_to(root)), _of_file(path)) for path in sources(root))
+
+
+def sources(root: Path) -> list[Path]:
+    """The modules of the package in `root` that a trial runs: where it begins, and all that they import, and so on."""
+    found: set[Path] = set()
+    waiting = [_module(root, name.split(".")) for name in STARTED]
+    entries = {_module(root, name.split(".")) for name in ENTRIES}
+    while waiting:
+        path = waiting.pop()
+        if path is not None and path not in found:
+            found.add(path)
+            waiting += [] if path in entries else list(_imported(root, path))
+    return sorted(found)
+
+
+def _imported(root: Path, path: Path) -> Iterator[Path | None]:
+    """The package's modules that a file imports when it runs, wherever in it; not those that only its annotations name."""
+    tree = ast.parse(path.read_bytes())
+    named = {id(node) for block in ast.walk(tree) if _is_for_types(block) for node in ast.walk(block)}
+    for node in ast.walk(tree):
+        if id(node) in named:
+            continue
+        if isinstance(node, ast.Import):
+            modules = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            modules = [f"{node.module}.{alias.name}" for alias in node.names]  # a module, or a name in one
+        else:
+            continue
+        yield from (_module(root, name.split(".")[1:]) for name in modules if name.split(".")[0] == root.name)
+
+
+def _is_for_types(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+
+
+def _module(root: Path, parts: Sequence[str]) -> Path | None:
+    """The file of a module, or of the one that holds a name."""
+    places = [root.joinpath(*parts[:length]) for length in (len(parts), len(parts) - 1) if length > 0]
+    candidates = [file for place in places for file in (place.with_suffix(".py"), place / "__init__.py")]
+    return next((file for file in candidates if file.is_file()), None)
 
 
 def packages() -> str:
@@ -61,9 +120,8 @@ def pair(spec: PairSpec) -> str:
 
 
 def checkpoint(folder: Path) -> str:
-    """Of all files in a checkpoint folder but its card."""
-    found = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.suffix != ".md"]
-    return _of((str(path.relative_to(folder)), _of_file(path)) for path in found)
+    """Of the files that a checkpoint is made of: what is loaded. Raises CheckpointError if they are not all there."""
+    return _of((path.name, _of_file(path)) for path in checkpoint_files(folder))
 
 
 def differences(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
@@ -82,10 +140,10 @@ def _short(value: str | None) -> str:
 
 
 def _of_file(path: Path) -> str:
-    """SHA-256 of a file; what the hub's cache names by its hash is not read again."""
-    resolved = path.resolve()
-    if resolved.parent.name == "blobs" and len(resolved.name) >= 40:
-        return resolved.name
+    """SHA-256 of a file; what the hub's cache names by its own SHA-256 is not read again."""
+    blob = hub_blob(path)
+    if blob is not None and _SHA256.fullmatch(blob.name):
+        return blob.name
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while data := file.read(_CHUNK_BYTES):

@@ -143,6 +143,7 @@ class LiveWorld:
         for name, spec in self._pairs.items():
             folder = spec.folder("draft")
             model = VisionLanguageModel.from_folder(folder, options.device, self.dtype(name), options.quantize)
+            model.check_request(options.prompt or spec.question, options.max_new_tokens or spec.max_new_tokens)
             self._devices[name] = Device(model)
 
     def _connect(self, setting: Setting, place: placement.Placement) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import InternVLForConditionalGeneration
 
@@ -104,3 +105,17 @@ def converted(folder: Path) -> InternVLForConditionalGeneration:
     model = random_model(config, size - 1)
     model.save_pretrained(folder)
     return model
+
+
+def split(folder: Path, shards: int) -> None:
+    """Cut a checkpoint's weights into so many files with an index."""
+    tensors = load_file(folder / "model.safetensors")
+    names = sorted(tensors)
+    place = {
+        name: f"model-{1 + i * shards // len(names):05}-of-{shards:05}.safetensors" for i, name in enumerate(names)
+    }
+    for file in sorted(set(place.values())):
+        part = {name: tensors[name] for name in names if place[name] == file}
+        save_file(part, folder / file, {"format": "pt"})
+    (folder / "model.safetensors").unlink()
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": place}))

@@ -104,8 +104,14 @@ BAD: dict[str, tuple[Damage, str]] = {
         configure(lambda c: c["llm_config"].update(architectures=["MambaForCausalLM"])),
         "'MambaForCausalLM' is not supported: know InternLM2ForCausalLM",
     ),
-    "older pixel shuffle": (configure(lambda c: c.update(ps_version="v1")), "pixel shuffle version 'v1'"),
-    "no pixel shuffle version": (configure(lambda c: c.pop("ps_version")), "pixel shuffle version 'v1'"),
+    "older pixel shuffle": (
+        configure(lambda c: c.update(ps_version="v1")),
+        "ps_version 'v1' is not supported: it can be 'v2'",
+    ),
+    "no pixel shuffle version": (
+        configure(lambda c: c.pop("ps_version")),
+        "ps_version 'v1' is not supported: it can be 'v2'",
+    ),
     "unknown template": (configure(lambda c: c.update(template="vicuna")), "template 'vicuna' is not known"),
     "unknown rope": (
         configure(lambda c: c["llm_config"].update(rope_scaling={"type": "yarn", "factor": 2.0})),
@@ -118,7 +124,7 @@ BAD: dict[str, tuple[Damage, str]] = {
     ),
     "no tokenizer": (remove("tokenizer.model"), "has no tokenizer.model"),
     "tokenizer that is none": (truncate("tokenizer.model", 0.5), "not a sentencepiece model"),
-    "added tokens cut short": (truncate("added_tokens.json", 0.5), "cannot be read"),
+    "added tokens cut short": (truncate("added_tokens.json", 0.5), "not valid JSON"),
     "added tokens without ids": (write("added_tokens.json", '{"<img>": null}'), "cannot be read"),
 }
 

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aiflow_cli.models.lean import LeanDecoder, LeanWeights
+from aiflow_cli.models.lean import PIECE_ROWS, LeanDecoder, LeanWeights
 from aiflow_cli.models.prompt import Prompt
 from aiflow_cli.models.reference import ReferenceDecoder
 from aiflow_cli.models.vlm import VisionLanguageModel
@@ -105,6 +105,26 @@ def test_the_whole_room_can_be_used_and_no_more(rows: int) -> None:
 def test_a_prompt_beyond_the_room_is_refused() -> None:
     with pytest.raises(ValueError, match="room for 4 positions, 5 are needed"):
         lean(SHAPES[0], room=4).prefill(text_prompt(5))
+
+
+@pytest.mark.parametrize("length", [PIECE_ROWS - 1, PIECE_ROWS, PIECE_ROWS + 1, 2 * PIECE_ROWS + 3, 300])
+def test_a_long_prompt_is_taken_in_pieces_and_gives_the_same(length: int) -> None:
+    for shape in SHAPES[:2]:
+        ours, prompt = lean(shape, 2 * length + 20), text_prompt(length)
+        assert ours.prefill(prompt) == fresh_logits(shape, prompt, []).argmax(-1).item()
+        tokens = [(11 * i + 2) % IMAGE_TOKEN for i in range(length + 9)]  # and a pass that is as long
+        for rows in (tokens, tokens[:5]):
+            ours.rollback(length)
+            ours.extend(rows)
+            assert error(ours.last_logits, fresh_logits(shape, prompt, rows)[1:]) < EXACT
+
+
+def test_memory_grows_with_the_room_and_not_with_its_square() -> None:
+    def numbers(room: int) -> int:
+        held = vars(lean(SHAPES[0], room)).values()
+        return sum(part.untyped_storage().nbytes() // part.itemsize for part in held if isinstance(part, torch.Tensor))
+
+    assert numbers(4096) < 4.1 * numbers(1024)
 
 
 def test_logits_are_rows_by_vocabulary() -> None:

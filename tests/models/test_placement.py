@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
 
 from aiflow_cli.errors import UsageError
 from aiflow_cli.models.internvl2 import is_spread, load_model, save_checkpoint
@@ -100,22 +99,8 @@ def sharded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = original_config(size, 4000)
     config["llm_config"]["num_key_value_heads"] = 4
     save_checkpoint(makers.random_model(config, 0), config, folder)
-    split(folder)
+    makers.split(folder, SHARDS)
     return folder
-
-
-def split(folder: Path) -> None:
-    whole = folder / "model.safetensors"
-    tensors = load_file(whole)
-    names = sorted(tensors)
-    place = {
-        name: f"model-{1 + i * SHARDS // len(names):05}-of-{SHARDS:05}.safetensors" for i, name in enumerate(names)
-    }
-    for file in sorted(set(place.values())):
-        part = {name: tensors[name] for name in names if place[name] == file}
-        save_file(part, folder / file, {"format": "pt"})
-    whole.unlink()
-    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": place}))
 
 
 def measure(folder: Path, small: Path, **options: Any) -> dict[str, int]:

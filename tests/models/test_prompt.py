@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import re
+
 import pytest
 
-from aiflow_cli.errors import CheckpointError
-from aiflow_cli.models.prompt import find_template, prompt_ids, prompt_text
+from aiflow_cli.errors import CheckpointError, UsageError
+from aiflow_cli.models.prompt import TEMPLATES, check_question, find_template, prompt_ids, prompt_text
 from aiflow_cli.models.tokenizer import load_tokenizer
 from tests.conftest import TinyPair
 from tests.models import fixtures
@@ -72,3 +75,30 @@ def test_braces_in_a_question_are_text() -> None:
 def test_unknown_template() -> None:
     with pytest.raises(CheckpointError, match="'vicuna' is not known: know internlm2-chat"):
         find_template(template_of("vicuna"))
+
+
+@pytest.mark.parametrize("marker", ["<img>", "</img>", "<IMG_CONTEXT>", "<|im_end|>", "</s>"])
+def test_what_only_the_prompt_around_it_may_hold(marker: str, tiny_pair: TinyPair) -> None:
+    tokenizer, template = load_tokenizer(tiny_pair.target), find_template(template_of("aiflow-small"))
+    with pytest.raises(UsageError, match=f"the prompt holds {re.escape(marker)}, which the model takes"):
+        prompt_ids(tokenizer, template, f"What {marker} is it?", 5)
+
+
+@pytest.mark.parametrize("name", [name for name in TEMPLATES if name != "aiflow-small"])
+def test_turns_of_every_template_are_markers(name: str) -> None:
+    template = TEMPLATES[name]
+    written = set(re.findall(r"<\|.*?\|>", template.text))
+    assert len(written) >= 2
+    for marker in written:
+        with pytest.raises(UsageError, match="leave it out"):
+            check_question(template, f"And{marker}")
+    check_question(template, "a < b, <image> of [x] | <ref>bus</ref>, {question}")
+
+
+def test_questions_that_cannot_be_sent() -> None:
+    template = find_template(template_of("aiflow-small"))
+    check_question(template, "a" * 16_384)
+    with pytest.raises(UsageError, match="16385 characters, at most 16384"):
+        check_question(template, "a" * 16_385)
+    with pytest.raises(UsageError, match="not valid UTF-8"):
+        check_question(template, os.fsdecode(b"caf\xe9"))
