@@ -88,7 +88,8 @@ class Welcome(_Message, frozen=True, tag=5):
 class Tokens(_Message, frozen=True, tag=6):
     """Server to device: output ids (packed). Durations: from the last byte read to the start of the work, and the work itself.
 
-    `drafted` and the rest are of a co-located round, else 0. The first `Tokens` of a response has the prefill as its work.
+    `drafted` and the rest are of a co-located round, else 0. The first `Tokens` of a response has the prefill as its work, and
+    co-located the draft model's prefill, which follows the target's, as its `draft_us`.
     `redecide_steps` single steps that decided a position again took `redecide_us` of `compute_us`.
     """
 
