@@ -106,7 +106,7 @@ class LiveWorld:
         self._load_drafts()
         for name, child in children.items():
             if child is not None:
-                self._servers[name] = parse_address(child.ready()["listening"])
+                self._servers[name] = child.ready()
                 placement.pin(place.server, child.pid)
         for setting in self._settings:
             self._connect(setting, place)
@@ -162,7 +162,7 @@ class LiveWorld:
         if link.unlimited:
             return server
         child = self._stack.enter_context(Child("link", ["link", "--to", str(server), *link_options(link)]))
-        address = parse_address(child.ready()["listening"])
+        address = child.ready()
         placement.pin(place.link, child.pid)
         return address
 
