@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import socket
-from dataclasses import dataclass
 from time import perf_counter
 from typing import NamedTuple
 
@@ -13,7 +12,7 @@ from aiflow_cli.decoding.events import Event, Received
 from aiflow_cli.decoding.server import ServerSession
 from aiflow_cli.errors import ProtocolError
 from aiflow_cli.wire.framing import MAX_FRAME_BYTES, SMALL_FRAME_BYTES, FrameReader, encode
-from aiflow_cli.wire.messages import PROTOCOL_VERSION, Fingerprint, Hello, Message, Refused, Welcome
+from aiflow_cli.wire.messages import PROTOCOL_VERSION, Hello, Message, Refused, Welcome
 
 RECEIVE_BYTES = 262_144
 MAX_UNSENT_BYTES = 1_000_000
@@ -33,20 +32,11 @@ class Pending(NamedTuple):
     since_s: float
 
 
-@dataclass(frozen=True)
-class Greeting:
-    """What a device is told, and what it is compared with."""
-
-    fingerprint: Fingerprint
-    drafts: bool
-    about: str
-
-
 class Client:
     """One device's connection. It never blocks: what the kernel does not take is kept and sent when it does."""
 
-    def __init__(self, connection: socket.socket, session: ServerSession, greeting: Greeting) -> None:
-        """Take over a connected socket."""
+    def __init__(self, connection: socket.socket, session: ServerSession, greeting: Welcome) -> None:
+        """Take over a connected socket. `greeting`: what a device is told, and what it is compared with."""
         connection.setblocking(False)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -97,8 +87,7 @@ class Client:
             raise ProtocolError(reason)
         self._greeted = True
         self._reader.max_frame_bytes = MAX_FRAME_BYTES
-        greeting = self._greeting
-        self.send(Welcome(PROTOCOL_VERSION, greeting.fingerprint, greeting.drafts, greeting.about))
+        self.send(self._greeting)
 
     def _mismatch(self, hello: Hello) -> str | None:
         ours, theirs = self._greeting.fingerprint, hello.fingerprint

@@ -14,7 +14,7 @@ from collections import Counter, deque
 from types import TracebackType
 from typing import Self
 
-from aiflow_cli.errors import LinkError
+from aiflow_cli.errors import LinkError, ProtocolError
 from aiflow_cli.link.address import Address
 from aiflow_cli.wire.framing import SMALL_FRAME_BYTES, FrameReader, encode
 from aiflow_cli.wire.messages import PROTOCOL_VERSION, Fingerprint, Hello, Message, Refused, Welcome
@@ -26,16 +26,22 @@ ANSWER_TIMEOUT_S = float(os.environ.get("AIFLOW_ANSWER_TIMEOUT_S", "600"))
 RECEIVE_BYTES = 65_536
 
 
+class PeerGone(LinkError):  # noqa: N818
+    """The connection ended, or broke, without a word of the server."""
+
+
 class Connection:
     """A connected device. Raises LinkError for whatever happens to the link, ProtocolError for what is no message."""
 
-    def __init__(self, address: Address, connect_timeout_s: float = CONNECT_TIMEOUT_S) -> None:
-        """Connect."""
-        self.address = address
+    def __init__(
+        self, address: Address, server: Address | None = None, connect_timeout_s: float = CONNECT_TIMEOUT_S
+    ) -> None:
+        """Connect to `address`. `server` is what messages name: where the server is, if a relay is before it."""
+        self.server = server or address
         try:
             self._socket = socket.create_connection(address, connect_timeout_s)
         except OSError as error:
-            raise LinkError(f"no server at {address} ({_reason(error)}): start one with `aiflow serve`") from error
+            raise PeerGone(f"no server at {self.server} ({_reason(error)}): start one with `aiflow serve`") from error
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._socket.settimeout(ANSWER_TIMEOUT_S)
         self._reader = FrameReader(SMALL_FRAME_BYTES)
@@ -48,15 +54,20 @@ class Connection:
         """When the last message was handed to the kernel. Read before the call: the peer may run, and answer, before it returns."""
 
     def greet(self, fingerprint: Fingerprint | None) -> Welcome:
-        """Say hello. Raises LinkError with the server's reason if it refuses this device."""
+        """Say hello. Raises LinkError with the server's reason if it refuses this device, or if it is none of ours."""
         self.send(Hello(PROTOCOL_VERSION, fingerprint))
-        match self.receive(HELLO_TIMEOUT_S):
+        try:
+            message = self.receive(HELLO_TIMEOUT_S)
+        except (ProtocolError, LinkError) as error:
+            kind = PeerGone if isinstance(error, PeerGone) else LinkError
+            raise kind(f"{error}: is {self.server} where an `aiflow serve` listens?") from error
+        match message:
             case Welcome() as welcome:
                 return welcome
             case Refused(reason=reason):
-                raise LinkError(f"the server at {self.address} refuses this device: {reason}")
-            case message:
-                raise LinkError(f"the server at {self.address} answers a hello with {type(message).__name__}")
+                raise LinkError(f"the server at {self.server} refuses this device: {reason}")
+            case _:
+                raise LinkError(f"the server at {self.server} answers a hello with {type(message).__name__}")
 
     def send(self, message: Message) -> int:
         """Hand a message to the kernel, in one call; its bytes. Returns at once: what the kernel does not take at once (a large
@@ -93,17 +104,15 @@ class Connection:
         try:
             data = self._socket.recv(RECEIVE_BYTES)
         except TimeoutError:
-            raise LinkError(f"the server at {self.address} did not answer within {timeout_s:g} s") from None
+            raise LinkError(f"the server at {self.server} did not answer within {timeout_s:g} s") from None
         except OSError as error:
             raise self._gone(_reason(error)) from error
         if not data:
             raise self._gone("it closed the connection")
         return data
 
-    def _gone(self, reason: str) -> LinkError:
-        return LinkError(
-            f"the server at {self.address} went away ({reason}): what it says itself is on its standard error"
-        )
+    def _gone(self, reason: str) -> PeerGone:
+        return PeerGone(f"the server at {self.server} went away ({reason})")
 
     def take_counts(self) -> tuple[Counter[str], Counter[str]]:
         """Bytes up and down by kind since the last call."""

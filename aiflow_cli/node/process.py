@@ -34,7 +34,9 @@ END_TIMEOUT_S = 2.0
 MAX_READY_BYTES = 65_536
 WORDS_LINES = 3
 """So many of the last lines that a child wrote on standard error are shown when it has failed."""
-_FATE_S = 0.5
+LAST_WORDS_S = 0.5
+DROPPED = "dropped a device: "
+"""What a server writes before the reason that it has given the device, too."""
 _FRAME = " \t\r│╭╮╰╯─"
 """Wrong use of a command is told in a frame."""
 _PR_SET_PDEATHSIG = 1
@@ -141,26 +143,25 @@ class Child:
             code = self._process.wait(END_TIMEOUT_S)
         except subprocess.TimeoutExpired:
             return LinkError(f"the {self.name} was not ready within {timeout_s:g} s: start it by itself to see why")
-        words = self.last_words(1).removeprefix("error: ")
-        error = AiflowError(f"the {self.name} did not start: {words or f'it ended with exit code {code}'}")
+        words = [line.removeprefix("error: ") for line in self._said()[-1:]] or [f"it {_ending(code)}"]
+        error = AiflowError(f"the {self.name} did not start: {words[0]}")
         if code in (1, 2, 3):
             error.exit_code = code
         return error
 
-    def fate(self) -> str:
-        """Whether and how it has ended, and what it said last: for an error that it may have caused."""
+    def last_words(self, known: str = "") -> str:
+        """How it has ended, if it has, and the last that it wrote on standard error; what is `known` of that is left out."""
         with contextlib.suppress(subprocess.TimeoutExpired):  # its socket may be gone a moment before itself
-            self._process.wait(_FATE_S)
+            self._process.wait(LAST_WORDS_S)
         code = self._process.returncode
-        state = "still runs" if code is None else _ending(code)
-        words = self.last_words()
-        return f"the {self.name} {state}" + (f"; it said last: {words}" if words else " and said nothing")
+        said = " / ".join([line for line in self._said() if line.removeprefix(DROPPED) not in known][-WORDS_LINES:])
+        parts = ["" if code is None else _ending(code), f"said last: {said}" if said else ""]
+        return f"the {self.name} {' and '.join(filter(None, parts))}" if any(parts) else ""
 
-    def last_words(self, lines: int = WORDS_LINES) -> str:
-        """The last lines that it wrote on standard error, in one."""
+    def _said(self) -> list[str]:
         self._errors.seek(0)
-        said = [line.strip(_FRAME) for line in self._errors.read().decode(errors="replace").split("\n")]
-        return " / ".join([line for line in said if line][-lines:])
+        lines = (line.strip(_FRAME) for line in self._errors.read().decode(errors="replace").splitlines())
+        return [line for line in lines if line]
 
     def end(self) -> None:
         """End it and all it started; waits until it is gone."""

@@ -1,0 +1,156 @@
+"""A server elsewhere: the device needs nothing of the target, and the result records what the server says that it runs.
+
+Device and server are processes of one machine here; that the target is on the other machine alone is a path that does not exist.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import aiflow_cli
+from aiflow_cli.errors import UsageError
+from aiflow_cli.models.pair import PairSpec, find_pair
+from aiflow_cli.trials import fingerprint
+from aiflow_cli.trials.plan import plan_sweep
+from aiflow_cli.trials.store import read_run, read_trials, rewrite_trials
+from aiflow_cli.trials.sweep import earlier_trials, open_sweep, run_sweep
+from tests.conftest import TinyPair
+from tests.e2e.tools import Background, aiflow, finished_trials, one_line, wait_for
+from tests.trials.sweeps import read_spec
+
+ABSENT = "/nowhere/target"
+"""The name of the target that is served, in a folder that is not on the device's machine."""
+
+
+@pytest.fixture(scope="module")
+def server(tiny_pair: TinyPair) -> Iterator[str]:
+    command = Background("serve", "--target", tiny_pair.target, "--listen", "127.0.0.1:0")
+    yield command.listening()
+    command.signal(signal.SIGTERM)
+
+
+def run_at(server: str, tiny_pair: TinyPair, photographs: Path, *options: object, cwd: Path) -> Any:
+    more = ("--data", photographs, "--images", "2", "--max-new-tokens", "6")
+    return aiflow("run", "--draft", tiny_pair.draft, *more, "--server", server, *options, cwd=cwd)
+
+
+def as_served(tiny_pair: TinyPair) -> PairSpec:
+    return find_pair("small", str(tiny_pair.draft), str(tiny_pair.target))
+
+
+def test_a_device_without_the_target(server: str, tiny_pair: TinyPair, photographs: Path, tmp_path: Path) -> None:
+    finished = run_at(server, tiny_pair, photographs, "--target", ABSENT, "-o", tmp_path / "result", cwd=tmp_path)
+    assert finished.returncode == 0, finished.stderr
+    pair = read_run(tmp_path / "result")["pair"]
+    assert pair["target"] == "target"
+    assert pair["fingerprint"] == fingerprint.pair(as_served(tiny_pair))
+    told = pair["server"]
+    assert told["target_sha256"] == fingerprint.checkpoint(tiny_pair.target)
+    assert (told["dtype"], told["quantize"], told["threads"], told["draft"]) == ("float32", None, 1, None)
+    assert (told["aiflow"], told["code_sha256"]) == (aiflow_cli.__version__, fingerprint.code())
+    assert told["cores"] >= 1
+    assert told["cpu"]
+    assert all(trial["identical"] for trial in finished_trials(tmp_path / "result") if not trial["warmup"])
+
+
+def test_a_server_that_is_started_here_is_recorded_alike(
+    tiny_pair: TinyPair, photographs: Path, tmp_path: Path
+) -> None:
+    options = (
+        "--data",
+        photographs,
+        "--images",
+        "1",
+        "--max-new-tokens",
+        "6",
+        "--dtype",
+        "bfloat16",
+        "-m",
+        "co-located",
+    )
+    finished = aiflow("run", *tiny_pair.options, *options, "--json", cwd=tmp_path)
+    document = json.loads(finished.stdout)
+    told = document["pair"]["server"]
+    assert told["dtype"] == "bfloat16"
+    assert told["draft_sha256"] == fingerprint.checkpoint(tiny_pair.draft)
+    assert document["pair"]["fingerprint"] == fingerprint.pair(as_served(tiny_pair))
+    trials = finished_trials(Path(tmp_path, document["result"]))
+    prefills = [trial["prefill"] for trial in trials if trial["method"] == "co-located"]
+    assert all(prefill["draft_s"] > 0 for prefill in prefills)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--target", "STRANGER"), "runs the target target ("),
+        (("--target", "/nowhere/another"), "this run names another (not on this machine)"),
+        ((), "this run names small-target ("),
+        (("--target", ABSENT, "-m", "co-located"), "has no draft model, which co-located needs: start it with"),
+    ],
+    ids=["another folder", "another name", "another pair", "co-located"],
+)
+def test_a_run_that_the_server_is_not_for(
+    options: tuple[str, ...], words: str, server: str, tiny_pair: TinyPair, photographs: Path, tmp_path: Path
+) -> None:
+    """Refused in one line before anything is loaded here."""
+    given = [str(tiny_pair.stranger) if option == "STRANGER" else option for option in options]
+    finished = run_at(server, tiny_pair, photographs, *given, "-o", tmp_path / "result", cwd=tmp_path)
+    assert finished.returncode == 2
+    assert words in one_line(finished)
+    assert server in one_line(finished)
+    assert not finished_trials(tmp_path / "result")
+
+
+def test_another_tokenizer_is_refused_whatever_the_targets_name(
+    server: str, tiny_pair: TinyPair, photographs: Path, tmp_path: Path
+) -> None:
+    finished = run_at(server, tiny_pair, photographs, "--target", ABSENT, "--draft", tiny_pair.stranger, cwd=tmp_path)
+    assert finished.returncode == 1
+    assert f"server at {server} refuses this device: " in one_line(finished)
+    assert "no pair" in one_line(finished)
+
+
+def test_a_sweep_goes_on_with_the_same_server_only(tiny_pair: TinyPair, photographs: Path, tmp_path: Path) -> None:
+    first = Background("serve", "--target", tiny_pair.target, "--listen", "127.0.0.1:0")
+    server, folder = first.listening(), tmp_path / "result"
+    overrides = (f"server={server}", f"checkpoints.small.target={ABSENT}", "images=1", "link.delay=0", "gammas=2")
+    spec = read_spec(tmp_path, tiny_pair, photographs, *overrides)
+    try:
+        assert plan_sweep(spec, folder).missing == ()
+        run_sweep(open_sweep(spec, folder), lambda _: None)
+        assert read_run(folder)["pairs"][0]["server"]["dtype"] == "float32"
+        rewrite_trials(folder, read_trials(folder)[:-1])
+        assert len(earlier_trials(open_sweep(spec, folder))) == len(read_trials(folder))
+    finally:
+        first.signal(signal.SIGTERM)
+    (absent,) = plan_sweep(spec, folder).missing
+    assert f"no server at {server}" in absent
+    second = Background("serve", "--target", tiny_pair.target, "--dtype", "bfloat16", "--listen", server)
+    try:
+        second.listening()
+        with pytest.raises(UsageError, match=r"\(server: float32 on cpu .* before, bfloat16 on cpu .* now\)"):
+            earlier_trials(open_sweep(spec, folder))
+    finally:
+        second.signal(signal.SIGTERM)
+
+
+def test_a_server_that_dies_behind_the_link_is_named_by_its_own_address(
+    tiny_pair: TinyPair, photographs: Path, tmp_path: Path
+) -> None:
+    command = Background("serve", "--target", tiny_pair.target, "--listen", "127.0.0.1:0")
+    server, folder = command.listening(), tmp_path / "result"
+    options = ("--target", ABSENT, "--draft", tiny_pair.draft, "--data", photographs, "--repeats", "500")
+    device = Background("run", *options, "--server", server, "-o", folder, cwd=tmp_path)
+    wait_for(lambda: len(finished_trials(folder)) > 3, "the first trials")
+    command.signal(signal.SIGKILL)
+    code, errors = device.end()
+    assert code == 1
+    assert f"error: the server at {server} went away (" in errors
+    assert "what it says itself is on its standard error" in errors
+    assert "Traceback" not in errors
