@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from aiflow_cli.models.pair import find_pair
+from aiflow_cli.trials import fingerprint
 from tests.conftest import TinyPair
 from tests.e2e.tools import Background, aiflow, assert_gone, descendants, finished_trials, wait_for
 
@@ -89,6 +91,24 @@ def test_provenance_stands_beside_the_trials(result: tuple[dict[str, Any], Path]
     assert run["provenance"]["packages"]["torch"]
     assert run["data"] == document["data"]
     assert run["data"]["images"] == 3
+
+
+def test_what_the_server_runs_is_recorded(result: tuple[dict[str, Any], Path], tiny_pair: TinyPair) -> None:
+    document, _ = result
+    told = document["pair"]["server"]
+    assert (told["target"], told["draft"], told["dtype"]) == ("target", "draft", "float32")
+    assert told["target_sha256"] == fingerprint.checkpoint(tiny_pair.target)
+    assert told["draft_sha256"] == fingerprint.checkpoint(tiny_pair.draft)
+    pair = find_pair("small", str(tiny_pair.draft), str(tiny_pair.target))
+    assert document["pair"]["fingerprint"] == fingerprint.pair(pair)
+
+
+def test_where_a_draft_model_was_prefilled(result: tuple[dict[str, Any], Path]) -> None:
+    _, folder = result
+    trials = [t for t in finished_trials(folder) if t["method"] in ("speculative", "co-located") and t["rounds"]]
+    assert all(t["prefill"]["draft_s"] > 0 for t in trials)
+    on_server = [t for t in trials if t["method"] == "co-located"]
+    assert all(sum(part or 0 for part in t["prefill"].values()) <= t["ttft_s"] for t in on_server)
 
 
 def test_table_shows_intervals_and_identity(tiny_pair: TinyPair, photographs: Path, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ Device and server are processes of one machine here; that the target is on the o
 
 from __future__ import annotations
 
-import json
+import re
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,14 +14,16 @@ from typing import Any
 import pytest
 
 import aiflow_cli
-from aiflow_cli.errors import UsageError
-from aiflow_cli.models.pair import PairSpec, find_pair
+from aiflow_cli.errors import LinkError, UsageError
+from aiflow_cli.models.pair import find_pair
 from aiflow_cli.trials import fingerprint
 from aiflow_cli.trials.plan import plan_sweep
+from aiflow_cli.trials.run import run_trials
+from aiflow_cli.trials.settings import make_settings
 from aiflow_cli.trials.store import read_run, read_trials, rewrite_trials
 from aiflow_cli.trials.sweep import earlier_trials, open_sweep, run_sweep
 from tests.conftest import TinyPair
-from tests.e2e.tools import Background, aiflow, finished_trials, one_line, wait_for
+from tests.e2e.tools import Background, aiflow, finished_trials, wait_for
 from tests.trials.sweeps import read_spec
 
 ABSENT = "/nowhere/target"
@@ -35,21 +37,14 @@ def server(tiny_pair: TinyPair) -> Iterator[str]:
     command.signal(signal.SIGTERM)
 
 
-def run_at(server: str, tiny_pair: TinyPair, photographs: Path, *options: object, cwd: Path) -> Any:
-    more = ("--data", photographs, "--images", "2", "--max-new-tokens", "6")
-    return aiflow("run", "--draft", tiny_pair.draft, *more, "--server", server, *options, cwd=cwd)
-
-
-def as_served(tiny_pair: TinyPair) -> PairSpec:
-    return find_pair("small", str(tiny_pair.draft), str(tiny_pair.target))
-
-
 def test_a_device_without_the_target(server: str, tiny_pair: TinyPair, photographs: Path, tmp_path: Path) -> None:
-    finished = run_at(server, tiny_pair, photographs, "--target", ABSENT, "-o", tmp_path / "result", cwd=tmp_path)
+    options = ("--target", ABSENT, "--draft", tiny_pair.draft, "--data", photographs, "--images", 2)
+    more = ("--server", server, "--max-new-tokens", 6, "-o", tmp_path / "result")
+    finished = aiflow("run", *options, *more, cwd=tmp_path)
     assert finished.returncode == 0, finished.stderr
     pair = read_run(tmp_path / "result")["pair"]
     assert pair["target"] == "target"
-    assert pair["fingerprint"] == fingerprint.pair(as_served(tiny_pair))
+    assert pair["fingerprint"] == fingerprint.pair(find_pair("small", str(tiny_pair.draft), str(tiny_pair.target)))
     told = pair["server"]
     assert told["target_sha256"] == fingerprint.checkpoint(tiny_pair.target)
     assert (told["dtype"], told["quantize"], told["threads"], told["draft"]) == ("float32", None, 1, None)
@@ -59,61 +54,38 @@ def test_a_device_without_the_target(server: str, tiny_pair: TinyPair, photograp
     assert all(trial["identical"] for trial in finished_trials(tmp_path / "result") if not trial["warmup"])
 
 
-def test_a_server_that_is_started_here_is_recorded_alike(
-    tiny_pair: TinyPair, photographs: Path, tmp_path: Path
-) -> None:
-    options = (
-        "--data",
-        photographs,
-        "--images",
-        "1",
-        "--max-new-tokens",
-        "6",
-        "--dtype",
-        "bfloat16",
-        "-m",
-        "co-located",
-    )
-    finished = aiflow("run", *tiny_pair.options, *options, "--json", cwd=tmp_path)
-    document = json.loads(finished.stdout)
-    told = document["pair"]["server"]
-    assert told["dtype"] == "bfloat16"
-    assert told["draft_sha256"] == fingerprint.checkpoint(tiny_pair.draft)
-    assert document["pair"]["fingerprint"] == fingerprint.pair(as_served(tiny_pair))
-    trials = finished_trials(Path(tmp_path, document["result"]))
-    prefills = [trial["prefill"] for trial in trials if trial["method"] == "co-located"]
-    assert all(prefill["draft_s"] > 0 for prefill in prefills)
-
-
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (("--target", "STRANGER"), "runs the target target ("),
-        (("--target", "/nowhere/another"), "this run names another (not on this machine)"),
-        ((), "this run names small-target ("),
-        (("--target", ABSENT, "-m", "co-located"), "has no draft model, which co-located needs: start it with"),
+        ({"target": "STRANGER"}, "runs the target target ("),
+        ({"target": "/nowhere/another"}, "this run names another (not on this machine)"),
+        ({}, "this run names small-target ("),
+        ({"target": ABSENT, "methods": ("co-located",)}, "has no draft model, which co-located needs: start it with"),
     ],
     ids=["another folder", "another name", "another pair", "co-located"],
 )
 def test_a_run_that_the_server_is_not_for(
-    options: tuple[str, ...], words: str, server: str, tiny_pair: TinyPair, photographs: Path, tmp_path: Path
+    options: dict[str, str], words: str, server: str, tiny_pair: TinyPair, photographs: Path, tmp_path: Path
 ) -> None:
     """Refused in one line before anything is loaded here."""
-    given = [str(tiny_pair.stranger) if option == "STRANGER" else option for option in options]
-    finished = run_at(server, tiny_pair, photographs, *given, "-o", tmp_path / "result", cwd=tmp_path)
-    assert finished.returncode == 2
-    assert words in one_line(finished)
-    assert server in one_line(finished)
+    if options.get("target") == "STRANGER":
+        options = {"target": str(tiny_pair.stranger)}
+    with pytest.raises(UsageError, match=rf"the server at {server} .*{re.escape(words)}"):
+        run_here(server, tiny_pair, photographs, tmp_path, **options)
     assert not finished_trials(tmp_path / "result")
+
+
+def run_here(server: str, tiny_pair: TinyPair, photographs: Path, folder: Path, **options: Any) -> None:
+    settings = make_settings(**{"draft": str(tiny_pair.draft)} | options, data=str(photographs), server=server)
+    run_trials(settings, folder / "result", lambda _: None)
 
 
 def test_another_tokenizer_is_refused_whatever_the_targets_name(
     server: str, tiny_pair: TinyPair, photographs: Path, tmp_path: Path
 ) -> None:
-    finished = run_at(server, tiny_pair, photographs, "--target", ABSENT, "--draft", tiny_pair.stranger, cwd=tmp_path)
-    assert finished.returncode == 1
-    assert f"server at {server} refuses this device: " in one_line(finished)
-    assert "no pair" in one_line(finished)
+    strange = {"target": ABSENT, "draft": str(tiny_pair.stranger)}
+    with pytest.raises(LinkError, match=rf"server at {server} refuses this device: .* no pair"):
+        run_here(server, tiny_pair, photographs, tmp_path, **strange)
 
 
 def test_a_sweep_goes_on_with_the_same_server_only(tiny_pair: TinyPair, photographs: Path, tmp_path: Path) -> None:
