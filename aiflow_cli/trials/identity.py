@@ -130,11 +130,11 @@ def reference_probe(
     loaded: list[Any] = []
 
     def probe(reference: Record, position: int, expected: int, other: int) -> float | None:
+        if target is None:
+            return None
         from aiflow_cli.models.reference import ReferenceDecoder
         from aiflow_cli.models.vlm import VisionLanguageModel
 
-        if target is None:
-            return None
         if not loaded:
             loaded.append(VisionLanguageModel.from_folder(target, device, dtype, quantize))
         model = loaded[0]

@@ -122,17 +122,6 @@ def test_table_shows_intervals_and_identity(tiny_pair: TinyPair, photographs: Pa
     assert "trials: 10/10" in finished.stderr  # progress, apart from the data
 
 
-def test_a_server_elsewhere_gives_the_same(
-    tiny_pair: TinyPair, photographs: Path, tmp_path: Path, background: Callable[..., Background]
-) -> None:
-    server = background("serve", *tiny_pair.options, "--with-draft", "--listen", "127.0.0.1:0")
-    address = server.listening()
-    options = (*tiny_pair.options, "--data", photographs, "--max-new-tokens", "8", "-m", "co-located", "-g", "2")
-    finished = aiflow("run", *options, "--server", address, "--json", cwd=tmp_path)
-    assert finished.returncode == 0, finished.stderr
-    assert [m["identical"] for m in json.loads(finished.stdout)["methods"]] == [3, 3]
-
-
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)], ids=str
 )

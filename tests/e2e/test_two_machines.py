@@ -15,15 +15,19 @@ import pytest
 
 import aiflow_cli
 from aiflow_cli.errors import LinkError, UsageError
+from aiflow_cli.images.source import open_images
+from aiflow_cli.link.address import Address
 from aiflow_cli.models.pair import find_pair
 from aiflow_cli.trials import fingerprint
+from aiflow_cli.trials.live import LiveWorld
 from aiflow_cli.trials.plan import plan_sweep
-from aiflow_cli.trials.run import run_trials
+from aiflow_cli.trials.run import live_options, planned_trials, run_trials
+from aiflow_cli.trials.served import check_served, describe_here
 from aiflow_cli.trials.settings import make_settings
 from aiflow_cli.trials.store import read_run, read_trials, rewrite_trials
 from aiflow_cli.trials.sweep import earlier_trials, open_sweep, run_sweep
 from tests.conftest import TinyPair
-from tests.e2e.tools import Background, aiflow, finished_trials, wait_for
+from tests.e2e.tools import Background, aiflow, finished_trials
 from tests.trials.sweeps import read_spec
 
 ABSENT = "/nowhere/target"
@@ -32,14 +36,14 @@ ABSENT = "/nowhere/target"
 
 @pytest.fixture(scope="module")
 def server(tiny_pair: TinyPair) -> Iterator[str]:
-    command = Background("serve", "--target", tiny_pair.target, "--listen", "127.0.0.1:0")
+    command = Background("serve", *tiny_pair.options, "--with-draft", "--listen", "127.0.0.1:0")
     yield command.listening()
     command.signal(signal.SIGTERM)
 
 
 def test_a_device_without_the_target(server: str, tiny_pair: TinyPair, photographs: Path, tmp_path: Path) -> None:
     options = ("--target", ABSENT, "--draft", tiny_pair.draft, "--data", photographs, "--images", 2)
-    more = ("--server", server, "--max-new-tokens", 6, "-o", tmp_path / "result")
+    more = ("-m", "co-located", "--server", server, "--max-new-tokens", 6, "-o", tmp_path / "result")
     finished = aiflow("run", *options, *more, cwd=tmp_path)
     assert finished.returncode == 0, finished.stderr
     pair = read_run(tmp_path / "result")["pair"]
@@ -47,11 +51,13 @@ def test_a_device_without_the_target(server: str, tiny_pair: TinyPair, photograp
     assert pair["fingerprint"] == fingerprint.pair(find_pair("small", str(tiny_pair.draft), str(tiny_pair.target)))
     told = pair["server"]
     assert told["target_sha256"] == fingerprint.checkpoint(tiny_pair.target)
-    assert (told["dtype"], told["quantize"], told["threads"], told["draft"]) == ("float32", None, 1, None)
+    assert told["draft_sha256"] == fingerprint.checkpoint(tiny_pair.draft)
+    assert (told["dtype"], told["quantize"], told["threads"], told["draft"]) == ("float32", None, 1, "draft")
     assert (told["aiflow"], told["code_sha256"]) == (aiflow_cli.__version__, fingerprint.code())
     assert told["cores"] >= 1
     assert told["cpu"]
-    assert all(trial["identical"] for trial in finished_trials(tmp_path / "result") if not trial["warmup"])
+    trials = [trial for trial in finished_trials(tmp_path / "result") if not trial["warmup"]]
+    assert [trial["identical"] for trial in trials] == [True] * 4
 
 
 @pytest.mark.parametrize(
@@ -60,19 +66,29 @@ def test_a_device_without_the_target(server: str, tiny_pair: TinyPair, photograp
         ({"target": "STRANGER"}, "runs the target target ("),
         ({"target": "/nowhere/another"}, "this run names another (not on this machine)"),
         ({}, "this run names small-target ("),
-        ({"target": ABSENT, "methods": ("co-located",)}, "has no draft model, which co-located needs: start it with"),
+        ({"target": ABSENT, "draft": "SAME", "methods": ("co-located",)}, "runs the draft draft ("),
     ],
-    ids=["another folder", "another name", "another pair", "co-located"],
+    ids=["another folder", "another name", "another pair", "another draft"],
 )
 def test_a_run_that_the_server_is_not_for(
     options: dict[str, str], words: str, server: str, tiny_pair: TinyPair, photographs: Path, tmp_path: Path
 ) -> None:
     """Refused in one line before anything is loaded here."""
-    if options.get("target") == "STRANGER":
-        options = {"target": str(tiny_pair.stranger)}
+    folders = {"STRANGER": str(tiny_pair.stranger), "SAME": str(tiny_pair.target)}
+    options = {name: folders.get(value, value) for name, value in options.items()}
     with pytest.raises(UsageError, match=rf"the server at {server} .*{re.escape(words)}"):
         run_here(server, tiny_pair, photographs, tmp_path, **options)
     assert not finished_trials(tmp_path / "result")
+
+
+def test_a_server_without_a_draft_model_is_not_for_co_located(tiny_pair: TinyPair) -> None:
+    served = describe_here(tiny_pair.target, None, "cpu", "float32", None, 1)
+    pair, address = find_pair("small", str(tiny_pair.draft), ABSENT), Address("192.0.2.7", 7411)
+    check_served(pair, served, address, co_located=False)
+    with pytest.raises(
+        UsageError, match=r"192\.0\.2\.7:7411 has no draft model.*`aiflow serve --pair small --with-draft`"
+    ):
+        check_served(pair, served, address, co_located=True)
 
 
 def run_here(server: str, tiny_pair: TinyPair, photographs: Path, folder: Path, **options: Any) -> None:
@@ -112,17 +128,15 @@ def test_a_sweep_goes_on_with_the_same_server_only(tiny_pair: TinyPair, photogra
         second.signal(signal.SIGTERM)
 
 
-def test_a_server_that_dies_behind_the_link_is_named_by_its_own_address(
-    tiny_pair: TinyPair, photographs: Path, tmp_path: Path
-) -> None:
+def test_a_server_that_dies_behind_the_link_is_named_by_its_own_address(tiny_pair: TinyPair, photographs: Path) -> None:
     command = Background("serve", "--target", tiny_pair.target, "--listen", "127.0.0.1:0")
-    server, folder = command.listening(), tmp_path / "result"
-    options = ("--target", ABSENT, "--draft", tiny_pair.draft, "--data", photographs, "--repeats", "500")
-    device = Background("run", *options, "--server", server, "-o", folder, cwd=tmp_path)
-    wait_for(lambda: len(finished_trials(folder)) > 3, "the first trials")
-    command.signal(signal.SIGKILL)
-    code, errors = device.end()
-    assert code == 1
-    assert f"error: the server at {server} went away (" in errors
-    assert "what it says itself is on its standard error" in errors
-    assert "Traceback" not in errors
+    server, pair = command.listening(), find_pair("small", str(tiny_pair.draft), ABSENT)
+    settings = make_settings(data=str(photographs), max_new_tokens=4, server=server)
+    first, second, *_ = planned_trials(settings, list(open_images(settings.data, None, 0)))
+    with LiveWorld({pair.name: pair}, settings.grid(), live_options(settings)) as world:
+        world.trial(*first)
+        command.signal(signal.SIGKILL)
+        with pytest.raises(LinkError) as caught:
+            world.trial(*second)
+    assert str(caught.value).startswith(f"the server at {server} went away (")
+    assert str(caught.value).endswith("): what it says itself is on its standard error")
