@@ -47,8 +47,9 @@ def describe_here(
 
 
 def _text(value: str) -> str:
-    """`value` as it can cross the link: a folder's name need not be text."""
-    return os.fsencode(value).decode(errors="backslashreplace")[:MAX_NAME_CHARACTERS]
+    """`value` as it can cross the link: a folder's name need be neither text nor printable."""
+    text = os.fsencode(value).decode(errors="backslashreplace")
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)[:MAX_NAME_CHARACTERS]
 
 
 def ask(address: Address) -> Served:

@@ -26,7 +26,9 @@ _Count = Annotated[int, Meta(ge=0, le=MAX_NEW_TOKENS)]
 _Microseconds = Annotated[int, Meta(ge=0, lt=2**40)]
 _Reason = Annotated[str, Meta(max_length=2000)]
 _RequestId = Annotated[int, Meta(ge=0, lt=2**32)]
-_Name = Annotated[str, Meta(max_length=MAX_NAME_CHARACTERS)]
+_PRINTED = r"\A[^\x00-\x1f\x7f-\x9f]*\Z"
+"""Names of a stranger are shown on terminals: without characters that steer one."""
+_Name = Annotated[str, Meta(max_length=MAX_NAME_CHARACTERS, pattern=_PRINTED)]
 _Sha256 = Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")]
 _DraftIds = Annotated[bytes, Meta(max_length=MAX_GAMMA * TOKEN_BYTES)]
 
@@ -52,7 +54,7 @@ class Served(msgspec.Struct, frozen=True, array_like=True):
     dtype: Annotated[str, Meta(pattern=r"\A(float32|bfloat16|float16)\Z")]
     quantize: Annotated[str, Meta(pattern=r"\A(int8|int4)\Z")] | None
     threads: Annotated[int, Meta(ge=1, lt=2**16)]
-    aiflow: Annotated[str, Meta(max_length=100)]
+    aiflow: _Name
     code_sha256: _Sha256
     cpu: _Name
     cores: Annotated[int, Meta(ge=1, lt=2**16)]

@@ -5,7 +5,9 @@ Device and server are processes of one machine here; that the target is on the o
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +28,8 @@ from aiflow_cli.trials.served import check_served, describe_here
 from aiflow_cli.trials.settings import make_settings
 from aiflow_cli.trials.store import read_run, read_trials, rewrite_trials
 from aiflow_cli.trials.sweep import earlier_trials, open_sweep, run_sweep
+from aiflow_cli.wire.framing import FrameReader, encode
+from aiflow_cli.wire.messages import Fingerprint, Welcome
 from tests.conftest import TinyPair
 from tests.e2e.tools import Background, aiflow, finished_trials
 from tests.trials.sweeps import read_spec
@@ -89,6 +93,18 @@ def test_a_server_without_a_draft_model_is_not_for_co_located(tiny_pair: TinyPai
         UsageError, match=r"192\.0\.2\.7:7411 has no draft model.*`aiflow serve --pair small --with-draft`"
     ):
         check_served(pair, served, address, co_located=True)
+
+
+def test_a_folder_whose_name_is_no_text_still_has_one(tiny_pair: TinyPair, tmp_path: Path) -> None:
+    """It crosses the link, and a device that names the same folder finds it the same."""
+    folder = tmp_path / os.fsdecode(b"tar\xffget\n\x1b[2J")
+    shutil.copytree(tiny_pair.target, folder)
+    served = describe_here(folder, None, "cpu", "float32", None, 1)
+    assert served.target == r"tar\xffget\n\x1b[2J"
+    welcome = Welcome(2, Fingerprint("a", "b", 5), served)
+    assert FrameReader().feed(encode(welcome))[0][0] == welcome
+    shutil.rmtree(folder)
+    check_served(find_pair("small", None, str(folder)), served, Address("192.0.2.7", 7411), co_located=False)
 
 
 def run_here(server: str, tiny_pair: TinyPair, photographs: Path, folder: Path, **options: Any) -> None:

@@ -33,21 +33,22 @@ requests = st.builds(
 drafts = st.builds(m.Draft, counts, counts, packed(m.MAX_GAMMA))
 cancels = st.builds(m.Cancel, request_ids)
 hashes = st.text("0123456789abcdef", min_size=64, max_size=64)
+names = st.text(st.characters(codec="utf-8", exclude_categories=["Cc"]), max_size=40)
 served = st.builds(
     m.Served,
-    target=text,
+    target=names,
     target_sha256=hashes,
-    draft=text | st.none(),
+    draft=names | st.none(),
     draft_sha256=hashes | st.none(),
-    device=text,
+    device=names,
     dtype=st.sampled_from(["float32", "bfloat16", "float16"]),
     quantize=st.sampled_from(["int8", "int4", None]),
     threads=st.integers(1, 2**16 - 1),
-    aiflow=text,
+    aiflow=names,
     code_sha256=hashes,
-    cpu=text,
+    cpu=names,
     cores=st.integers(1, 2**16 - 1),
-    gpu=text | st.none(),
+    gpu=names | st.none(),
 )
 welcomes = st.builds(m.Welcome, st.integers(0, 2**31), fingerprints, served)
 tokens = st.builds(

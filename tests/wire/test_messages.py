@@ -93,7 +93,9 @@ TOO_MUCH: list[tuple[m.Message, str]] = [
             ("quantize", "int2"),
             ("threads", 0),
             ("cores", 2**16),
-            ("aiflow", "x" * 101),
+            ("aiflow", "x" * 256),
+            ("cpu", "\x1b[2J"),
+            ("gpu", "two\nlines"),
             ("gpu", "x" * 256),
         )
     ),
