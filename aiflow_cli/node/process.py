@@ -50,10 +50,16 @@ _START = (
 
 def environment() -> dict[str, str]:
     """This process's environment for a Python that imports nothing from the current folder. An empty entry of PYTHONPATH means that too."""
-    here = Path.cwd()
     entries = os.environ.get("PYTHONPATH", "").split(os.pathsep)
-    kept = [entry for entry in entries if entry and Path(entry).resolve() != here]
+    kept = [entry for entry in entries if entry and not _is_current_folder(entry)]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(kept), "PYTHONSAFEPATH": "1"}
+
+
+def _is_current_folder(path: str) -> bool:
+    try:
+        return Path(path).samefile(os.curdir)
+    except OSError:
+        return False  # there is no such folder
 
 
 def die_with_parent(parent: int | None) -> None:

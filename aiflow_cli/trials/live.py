@@ -12,6 +12,8 @@ trials.jsonl:
     rounds [{drafted, accepted, delivered, draft_s, encode_s, uplink_s, queue_s, verify_s, downlink_s, apply_s, wall_s, bytes_up, bytes_down,
         redecide_steps, redecide_s}],
     bytes_up, bytes_down, bytes_by_message {up {kind: bytes}, down {kind: bytes}}, identical (null: not compared), mismatch
+
+`prefill.draft_s` is the draft model's prefill: on the device, beside the upload, or, co-located, on the server, after the target's.
 """
 
 from __future__ import annotations
@@ -50,6 +52,8 @@ if TYPE_CHECKING:
 _Key = tuple[str, LinkSpec]
 """A pair and a link: what has a connection of its own."""
 LOCAL = Address("127.0.0.1", 0)
+STANDARD_ERROR = "standard error"
+"""A server that failed says that more is there, which nobody can read of a server that was started here."""
 ROUND_DIGITS = 7
 """Seconds are stored to a tenth of a microsecond."""
 
@@ -196,9 +200,11 @@ class LiveWorld:
         try:
             yield
         except LinkError as error:
+            if not (isinstance(error, PeerGone) or STANDARD_ERROR in str(error)):
+                raise  # the server has said it all
             words = [said for child in children if (said := child.last_words(str(error)))]
-            if not words and isinstance(error, PeerGone) and self._options.server is not None:
-                words = ["what it says itself is on its standard error"]
+            if not words and self._options.server is not None and STANDARD_ERROR not in str(error):
+                words = [f"what it says itself is on its {STANDARD_ERROR}"]
             raise LinkError(f"{error}: {'; '.join(words)}" if words else str(error)) from error
 
     def trial(self, slot: Slot, image: ImageRecord, warmup: bool = False) -> Record:

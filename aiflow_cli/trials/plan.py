@@ -169,12 +169,12 @@ def _changed(folder: Path) -> float:
 
 
 def _comparable(folders: Iterable[Path], fingerprints: Mapping[str, str]) -> Iterator[Record]:
-    """Trials of sweeps on this machine, of pairs that are still the same."""
+    """Trials of sweeps on this machine and with this server, of pairs that are still the same."""
     for folder in folders:
         with contextlib.suppress(StoreError):
             before = store.read_run(folder).get("fingerprints", {})
             same = {name for name, value in fingerprints.items() if before.get(name) == value}
-            if "machine" in same:
+            if "machine" in same and before.get("server") == fingerprints.get("server"):
                 yield from (record for record in store.read_trials(folder) if f"pair {record['pair']}" in same)
 
 

@@ -26,13 +26,11 @@ def describe_here(
     target: Path, draft: Path | None, device: str, dtype: str, quantize: str | None, threads: int
 ) -> Served:
     """What a server in this process tells; `target` and `draft` are the folders of what it has loaded."""
-    from aiflow_cli.models.hub import display_name
-
     cpu, gpu = provenance.cpu(), provenance.gpu()
     return Served(
-        target=_text(display_name(target)),
+        target=_called(target),
         target_sha256=fingerprint.checkpoint(target),
-        draft=_text(display_name(draft)) if draft else None,
+        draft=_called(draft) if draft else None,
         draft_sha256=fingerprint.checkpoint(draft) if draft else None,
         device=_text(device),
         dtype=dtype,
@@ -99,10 +97,14 @@ def folder_here(pair: PairSpec, role: str) -> Path | None:
 
 
 def _name(pair: PairSpec, role: str) -> str:
+    repository = pair.repository(role)
+    return repository.id.rpartition("/")[2] if repository else _called(Path(pair.place(role)))
+
+
+def _called(folder: Path) -> str:
     from aiflow_cli.models.hub import display_name
 
-    repository = pair.repository(role)
-    return repository.id.rpartition("/")[2] if repository else _text(display_name(Path(pair.place(role))))
+    return _text(display_name(folder.absolute()))
 
 
 def recorded(pair: PairSpec, served: Served) -> dict[str, Any]:
