@@ -19,6 +19,7 @@ _COLORS = {
     (UPLINK, "image"): VERMILLION,
     (UPLINK, "uplink"): VERMILLION,
     (SERVER, "prefill"): PALE_ORANGE,
+    (SERVER, "draft prefill"): SKY,
     (SERVER, "verify"): ORANGE,
     (SERVER, "decode"): ORANGE,
     (SERVER, "draft"): BLUE,

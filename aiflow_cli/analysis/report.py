@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -245,6 +245,7 @@ def provenance_rows(result: Result) -> list[tuple[str, str]]:
         ("packages", ", ".join(f"{name} {version}" for name, version in (p.get("packages") or {}).items() if version)),
         ("processor", f"{cpu.get('model', '?')}, {cpu.get('usable_cores', '?')} cores" if cpu else ""),
         ("GPU", str(gpu.get("name", "none"))),
+        *_server_rows(result),
         ("platform", str(p.get("platform", ""))),
         ("load at start", ", ".join(f"{load:.2f}" for load in p.get("load_at_start") or [])),
         (
@@ -259,6 +260,18 @@ def provenance_rows(result: Result) -> list[tuple[str, str]]:
     prints = {k: v for k, v in (result.document.get("fingerprints") or {}).items() if k not in ("data", "packages")}
     rows += [(f"fingerprint of {name}", str(value)[:64]) for name, value in prints.items()]
     return [(name, value) for name, value in rows if value]
+
+
+def _server_rows(result: Result) -> Iterator[tuple[str, str]]:
+    """What made the target's tokens, as it was told by the server of each pair."""
+    for pair in result.document.get("pairs") or [result.document.get("pair") or {}]:
+        if server := pair.get("server"):
+            kind = " ".join(filter(None, [server["dtype"], server["quantize"]]))
+            text = f"{server['target']} ({server['target_sha256'][:16]}) in {kind} on {server['device']}, {server['threads']} threads"
+            machine = (
+                f"{server['cpu']}, {server['cores']} cores, GPU {server['gpu'] or 'none'}, aiflow {server['aiflow']}"
+            )
+            yield f"server of {pair['name']}", f"{text}; {machine}"
 
 
 def _environment() -> Environment:

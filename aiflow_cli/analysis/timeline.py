@@ -42,13 +42,18 @@ def _prefill(record: Record) -> Iterator[Segment]:
     draft_s, upload_s, queue_s, server_s = (
         prefill.get(name) or 0.0 for name in ("draft_s", "upload_s", "server_queue_s", "server_s")
     )
-    yield Segment(DEVICE, "prefill", 0.0, draft_s)
+    together = record["method"] == CO_LOCATED
+    if not together:
+        yield Segment(DEVICE, "prefill", 0.0, draft_s)
     if record["method"] == ON_DEVICE:
         return
     yield Segment(UPLINK, "image", 0.0, upload_s)
     yield Segment(SERVER, "queue", upload_s, queue_s)
     yield Segment(SERVER, "prefill", upload_s + queue_s, server_s)
     begun = upload_s + queue_s + server_s
+    if together:
+        yield Segment(SERVER, "draft prefill", begun, draft_s)
+        begun += draft_s
     yield Segment(DOWNLINK, "first token", begun, record["ttft_s"] - begun)
 
 

@@ -49,17 +49,20 @@ def serve(
     from aiflow_cli.models.vlm import VisionLanguageModel
     from aiflow_cli.node.process import die_with_parent, parent_is_gone
     from aiflow_cli.node.server import Server
+    from aiflow_cli.trials.served import describe_here
 
     die_with_parent(parent)
     torch.set_num_threads(threads)
     listener = open_listener(parse_address(listen))
     spec = find_pair(pair, draft, target)
     kind = dtype or spec.dtype_on(device)
-    target_model = VisionLanguageModel.from_folder(spec.folder("target"), device, kind, quantize)
-    draft_model = VisionLanguageModel.from_folder(spec.folder("draft"), device, kind, quantize) if with_draft else None
+    target_folder, draft_folder = spec.folder("target"), spec.folder("draft") if with_draft else None
+    target_model = VisionLanguageModel.from_folder(target_folder, device, kind, quantize)
+    draft_model = VisionLanguageModel.from_folder(draft_folder, device, kind, quantize) if draft_folder else None
     if draft_model is not None:
         check_pair(draft_model, target_model)
-    server = Server(listener, target_model, draft_model)
+    served = describe_here(target_folder, draft_folder, device, kind, quantize, threads)
+    server = Server(listener, target_model, served, draft_model)
     stopped: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda got, _: stopped.append(got))

@@ -53,6 +53,7 @@ class DeviceSession:
         self.rounds: list[Round] = []
         self.prefill_queue_us = 0
         self.prefill_us = 0
+        self.prefill_draft_us = 0
         self.step_us: list[int] = []
         self._started = False
         self._draft_ready = False
@@ -132,6 +133,7 @@ class DeviceSession:
         if not self._first_arrived:
             self._first_arrived = True
             self.prefill_queue_us, self.prefill_us = message.queue_us, message.compute_us
+            self.prefill_draft_us = message.draft_us
         elif self.task.method is Method.CO_LOCATED:
             if not message.accepted <= len(ids) <= message.accepted + 1 <= message.drafted + 1:
                 raise BadTokens(

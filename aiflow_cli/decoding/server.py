@@ -32,6 +32,7 @@ class ServerSession:
         self._method = Method.SERVER_ONLY
         self._output = Output(1, self._stop_ids, self._vocab_size)
         self._waits_for: type | None = Request
+        self._prefilled: Prefilled | None = None
         self._drafted: tuple[int, ...] = ()
         self._draft_us = 0
         self._round = 0
@@ -97,9 +98,9 @@ class ServerSession:
             return []  # the work of a cancelled request
         match event, self._waits_for:
             case Prefilled(), waits if waits is PrefillTarget:
-                return self._first_token(event)
+                return self._target_prefilled(event)
             case Prefilled(), waits if waits is PrefillDraft:
-                return self._draft_next()
+                return self._draft_prefilled(event)
             case Drafted(), waits if waits is Drafted:
                 return self._drafts_made(event)
             case Extended(), waits if waits is Extended:
@@ -107,22 +108,25 @@ class ServerSession:
             case _:
                 raise OutOfTurn(f"{type(event).__name__} although no one asked")
 
-    def _first_token(self, event: Prefilled) -> list[Action]:
-        self._output.commit((event.token,))
-        done = self._output.done
-        first = Send(Tokens(pack_ids((event.token,)), done, event.queue_us, event.compute_us))
-        return [first, *(self._finish() if done else self._after_first())]
-
-    def _after_first(self) -> list[Action]:
+    def _target_prefilled(self, event: Prefilled) -> list[Action]:
+        """Co-located, the draft model is prefilled before the first token goes out: it belongs to TTFT, as where the device drafts."""
         request = self._request
         assert request is not None
-        if self._method is Method.SERVER_ONLY:
-            return self._extend(())
-        if self._method is Method.SPECULATIVE:
-            self._waits_for = Draft
-            return []
-        self._waits_for = PrefillDraft
+        self._output.commit((event.token,))
+        if self._method is not Method.CO_LOCATED or self._output.done:
+            return self._first_token(event, 0)
+        self._prefilled, self._waits_for = event, PrefillDraft
         return [PrefillDraft(request.image, request.prompt, request.max_new_tokens)]
+
+    def _draft_prefilled(self, event: Prefilled) -> list[Action]:
+        target = self._prefilled
+        assert target is not None
+        return self._first_token(replace(target, queue_us=target.queue_us + event.queue_us), event.compute_us)
+
+    def _first_token(self, event: Prefilled, draft_us: int) -> list[Action]:
+        done = self._output.done
+        first = Tokens(pack_ids((event.token,)), done, event.queue_us, event.compute_us, draft_us=draft_us)
+        return [Send(first), *(self._finish() if done else self._next())]
 
     def _draft_next(self) -> list[Action]:
         assert self._request is not None

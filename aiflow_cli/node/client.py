@@ -14,7 +14,7 @@ from aiflow_cli.decoding.server import ServerSession
 from aiflow_cli.errors import ProtocolError
 from aiflow_cli.link.address import tune
 from aiflow_cli.wire.framing import MAX_FRAME_BYTES, SMALL_FRAME_BYTES, FrameReader, encode
-from aiflow_cli.wire.messages import PROTOCOL_VERSION, Fingerprint, Hello, Message, Refused, Request, Welcome
+from aiflow_cli.wire.messages import PROTOCOL_VERSION, Hello, Message, Refused, Request, Welcome
 
 RECEIVE_BYTES = 262_144
 SMALL_RECEIVE_BYTES = 4096
@@ -43,15 +43,6 @@ class Pending(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Greeting:
-    """What a device is told, and what it is compared with."""
-
-    fingerprint: Fingerprint
-    drafts: bool
-    about: str
-
-
-@dataclass(frozen=True)
 class Timeouts:
     """How long a device is waited for. Whole messages count, not bytes: one that dribbles is not kept for that."""
 
@@ -72,8 +63,8 @@ class Timeouts:
 class Client:
     """One device's connection. It never blocks: what the kernel does not take is kept and sent when it does."""
 
-    def __init__(self, connection: socket.socket, session: ServerSession, greeting: Greeting) -> None:
-        """Take over a connected socket."""
+    def __init__(self, connection: socket.socket, session: ServerSession, greeting: Welcome) -> None:
+        """Take over a connected socket. `greeting`: what a device is told, and what it is compared with."""
         connection.setblocking(False)
         tune(connection)
         if hasattr(socket, "TCP_USER_TIMEOUT"):
@@ -147,8 +138,7 @@ class Client:
             raise ProtocolError(reason)
         self._greeted, self._active_s = True, self.heard_at_s
         self._reader.max_frame_bytes = MAX_FRAME_BYTES
-        greeting = self._greeting
-        self.send(Welcome(PROTOCOL_VERSION, greeting.fingerprint, greeting.drafts, greeting.about))
+        self.send(self._greeting)
 
     def _mismatch(self, hello: Hello) -> str | None:
         ours, theirs = self._greeting.fingerprint, hello.fingerprint

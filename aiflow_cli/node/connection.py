@@ -14,7 +14,7 @@ from collections import Counter, deque
 from types import TracebackType
 from typing import Self
 
-from aiflow_cli.errors import LinkError, UsageError
+from aiflow_cli.errors import LinkError, ProtocolError, UsageError
 from aiflow_cli.link.address import Address, tune
 from aiflow_cli.wire.framing import SMALL_FRAME_BYTES, FrameReader, encode
 from aiflow_cli.wire.messages import PROTOCOL_VERSION, Fingerprint, Hello, Message, Refused, Welcome
@@ -41,16 +41,22 @@ def answer_timeout_s() -> float:
     raise UsageError(f"{ANSWER_TIMEOUT_VARIABLE}={text!r} is no number of seconds above 0: write it as 600")
 
 
+class PeerGone(LinkError):  # noqa: N818
+    """The connection ended, or broke, without a word of the server."""
+
+
 class Connection:
     """A connected device. Raises LinkError for whatever happens to the link, ProtocolError for what is no message."""
 
-    def __init__(self, address: Address, connect_timeout_s: float = CONNECT_TIMEOUT_S) -> None:
-        """Connect."""
-        self.address = address
+    def __init__(
+        self, address: Address, server: Address | None = None, connect_timeout_s: float = CONNECT_TIMEOUT_S
+    ) -> None:
+        """Connect to `address`. `server` is what messages name: where the server is, if a relay is before it."""
+        self.server = server or address
         try:
             self._socket = socket.create_connection(address, connect_timeout_s)
         except OSError as error:
-            raise LinkError(f"no server at {address} ({_reason(error)}): start one with `aiflow serve`") from error
+            raise PeerGone(f"no server at {self.server} ({_reason(error)}): start one with `aiflow serve`") from error
         tune(self._socket)
         self._answer_timeout_s = answer_timeout_s()
         self._socket.settimeout(self._answer_timeout_s)
@@ -65,15 +71,20 @@ class Connection:
         """When the last message was handed to the kernel. Read before the call: the peer may run, and answer, before it returns."""
 
     def greet(self, fingerprint: Fingerprint | None) -> Welcome:
-        """Say hello. Raises LinkError with the server's reason if it refuses this device."""
+        """Say hello. Raises LinkError with the server's reason if it refuses this device, or if it is none of ours."""
         self.send(Hello(PROTOCOL_VERSION, fingerprint))
-        match self.receive(HELLO_TIMEOUT_S):
+        try:
+            message = self.receive(HELLO_TIMEOUT_S)
+        except (ProtocolError, LinkError) as error:
+            kind = PeerGone if isinstance(error, PeerGone) else LinkError
+            raise kind(f"{error}: is {self.server} where an `aiflow serve` listens?") from error
+        match message:
             case Welcome() as welcome:
                 return welcome
             case Refused(reason=reason):
-                raise LinkError(f"the server at {self.address} refuses this device: {reason}")
-            case message:
-                raise LinkError(f"the server at {self.address} answers a hello with {type(message).__name__}")
+                raise LinkError(f"the server at {self.server} refuses this device: {reason}")
+            case _:
+                raise LinkError(f"the server at {self.server} answers a hello with {type(message).__name__}")
 
     def send(self, message: Message) -> int:
         """Hand a message to the kernel, in one call; its bytes. Returns at once: what the kernel does not take at once (a large
@@ -86,9 +97,8 @@ class Connection:
         try:
             sent = self._socket.send(frame)
         except OSError as error:
-            self._broken = (
-                error  # the server may have said why before it left: whoever waits for the answer reads that first
-            )
+            # The server may have said why before it left: whoever waits for the answer reads that first.
+            self._broken = error
             return len(frame)
         if sent < len(frame):
             threading.Thread(target=self._send_rest, args=(memoryview(frame)[sent:],), daemon=True).start()
@@ -133,12 +143,10 @@ class Connection:
             self._socket.settimeout(timeout_s)
 
     def _late(self, timeout_s: float) -> LinkError:
-        return LinkError(f"the server at {self.address} did not answer within {timeout_s:g} s")
+        return LinkError(f"the server at {self.server} did not answer within {timeout_s:g} s")
 
-    def _gone(self, reason: str) -> LinkError:
-        return LinkError(
-            f"the server at {self.address} went away ({reason}): what it says itself is on its standard error"
-        )
+    def _gone(self, reason: str) -> PeerGone:
+        return PeerGone(f"the server at {self.server} went away ({reason})")
 
     def take_counts(self) -> tuple[Counter[str], Counter[str]]:
         """Bytes up and down by kind since the last call."""

@@ -144,13 +144,15 @@ class _Drive:
         return result
 
     def _prefill(self, result: Response, link: LinkSpec) -> Prefill:
-        """An upload is timed by the server's first answer: what TTFT holds beyond queue, prefill and the answer's way down."""
+        """An upload is timed by the server's first answer: what TTFT holds beyond queue, prefills and the answer's way down."""
         if self.task.method is Method.ON_DEVICE:
             return Prefill(draft_s=self.prefilled_s)
         queue_s, server_s = self.session.prefill_queue_us * MICROSECONDS, self.session.prefill_us * MICROSECONDS
         ideal = ideal_ways(link, result.bytes_up["Request"], 0)
-        network_s = self.deliveries[0].at_s - queue_s - server_s
-        return Prefill(self.prefilled_s, split_network(network_s, ideal).up_s, server_s, queue_s)
+        drafted_there_s = self.session.prefill_draft_us * MICROSECONDS
+        network_s = self.deliveries[0].at_s - queue_s - server_s - drafted_there_s
+        draft_s = drafted_there_s if self.task.method is Method.CO_LOCATED else self.prefilled_s
+        return Prefill(draft_s, split_network(network_s, ideal).up_s, server_s, queue_s)
 
     def _remote_rounds(self, result: Response, link: LinkSpec) -> Iterator[Round]:
         down_bytes = round(result.bytes_down["Verdict"] / max(1, len(self.rounds)))

@@ -7,9 +7,13 @@ tokens stream down, both while a draft or a verdict travels).
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
+
+_PASSES = 3
+"""A thread that is not bound yet can start another while the first pass is under way; one that is bound hands its cores on."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +39,24 @@ def available() -> frozenset[int]:
     return frozenset(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else frozenset()
 
 
-def pin(cores: frozenset[int], pid: int = 0) -> None:
-    """Bind a process (0: the calling thread) to `cores`; threads that it starts later inherit them."""
-    if cores and hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(pid, cores)
+def pin(cores: frozenset[int], pid: int | None = None) -> None:
+    """Bind a process (None: this one) to `cores` with all its threads: the system moves one thread at a time, and torch's pool is there
+    before its process is bound. Threads that are started later inherit the cores of the one that starts them.
+    """
+    if not cores or not hasattr(os, "sched_setaffinity"):
+        return
+    process, moved = pid or os.getpid(), set[int]()
+    for _ in range(_PASSES):
+        new = _threads(process) - moved
+        for thread in new:
+            with contextlib.suppress(ProcessLookupError):  # it has ended meanwhile
+                os.sched_setaffinity(thread, cores)
+        moved |= new
+
+
+def _threads(pid: int) -> set[int]:
+    """The threads of a process; the main one alone, which has the process's number, where the system does not list them."""
+    try:
+        return {int(name) for name in os.listdir(f"/proc/{pid}/task")}  # noqa: PTH208
+    except OSError:
+        return {pid}

@@ -1,6 +1,7 @@
 """Child processes that never outlive their parent.
 
-A child is another command of this program. It prints one JSON line on standard output when it is ready. It lives in a
+A child is another command of this program: of the very package that its parent runs, and nothing is imported from the
+current folder, where anything may lie. It prints one JSON line on standard output when it is ready. It lives in a
 process group of its own, so that Ctrl-C reaches the parent alone, which then ends its children. Should the parent die
 without a word (SIGKILL), the kernel ends the child (PR_SET_PDEATHSIG); where there is no such call, the child looks for
 its parent now and then (`parent_is_gone`).
@@ -19,15 +20,46 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
+import aiflow_cli
 from aiflow_cli.errors import AiflowError, LinkError
+from aiflow_cli.link.address import Address, parse_address
 
 READY_TIMEOUT_S = 600.0
 """A large checkpoint on a slow disk takes minutes to load."""
 END_TIMEOUT_S = 2.0
+MAX_READY_BYTES = 65_536
+WORDS_LINES = 3
+"""So many of the last lines that a child wrote on standard error are shown when it has failed."""
+LAST_WORDS_S = 0.5
+DROPPED = "dropped a device: "
+"""What a server writes before the reason that it has given the device, too."""
+_FRAME = " \t\r│╭╮╰╯─"
+"""Wrong use of a command is told in a frame."""
 _PR_SET_PDEATHSIG = 1
+_START = (
+    "import sys; root = sys.argv[1]; sys.argv[:2] = ['aiflow']; "
+    "sys.path.insert(0, root); import aiflow_cli; del sys.path[0]; "
+    "from aiflow_cli.cli.app import main; main()"
+)
+"""Only the package itself is looked for in the folder that holds its parent's; all else as the interpreter is set up."""
+
+
+def environment() -> dict[str, str]:
+    """This process's environment for a Python that imports nothing from the current folder. An empty entry of PYTHONPATH means that too."""
+    entries = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    kept = [entry for entry in entries if entry and not _is_current_folder(entry)]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(kept), "PYTHONSAFEPATH": "1"}
+
+
+def _is_current_folder(path: str) -> bool:
+    try:
+        return Path(path).samefile(os.curdir)
+    except OSError:
+        return False  # there is no such folder
 
 
 def die_with_parent(parent: int | None) -> None:
@@ -45,6 +77,19 @@ def parent_is_gone(parent: int | None) -> bool:
     return parent is not None and os.getppid() != parent
 
 
+def _root() -> str:
+    """The folder that holds the package as it runs here."""
+    return str(Path(aiflow_cli.__file__).parents[1])
+
+
+def _ending(code: int) -> str:
+    if code >= 0:
+        return f"ended with exit code {code}"
+    with contextlib.suppress(ValueError):
+        return f"was ended by {signal.Signals(-code).name}"
+    return f"was ended by signal {-code}"
+
+
 class Child:
     """`aiflow ARGUMENTS` as a child process. A context manager that ends it."""
 
@@ -55,7 +100,8 @@ class Child:
         self.name = name
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "aiflow_cli", *arguments, "--parent", str(os.getpid())],
+            [sys.executable, "-c", _START, _root(), *arguments, "--parent", str(os.getpid())],
+            env=environment(),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=self._errors,
@@ -71,20 +117,28 @@ class Child:
         """Whether it still runs."""
         return self._process.poll() is None
 
-    def ready(self, timeout_s: float = READY_TIMEOUT_S) -> dict[str, Any]:
-        """Wait for its ready line; raises AiflowError with its own error line and exit code if it ends before."""
+    def ready(self, timeout_s: float = READY_TIMEOUT_S) -> Address:
+        """Wait for its ready line; where it listens. Raises AiflowError with its own error line and exit code if it ends before."""
         line = self._read_line(time.monotonic() + timeout_s)
-        if not line.endswith(b"\n"):
+        if not line.endswith(b"\n") and len(line) < MAX_READY_BYTES:
             raise self._failure(timeout_s)
-        document: dict[str, Any] = json.loads(line)
-        return document
+        try:
+            return parse_address(json.loads(line)["listening"])
+        except (ValueError, TypeError, KeyError, AttributeError, AiflowError):
+            raise AiflowError(
+                f"the {self.name} did not start: it printed {line[:80]!r} where the address belongs on which it listens"
+            ) from None
 
     def _read_line(self, deadline_s: float) -> bytes:
         assert self._process.stdout is not None
         line, fd = b"", self._process.stdout.fileno()
         with selectors.DefaultSelector() as selector:
             selector.register(fd, selectors.EVENT_READ)
-            while not line.endswith(b"\n") and selector.select(max(0.0, deadline_s - time.monotonic())):
+            while (
+                b"\n" not in line
+                and len(line) < MAX_READY_BYTES
+                and selector.select(max(0.0, deadline_s - time.monotonic()))
+            ):
                 if not (data := os.read(fd, 4096)):
                     break
                 line += data
@@ -95,16 +149,25 @@ class Child:
             code = self._process.wait(END_TIMEOUT_S)
         except subprocess.TimeoutExpired:
             return LinkError(f"the {self.name} was not ready within {timeout_s:g} s: start it by itself to see why")
-        error = AiflowError(f"the {self.name} did not start: {self.last_words() or f'it ended with exit code {code}'}")
+        words = [line.removeprefix("error: ") for line in self._said()[-1:]] or [f"it {_ending(code)}"]
+        error = AiflowError(f"the {self.name} did not start: {words[0]}")
         if code in (1, 2, 3):
             error.exit_code = code
         return error
 
-    def last_words(self) -> str:
-        """The last line that it wrote on standard error."""
+    def last_words(self, known: str = "") -> str:
+        """How it has ended, if it has, and the last that it wrote on standard error; what is `known` of that is left out."""
+        with contextlib.suppress(subprocess.TimeoutExpired):  # its socket may be gone a moment before itself
+            self._process.wait(LAST_WORDS_S)
+        code = self._process.returncode
+        said = " / ".join([line for line in self._said() if line.removeprefix(DROPPED) not in known][-WORDS_LINES:])
+        parts = ["" if code is None else _ending(code), f"said last: {said}" if said else ""]
+        return f"the {self.name} {' and '.join(filter(None, parts))}" if any(parts) else ""
+
+    def _said(self) -> list[str]:
         self._errors.seek(0)
-        lines = self._errors.read().decode(errors="replace").strip().splitlines()
-        return lines[-1].removeprefix("error: ") if lines else ""
+        lines = (line.strip(_FRAME) for line in self._errors.read().decode(errors="replace").splitlines())
+        return [line for line in lines if line]
 
     def end(self) -> None:
         """End it and all it started; waits until it is gone."""

@@ -41,7 +41,10 @@ class Round:
 
 @dataclass
 class Prefill:
-    """Before the first token: the draft model's prefill, the upload, and the server's queue and prefill. None: there was none."""
+    """Before the first token: the draft model's prefill, the upload, and the server's queue and prefill. None: there was none.
+
+    The draft model is prefilled on the device, beside the rest, or, co-located, on the server, after the target.
+    """
 
     draft_s: float | None = None
     upload_s: float | None = None

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import os
 import selectors
 import socket
 import sys
@@ -26,9 +25,10 @@ from aiflow_cli.decoding.server import ServerSession
 from aiflow_cli.errors import AiflowError, ProtocolError
 from aiflow_cli.link.address import OUT_OF_ROOM
 from aiflow_cli.models.vlm import VisionLanguageModel
-from aiflow_cli.node.client import Client, Gone, Greeting, Pending, Timeouts
+from aiflow_cli.node.client import Client, Gone, Pending, Timeouts
 from aiflow_cli.node.compute import Compute
 from aiflow_cli.node.farewell import Farewell
+from aiflow_cli.wire.messages import PROTOCOL_VERSION, Served, Welcome
 
 TICK_S = 0.5
 """How often an idle server looks for late peers and for its parent."""
@@ -59,13 +59,14 @@ class Server:
         self,
         listener: socket.socket,
         target: VisionLanguageModel,
+        served: Served,
         draft: VisionLanguageModel | None = None,
         timeouts: Timeouts | None = None,
     ) -> None:
-        """Take over a listening socket."""
+        """Take over a listening socket. `served`: what devices are told of all this, for their results."""
         self._target, self._draft = target, draft
         self._timeouts = timeouts or Timeouts()
-        self._greeting = Greeting(target.fingerprint, draft is not None, f"{target.name}, process {os.getpid()}")
+        self._greeting = Welcome(PROTOCOL_VERSION, target.fingerprint, served)
         self._selector = selectors.DefaultSelector()
         self._listener = listener
         listener.setblocking(False)

@@ -25,6 +25,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from aiflow_cli.node.process import environment
+
 TRAIN_SEED, HELD_OUT_SEED = 1, 2
 TRAIN_SCENES, HELD_OUT_SCENES, TOKENIZER_SCENES, SAID_SCENES = 40_000, 1_000, 6_000, 4_000
 SHALLOW_LAYERS = 8
@@ -79,6 +81,7 @@ def done_file(recipe: Recipe, stage: str) -> Path:
 def run_recipe(recipe: Recipe, workers: int, show: Callable[[Progress], None]) -> None:
     """Run all stages that are not done, up to `workers` side by side, calling `show` with their progress."""
     recipe.work.mkdir(parents=True, exist_ok=True)
+    os.environ.update(environment())  # which the workers inherit
     context = multiprocessing.get_context("spawn")
     with context.Manager() as manager, ProcessPoolExecutor(workers, mp_context=context) as pool:
         messages = manager.Queue()

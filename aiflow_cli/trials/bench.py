@@ -22,6 +22,7 @@ from aiflow_cli.trials import provenance
 from aiflow_cli.trials.live import LiveOptions, LiveWorld
 from aiflow_cli.trials.run import pair_document
 from aiflow_cli.trials.schedule import Slot
+from aiflow_cli.trials.served import recorded
 from aiflow_cli.trials.settings import DEFAULT_GAMMA, Setting
 from aiflow_cli.trials.store import SCHEMA_VERSION, Record
 
@@ -93,6 +94,7 @@ def bench(settings: BenchSettings, show: Show) -> BenchResult:
     options = LiveOptions(device=settings.device, max_new_tokens=settings.max_new_tokens)
     live = settings.live()
     with LiveWorld({settings.pair.name: settings.pair}, live.values(), options) as world:
+        document["pair"] |= recorded(settings.pair, world.served[settings.pair.name])
         arms = _in_process(settings, world) | {name: _over_a_link(world, setting) for name, setting in live.items()}
         for done, (image, name, warmup) in enumerate(turns, start=1):
             record = arms[name](images[image]) | {"arm": name}

@@ -106,17 +106,20 @@ def machine() -> str:
     return f"{cpu['model']}, {cpu['usable_cores']} cores, {gpu['name'] if gpu else 'no GPU'}"
 
 
-def of_trials(pairs: Mapping[str, PairSpec]) -> Fingerprints:
-    """All that decides trials beside their settings and images. Raises what a missing checkpoint raises."""
-    by_pair = {f"pair {name}": pair(spec) for name, spec in pairs.items()}
+def of_trials(pairs: Mapping[str, PairSpec], target: str | None = None) -> Fingerprints:
+    """All that decides trials beside their settings and images; `target` as for `pair`. Raises what a missing checkpoint raises."""
+    by_pair = {f"pair {name}": pair(spec, target) for name, spec in pairs.items()}
     return {"code": code(), **by_pair, "packages": packages(), "machine": machine()}
 
 
-def pair(spec: PairSpec) -> str:
-    """Of both checkpoints and of what the registry says of the pair. Raises what a missing checkpoint raises."""
+def pair(spec: PairSpec, target: str | None = None) -> str:
+    """Of both checkpoints and of what the registry says of the pair; `target` is what the server says of its own, which need not be here.
+
+    Raises what a missing checkpoint raises.
+    """
     told = {name: value for name, value in asdict(spec).items() if name not in ("about", "draft", "target")}
-    folders = [(role, checkpoint(spec.folder(role))) for role in ("draft", "target")]
-    return _of([("pair", json.dumps(told, sort_keys=True)), *folders])
+    draft, target = checkpoint(spec.folder("draft")), target or checkpoint(spec.folder("target"))
+    return _of([("pair", json.dumps(told, sort_keys=True)), ("draft", draft), ("target", target)])
 
 
 def checkpoint(folder: Path) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from aiflow_cli.trials.store import Record
@@ -21,8 +22,8 @@ Assumption: logits of order 10 to 30 have a unit of rounding of 2e-6 in float32 
 layers of a model amplify by two orders of magnitude in float32 and less in the others, whose sums are kept in float32.
 """
 
-Probe = Callable[[Record, int, int, int], float]
-"""(server-only trial, position, expected token, other token) -> gap between their logits there."""
+Probe = Callable[[Record, int, int, int], float | None]
+"""(server-only trial, position, expected token, other token) -> gap between their logits there; None: the target is not on this machine."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Mismatch:
     expected: int | None
     got: int | None
     margin: float | None
-    kind: Literal["tie", "defect"]
+    kind: Literal["tie", "defect", "unexplained"]
 
 
 def first_difference(expected: Sequence[int], got: Sequence[int]) -> int | None:
@@ -92,6 +93,8 @@ def _explain(record: Record, reference: Record, position: int, dtype: str, probe
     if expected is None or got is None:
         return Mismatch(position, expected, got, None, "defect")
     margin = probe(reference, position, expected, got)
+    if margin is None:
+        return Mismatch(position, expected, got, None, "unexplained")
     return Mismatch(position, expected, got, margin, "tie" if margin <= TIE_BOUND[dtype] else "defect")
 
 
@@ -102,33 +105,38 @@ def _at(tokens: Sequence[int], position: int) -> int | None:
 def describe(record: Record) -> str:
     """One line about the mismatch of a trial."""
     mismatch: dict[str, Any] = record["mismatch"]
-    margin = "no margin" if mismatch["margin"] is None else f"margin {mismatch['margin']:.2g}"
+    if mismatch["kind"] == "unexplained":
+        margin = "not explained: the target is not on this machine"
+    elif mismatch["margin"] is None:
+        margin = "no margin between their logits"
+    else:
+        margin = f"margin {mismatch['margin']:.2g} between their logits"
     label = record["method"] if record["gamma"] is None else f"{record['method']} gamma {record['gamma']}"
     return (
         f"{mismatch['kind']}: {label} differs on image {record['image_id']} at token {mismatch['position']}: "
-        f"expected {mismatch['expected']}, got {mismatch['got']} ({margin} between their logits)"
+        f"expected {mismatch['expected']}, got {mismatch['got']} ({margin})"
     )
 
 
 def reference_probe(
-    target: str,
+    target: Path | None,
     device: str,
     dtype: str,
     question: str,
     images: Callable[[str], bytes],
     quantize: str | None = None,
 ) -> Probe:
-    """A probe that loads the target model on its first call; `images` gives an image's bytes by its id."""
+    """A probe that loads the target model, if it is here, on its first call; `images` gives an image's bytes by its id."""
     loaded: list[Any] = []
 
-    def probe(reference: Record, position: int, expected: int, other: int) -> float:
-        from pathlib import Path
-
+    def probe(reference: Record, position: int, expected: int, other: int) -> float | None:
+        if target is None:
+            return None
         from aiflow_cli.models.reference import ReferenceDecoder
         from aiflow_cli.models.vlm import VisionLanguageModel
 
         if not loaded:
-            loaded.append(VisionLanguageModel.from_folder(Path(target), device, dtype, quantize))
+            loaded.append(VisionLanguageModel.from_folder(target, device, dtype, quantize))
         model = loaded[0]
         decoder = ReferenceDecoder(model.model)
         decoder.prefill(model.prepare(images(reference["image_id"]), question))

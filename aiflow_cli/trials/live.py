@@ -12,6 +12,8 @@ trials.jsonl:
     rounds [{drafted, accepted, delivered, draft_s, encode_s, uplink_s, queue_s, verify_s, downlink_s, apply_s, wall_s, bytes_up, bytes_down,
         redecide_steps, redecide_s}],
     bytes_up, bytes_down, bytes_by_message {up {kind: bytes}, down {kind: bytes}}, identical (null: not compared), mismatch
+
+`prefill.draft_s` is the draft model's prefill: on the device, beside the upload, or, co-located, on the server, after the target's.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from __future__ import annotations
 import contextlib
 import math
 import platform
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -27,24 +29,31 @@ from typing import TYPE_CHECKING, Any, Self
 from aiflow_cli.decoding.device import Task
 from aiflow_cli.decoding.exact import DEFAULT_BOUND
 from aiflow_cli.decoding.methods import Method
+from aiflow_cli.errors import LinkError
 from aiflow_cli.link.address import Address, parse_address
 from aiflow_cli.link.spec import LinkSpec
 from aiflow_cli.node import placement
+from aiflow_cli.node.connection import Connection, PeerGone
 from aiflow_cli.node.process import Child
 from aiflow_cli.trials.provenance import now
 from aiflow_cli.trials.schedule import Slot
+from aiflow_cli.trials.served import ask, ask_for
 from aiflow_cli.trials.settings import Setting
 from aiflow_cli.trials.store import Record
+from aiflow_cli.wire.messages import Served
 
 if TYPE_CHECKING:
     from aiflow_cli.images.imageset import ImageRecord
     from aiflow_cli.models.pair import PairSpec
     from aiflow_cli.models.vlm import VisionLanguageModel
-    from aiflow_cli.node.connection import Connection
     from aiflow_cli.node.device import Device
     from aiflow_cli.node.response import Response
 
+_Key = tuple[str, LinkSpec]
+"""A pair and a link: what has a connection of its own."""
 LOCAL = Address("127.0.0.1", 0)
+STANDARD_ERROR = "standard error"
+"""A server that failed says that more is there, which nobody can read of a server that was started here."""
 ROUND_DIGITS = 7
 """Seconds are stored to a tenth of a microsecond."""
 
@@ -66,16 +75,19 @@ class LiveOptions:
 class LiveWorld:
     """Models and processes that a set of settings needs. A context manager; `trial` may be called within it.
 
-    Raises what starting can raise: UsageError, PrerequisiteError, CheckpointError, LinkError.
+    `served` is what the server of each pair says that it runs, once it is entered. Raises what starting can raise: UsageError (as for a
+    server elsewhere that runs another target), PrerequisiteError, CheckpointError, LinkError.
     """
 
     def __init__(self, pairs: Mapping[str, PairSpec], settings: Iterable[Setting], options: LiveOptions) -> None:
         """Nothing is started yet."""
         self._pairs, self._settings, self._options = dict(pairs), list(settings), options
         self._stack = contextlib.ExitStack()
+        self.served: dict[str, Served] = {}
         self._servers: dict[str, Address] = {}
-        self._relays: dict[tuple[str, LinkSpec], Address] = {}
-        self._connections: dict[tuple[str, LinkSpec], Connection] = {}
+        self._started: dict[str, Child] = {}
+        self._relays: dict[_Key, Child] = {}
+        self._connections: dict[_Key, Connection] = {}
         self._devices: dict[str, Device] = {}
         self._requests = 0
 
@@ -97,17 +109,22 @@ class LiveWorld:
         return self._devices[pair].model
 
     def dtype(self, pair: str) -> str:
-        """What a pair is computed in."""
+        """What the target of a pair is computed in: the server has the word."""
+        return self.served[pair].dtype if pair in self.served else self._dtype_here(pair)
+
+    def _dtype_here(self, pair: str) -> str:
         return self._options.dtype or self._pairs[pair].dtype_on(self._options.device)
 
     def _start(self) -> None:
-        children = {name: self._start_server(name) for name in self._pairs if self._needs_server(name)}
+        for name in filter(self._needs_server, self._pairs):
+            self._find_server(name)
         place = placement.plan(placement.available(), self._options.threads, self._options.device != "cpu")
         self._load_drafts()
-        for name, child in children.items():
-            if child is not None:
-                self._servers[name] = parse_address(child.ready()["listening"])
-                placement.pin(place.server, child.pid)
+        for name, child in self._started.items():
+            self._servers[name] = child.ready()
+            placement.pin(place.server, child.pid)
+            with self._explained(child):
+                self.served[name] = ask(self._servers[name])
         for setting in self._settings:
             self._connect(setting, place)
         if place.device:
@@ -118,19 +135,26 @@ class LiveWorld:
     def _needs_server(self, pair: str) -> bool:
         return any(s.pair == pair and s.on_server for s in self._settings)
 
-    def _start_server(self, pair: str) -> Child | None:
-        options = self._options
-        if options.server is not None:
-            self._servers[pair] = parse_address(options.server)
-            return None
-        spec = self._pairs[pair]
+    def _co_located(self, pair: str) -> bool:
+        return any(s.pair == pair and s.method is Method.CO_LOCATED for s in self._settings)
+
+    def _find_server(self, pair: str) -> None:
+        """Start the server of a pair, or look what one that runs elsewhere has before anything is loaded here."""
+        if self._options.server is None:
+            self._started[pair] = self._stack.enter_context(Child("server", self._server_arguments(pair)))
+            return
+        self._servers[pair] = parse_address(self._options.server)
+        self.served[pair] = ask_for(self._pairs[pair], self._servers[pair], self._co_located(pair))
+
+    def _server_arguments(self, pair: str) -> list[str]:
+        options, spec = self._options, self._pairs[pair]
         arguments = ["serve", "--pair", pair, "--target", str(spec.folder("target")), "--listen", str(LOCAL)]
-        arguments += ["--device", options.device, "--dtype", self.dtype(pair), "--threads", str(options.threads)]
+        arguments += ["--device", options.device, "--dtype", self._dtype_here(pair), "--threads", str(options.threads)]
         if options.quantize:
             arguments += ["--quantize", options.quantize]
-        if any(s.pair == pair and s.method is Method.CO_LOCATED for s in self._settings):
+        if self._co_located(pair):
             arguments += ["--with-draft", "--draft", str(spec.folder("draft"))]
-        return self._stack.enter_context(Child("server", arguments))
+        return arguments
 
     def _load_drafts(self) -> None:
         import torch
@@ -142,30 +166,47 @@ class LiveWorld:
         torch.set_num_threads(options.threads)
         for name, spec in self._pairs.items():
             folder = spec.folder("draft")
-            model = VisionLanguageModel.from_folder(folder, options.device, self.dtype(name), options.quantize)
+            model = VisionLanguageModel.from_folder(folder, options.device, self._dtype_here(name), options.quantize)
             model.check_request(options.prompt or spec.question, options.max_new_tokens or spec.max_new_tokens)
             self._devices[name] = Device(model)
 
     def _connect(self, setting: Setting, place: placement.Placement) -> None:
-        from aiflow_cli.node.connection import Connection
-
         key = (setting.pair, setting.link)
         if not setting.on_server or key in self._connections:
             return
-        address = self._relayed(setting, place)
-        connection = self._stack.enter_context(Connection(address))
-        connection.greet(self._devices[setting.pair].model.fingerprint)
+        address = self._relayed(key, place)
+        with self._explained(*self._between(key)):
+            connection = self._stack.enter_context(Connection(address, self._servers[setting.pair]))
+            connection.greet(self._devices[setting.pair].model.fingerprint)
         self._connections[key] = connection
 
-    def _relayed(self, setting: Setting, place: placement.Placement) -> Address:
-        """Where to connect for a setting: its relay (started if there is none yet), or the server itself if nothing is shaped."""
-        server, link = self._servers[setting.pair], setting.link
+    def _relayed(self, key: _Key, place: placement.Placement) -> Address:
+        """Where to connect: a relay, started here, or the server itself if nothing is shaped."""
+        server, link = self._servers[key[0]], key[1]
         if link.unlimited:
             return server
         child = self._stack.enter_context(Child("link", ["link", "--to", str(server), *link_options(link)]))
-        address = parse_address(child.ready()["listening"])
+        self._relays[key] = child
+        address = child.ready()
         placement.pin(place.link, child.pid)
         return address
+
+    def _between(self, key: _Key) -> list[Child]:
+        """The processes started here that a connection goes through: its relay, its server."""
+        return [child for child in (self._relays.get(key), self._started.get(key[0])) if child is not None]
+
+    @contextlib.contextmanager
+    def _explained(self, *children: Child) -> Iterator[None]:
+        """Have a broken link told with the last words of the processes that it goes through; those started elsewhere say them there."""
+        try:
+            yield
+        except LinkError as error:
+            if not (isinstance(error, PeerGone) or STANDARD_ERROR in str(error)):
+                raise  # the server has said it all
+            words = [said for child in children if (said := child.last_words(str(error)))]
+            if not words and self._options.server is not None and STANDARD_ERROR not in str(error):
+                words = [f"what it says itself is on its {STANDARD_ERROR}"]
+            raise LinkError(f"{error}: {'; '.join(words)}" if words else str(error)) from error
 
     def trial(self, slot: Slot, image: ImageRecord, warmup: bool = False) -> Record:
         """Make one response and give its record. Raises LinkError, ProtocolError, ImageError."""
@@ -183,7 +224,8 @@ class LiveWorld:
         )
         connection = self._connections.get((setting.pair, setting.link)) if setting.on_server else None
         started_at = now()
-        response = device.respond(task, connection, setting.link)
+        with self._explained(*self._between((setting.pair, setting.link))):
+            response = device.respond(task, connection, setting.link)
         caption = device.model.tokenizer.decode(response.tokens).strip()
         return trial_record(slot, image, response, caption, started_at, warmup)
 

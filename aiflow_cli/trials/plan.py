@@ -16,12 +16,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from aiflow_cli.decoding.methods import Method
-from aiflow_cli.errors import AiflowError, PrerequisiteError, StoreError
+from aiflow_cli.errors import AiflowError, LinkError, PrerequisiteError, StoreError
+from aiflow_cli.link.address import parse_address
 from aiflow_cli.models.pair import PairSpec
 from aiflow_cli.trials import store
 from aiflow_cli.trials.fingerprint import Fingerprints
 from aiflow_cli.trials.live import link_document
 from aiflow_cli.trials.schedule import schedule
+from aiflow_cli.trials.served import ask
 from aiflow_cli.trials.settings import DRAFTING, Setting
 from aiflow_cli.trials.spec import ExperimentSpec
 from aiflow_cli.trials.store import Record
@@ -107,11 +109,16 @@ def _missing(spec: ExperimentSpec) -> Iterator[str]:
     from aiflow_cli.images.source import open_images
 
     for pair in spec.pair_specs().values():
-        for role in ("draft", "target"):
+        for role in ("draft",) if spec.server else ("draft", "target"):
             try:
                 pair.folder(role)
             except AiflowError as error:
                 yield str(error)
+    if spec.server:
+        try:
+            ask(parse_address(spec.server))
+        except LinkError as error:
+            yield str(error)
     try:
         open_images(spec.data, spec.images, spec.seed)
     except PrerequisiteError as error:
@@ -168,12 +175,12 @@ def _changed(folder: Path) -> float:
 
 
 def _comparable(folders: Iterable[Path], fingerprints: Mapping[str, str]) -> Iterator[Record]:
-    """Trials of sweeps on this machine, of pairs that are still the same."""
+    """Trials of sweeps on this machine and with this server, of pairs that are still the same."""
     for folder in folders:
         with contextlib.suppress(StoreError):
             before = store.read_run(folder).get("fingerprints", {})
             same = {name for name, value in fingerprints.items() if before.get(name) == value}
-            if "machine" in same:
+            if "machine" in same and before.get("server") == fingerprints.get("server"):
                 yield from (record for record in store.read_trials(folder) if f"pair {record.get('pair')}" in same)
 
 

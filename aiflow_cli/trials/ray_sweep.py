@@ -246,7 +246,8 @@ def _cluster(address: str) -> Iterator[Any]:
 def _connect(ray: Any, address: str) -> None:
     handler = signal.getsignal(signal.SIGTERM)
     try:
-        ray.init(address=address, log_to_driver=False, logging_level="error")
+        with contextlib.chdir("/"):  # Ray has its workers import from the folder in which this process is now
+            ray.init(address=address, log_to_driver=False, logging_level="error")
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise _no_cluster(address, str(error).partition("\n")[0].partition(". ")[0]) from None
     signal.signal(signal.SIGTERM, handler)

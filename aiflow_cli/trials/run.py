@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aiflow_cli.models.pair import PairSpec, find_pair
-from aiflow_cli.trials import fingerprint, identity, provenance
+from aiflow_cli.trials import identity, provenance
 from aiflow_cli.trials.live import LiveOptions, LiveWorld, link_document
 from aiflow_cli.trials.schedule import Slot, schedule
+from aiflow_cli.trials.served import folder_here, recorded
 from aiflow_cli.trials.settings import RunSettings, Setting
 from aiflow_cli.trials.store import (
     SCHEMA_VERSION,
@@ -58,8 +59,8 @@ class RunResult:
 
     @property
     def defects(self) -> list[Record]:
-        """The mismatches that rounding cannot explain."""
-        return [record for record in self.mismatches if record["mismatch"]["kind"] == "defect"]
+        """The mismatches that rounding does not explain: it cannot, or the target is not here to tell."""
+        return [record for record in self.mismatches if record["mismatch"]["kind"] != "tie"]
 
 
 def run_trials(settings: RunSettings, output: Path | None, show: Show) -> RunResult:
@@ -82,22 +83,24 @@ def _run(settings: RunSettings, pair: PairSpec, images: ImageSet, folder: Path, 
     show(Step(0, len(plan), None))
     records: list[Record] = []
     with TrialWriter(folder) as writer, LiveWorld({pair.name: pair}, settings.grid(), live_options(settings)) as world:
+        served = world.served[pair.name]
+        document["pair"] |= recorded(pair, served)
+        write_run(folder, document)
         for planned in plan:
             records.append(world.trial(*planned))
             writer.append(records[-1])
             show(Step(len(records), len(plan), records[-1]))
-        dtype = world.dtype(pair.name)
     question = settings.prompt or pair.question
     by_id = {image.image_id: image.data for image in images}
     probe = identity.reference_probe(
-        str(pair.folder("target")),
+        folder_here(pair, "target"),
         settings.device,
-        dtype,
+        served.dtype,
         question,
         lambda image_id: by_id[image_id],
-        settings.quantize,
+        served.quantize,
     )
-    records = identity.judge(records, dtype, probe)
+    records = identity.judge(records, served.dtype, probe)
     rewrite_trials(folder, records)
     document["provenance"]["finished_at"] = provenance.now()
     write_run(folder, document)
@@ -144,13 +147,13 @@ def warmups(grid: Sequence[Setting], repeats: int, image: ImageRecord) -> list[P
 
 
 def run_document(settings: RunSettings, pair: PairSpec, images: ImageSet) -> dict[str, Any]:
-    """run.json before the first trial."""
+    """run.json before the server has said what it runs."""
     return {
         "schema_version": SCHEMA_VERSION,
         "name": "run",
         "settings": settings.model_dump(mode="json"),
         "provenance": provenance.gather(),
-        "pair": pair_document(pair) | {"fingerprint": fingerprint.pair(pair)},
+        "pair": pair_document(pair),
         "link": link_document(settings.link),
         "data": {
             "name": images.name,

@@ -17,6 +17,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from aiflow_cli.decoding.methods import Method
 from aiflow_cli.errors import StoreError, UsageError
 from aiflow_cli.models.pair import PairSpec
 from aiflow_cli.trials import fingerprint, identity, provenance, store
@@ -25,6 +26,7 @@ from aiflow_cli.trials.fingerprint import Fingerprints
 from aiflow_cli.trials.live import LiveWorld, link_document
 from aiflow_cli.trials.run import PlannedTrial, RunResult, Show, Step, pair_document, warmups
 from aiflow_cli.trials.schedule import Slot, schedule
+from aiflow_cli.trials.served import folder_here, recorded, what_runs
 from aiflow_cli.trials.settings import Setting
 from aiflow_cli.trials.spec import ExperimentSpec
 from aiflow_cli.trials.store import Record, TrialWriter
@@ -32,6 +34,8 @@ from aiflow_cli.trials.store import Record, TrialWriter
 if TYPE_CHECKING:
     from aiflow_cli.images.imageset import ImageRecord, ImageSet
 
+Document = dict[str, Any]
+"""run.json."""
 SPREAD = "Ray nodes, named in each trial"
 """The machine of a sweep over several."""
 
@@ -67,7 +71,7 @@ def open_sweep(
     allow_mixed: bool = False,
     ray: str | None = None,
 ) -> Sweep:
-    """Look at pairs and images, and choose the folder. Raises UsageError, PrerequisiteError, ImageError."""
+    """Look at pairs, images and a server elsewhere, and choose the folder. Raises UsageError, PrerequisiteError, ImageError, LinkError."""
     from aiflow_cli.images.source import open_images
 
     if ray and spec.server:
@@ -75,8 +79,8 @@ def open_sweep(
     folder = choose_folder(spec, output, restart)
     pairs = spec.pair_specs()
     images = open_images(spec.data, spec.images, spec.seed)
-    prints = {"spec": spec.fingerprint, "data": images.fingerprint} | fingerprint.of_trials(pairs)
-    prints |= {"machine": SPREAD} if ray else {}
+    runs = what_runs(pairs, spec.server, Method.CO_LOCATED in spec.methods)
+    prints = {"spec": spec.fingerprint, "data": images.fingerprint} | runs | ({"machine": SPREAD} if ray else {})
     return Sweep(spec, folder, pairs, images, prints, ray, allow_mixed)
 
 
@@ -165,7 +169,7 @@ def run_sweep(sweep: Sweep, show: Show) -> RunResult:
         document = _begin_session(sweep, found)
         if todo:
             with TrialWriter(sweep.folder) as writer:
-                _make(sweep, writer, todo, found, show)
+                _make(sweep, document, writer, todo, found, show)
         else:
             show(Step(len(sweep.slots), len(sweep.slots), None))
         return _finish(sweep, document, found)
@@ -176,14 +180,16 @@ def _finished_before(sweep: Sweep, found: list[Record]) -> RunResult | None:
     return RunResult(sweep.folder, document, found) if document["provenance"]["finished_at"] else None
 
 
-def _make(sweep: Sweep, writer: TrialWriter, todo: list[PlannedTrial], found: list[Record], show: Show) -> None:
-    """Make warm-ups and `todo`; each record goes to the disk, then to `found`."""
+def _make(
+    sweep: Sweep, document: Document, writer: TrialWriter, todo: list[PlannedTrial], found: list[Record], show: Show
+) -> None:
+    """Make warm-ups and `todo`; each record goes to the disk, then to `found`. What the servers run goes into `document`, run.json."""
     settings = list(dict.fromkeys(planned.slot.setting for planned in todo))
     warm = _unused_names(warmups(settings, sweep.spec.warmups, sweep.records[0]), found)
     total, done = len(sweep.slots), len(sweep.slots) - len(todo)
     total += 0 if sweep.ray else len(warm)
     show(Step(done, total, None))
-    with closing(_batches(sweep, settings, warm, todo)) as batches:
+    with closing(_batches(sweep, document, settings, warm, todo)) as batches:
         for records in batches:
             writer.append(*records)
             found += records
@@ -193,7 +199,7 @@ def _make(sweep: Sweep, writer: TrialWriter, todo: list[PlannedTrial], found: li
 
 
 def _batches(
-    sweep: Sweep, settings: list[Setting], warm: list[PlannedTrial], todo: list[PlannedTrial]
+    sweep: Sweep, document: Document, settings: list[Setting], warm: list[PlannedTrial], todo: list[PlannedTrial]
 ) -> Generator[list[Record], None, None]:
     """Trials as they are finished: one at a time here, a block at a time over Ray."""
     options = sweep.spec.live_options()
@@ -204,6 +210,10 @@ def _batches(
         yield from run_blocks(sweep.ray, Job(sweep.pairs, settings, options, warm, expected), todo)
         return
     with LiveWorld(sweep.pairs, settings, options) as world:
+        for entry in document["pairs"]:
+            if entry["name"] in world.served:
+                entry.update(recorded(sweep.pairs[entry["name"]], world.served[entry["name"]]))
+        store.write_run(sweep.folder, document)
         for planned in [*warm, *todo]:
             yield [world.trial(*planned)]
 
@@ -225,8 +235,10 @@ def _begin_session(sweep: Sweep, found: Sequence[Record]) -> dict[str, Any]:
         changed = fingerprint.differences(before["fingerprints"], sweep.fingerprints) if found else []
         mixed = [{"at": session["started_at"], "trials_before": len(found), "changed": changed}] if changed else []
         kept = before["provenance"] if found else gathered
+        known = {pair["name"]: pair for pair in before["pairs"]} if found else {}
         document |= {
             "provenance": kept | {"finished_at": None},
+            "pairs": [pair | known.get(pair["name"], {}) for pair in document["pairs"]],
             "sessions": before["sessions"],
             "mixed": before["mixed"] + mixed,
         }
@@ -255,7 +267,7 @@ def _new_document(sweep: Sweep, gathered: dict[str, Any]) -> dict[str, Any]:
 def _finish(sweep: Sweep, document: dict[str, Any], found: list[Record]) -> RunResult:
     """Judge the outputs and export. Done anew where a session ended in the middle of it."""
     if any(record["identical"] is None and identity.comparable(record) for record in found):
-        found = judge(sweep, found)
+        found = judge(sweep, found, document["pairs"])
         store.rewrite_trials(sweep.folder, found)
     export(sweep.folder, found)
     document["provenance"]["finished_at"] = provenance.now()
@@ -263,15 +275,17 @@ def _finish(sweep: Sweep, document: dict[str, Any], found: list[Record]) -> RunR
     return RunResult(sweep.folder, document, found)
 
 
-def judge(sweep: Sweep, records: Sequence[Record]) -> list[Record]:
-    """`records` with `identical` filled in, pair by pair."""
+def judge(sweep: Sweep, records: Sequence[Record], pairs: Sequence[Mapping[str, Any]]) -> list[Record]:
+    """`records` with `identical` filled in, pair by pair; `pairs` as run.json has them, with what their servers computed in."""
     judged = {record["trial"]: record for record in records}
     spec = sweep.spec
     data = {image.image_id: image.data for image in sweep.records}
+    servers = {pair["name"]: pair.get("server") or {} for pair in pairs}
     for name, pair in sweep.pairs.items():
-        dtype, question = spec.dtype or pair.dtype_on(spec.device), spec.prompt or pair.question
-        target = str(pair.folder("target"))
-        probe = identity.reference_probe(target, spec.device, dtype, question, data.__getitem__, spec.quantize)
+        dtype = servers[name].get("dtype") or spec.dtype or pair.dtype_on(spec.device)
+        quantize, question = servers[name].get("quantize", spec.quantize), spec.prompt or pair.question
+        target = folder_here(pair, "target")
+        probe = identity.reference_probe(target, spec.device, dtype, question, data.__getitem__, quantize)
         mine = [record for record in records if record["pair"] == name]
         judged |= {record["trial"]: record for record in identity.judge(mine, dtype, probe)}
     return list(judged.values())

@@ -12,11 +12,12 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 MAX_IMAGE_BYTES = 32_000_000
 MAX_PROMPT_CHARACTERS = 16_384
 MAX_GAMMA = 64
 MAX_NEW_TOKENS = 8192
+MAX_NAME_CHARACTERS = 255
 TOKEN_BYTES = 3
 """Ids below 2^24: vocabularies of today have some 10^5."""
 
@@ -25,6 +26,10 @@ _Count = Annotated[int, Meta(ge=0, le=MAX_NEW_TOKENS)]
 _Microseconds = Annotated[int, Meta(ge=0, lt=2**40)]
 _Reason = Annotated[str, Meta(max_length=2000)]
 _RequestId = Annotated[int, Meta(ge=0, lt=2**32)]
+_PRINTED = r"\A[^\x00-\x1f\x7f-\x9f]*\Z"
+"""Names of a stranger are shown on terminals: without characters that steer one."""
+_Name = Annotated[str, Meta(max_length=MAX_NAME_CHARACTERS, pattern=_PRINTED)]
+_Sha256 = Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")]
 _DraftIds = Annotated[bytes, Meta(max_length=MAX_GAMMA * TOKEN_BYTES)]
 
 
@@ -34,6 +39,26 @@ class Fingerprint(msgspec.Struct, frozen=True, array_like=True):
     architecture: Annotated[str, Meta(max_length=200)]
     tokenizer_sha256: Annotated[str, Meta(max_length=64)]
     vocab_size: Annotated[int, Meta(ge=1, lt=2**24)]
+
+
+class Served(msgspec.Struct, frozen=True, array_like=True):
+    """What a server runs, as a result records it: its target (and draft, for co-located) with the hashes of their files, how it computes,
+    its program with the hash of its sources, and its machine.
+    """
+
+    target: _Name
+    target_sha256: _Sha256
+    draft: _Name | None
+    draft_sha256: _Sha256 | None
+    device: _Name
+    dtype: Annotated[str, Meta(pattern=r"\A(float32|bfloat16|float16)\Z")]
+    quantize: Annotated[str, Meta(pattern=r"\A(int8|int4)\Z")] | None
+    threads: Annotated[int, Meta(ge=1, lt=2**16)]
+    aiflow: _Name
+    code_sha256: _Sha256
+    cpu: _Name
+    cores: Annotated[int, Meta(ge=1, lt=2**16)]
+    gpu: _Name | None
 
 
 class _Message(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -77,18 +102,18 @@ class Cancel(_Message, frozen=True, tag=4):
 
 
 class Welcome(_Message, frozen=True, tag=5):
-    """Server to device, first: protocol version, the target's fingerprint, whether it can draft itself, and a line about the server."""
+    """Server to device, first: protocol version, the target's fingerprint, and what the server runs."""
 
     protocol: int
     fingerprint: Fingerprint
-    drafts: bool
-    about: Annotated[str, Meta(max_length=500)]
+    served: Served
 
 
 class Tokens(_Message, frozen=True, tag=6):
     """Server to device: output ids (packed). Durations: from the last byte read to the start of the work, and the work itself.
 
-    `drafted` and the rest are of a co-located round, else 0. The first `Tokens` of a response has the prefill as its work.
+    `drafted` and the rest are of a co-located round, else 0. The first `Tokens` of a response has the prefill as its work, and
+    co-located the draft model's prefill, which follows the target's, as its `draft_us`.
     `redecide_steps` single steps that decided a position again took `redecide_us` of `compute_us`.
     """
 

@@ -231,8 +231,11 @@ class _Maker:
         down = {"Tokens": 15 if remote else 25 * (len(rounds) + 1)} | (
             {"Verdict": sum(r["bytes_down"] for r in rounds)} if remote else {}
         )
+        draft_s = self.time(0.6)
+        if not remote:  # prefilled on the server, after the target
+            deliveries = [[at + draft_s, n] for at, n in deliveries]
         return self._document(self.tokens, deliveries, up, down) | {
-            "prefill": {"draft_s": self.time(0.6), "upload_s": upload_s, "server_s": server_s, "server_queue_s": 1e-5},
+            "prefill": {"draft_s": draft_s, "upload_s": upload_s, "server_s": server_s, "server_queue_s": 1e-5},
             "steps_s": [],
             "rounds": rounds,
         }

@@ -7,16 +7,19 @@ import json
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from aiflow_cli.analysis.captions import pieces_of, token_kinds
-from aiflow_cli.analysis.report import Written, markdown_cell, write_report
+from aiflow_cli.analysis.report import Written, markdown_cell, provenance_rows, write_report
 from aiflow_cli.analysis.result import Result, load
 from aiflow_cli.errors import UsageError
 from tests.analysis.records import FakePair, FakeSweep, records, write_records, write_result
 from tests.conftest import TinyPair
+from tests.wire.strategies import SERVED
 
 CHROMIUM = next(
     (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), None
@@ -202,3 +205,12 @@ frame.srcdoc = {json.dumps(reported.html.read_text()).replace("</", "<" + chr(92
     assert told["loaded"] == []
     assert told["width"] <= PHONE_PX
     assert told["wide"] == []
+
+
+def test_a_server_is_told_beside_the_machine_of_the_device(one_gamma: Result) -> None:
+    pairs = [pair | {"server": msgspec.structs.asdict(SERVED)} for pair in one_gamma.document["pairs"]]
+    rows = dict(provenance_rows(replace(one_gamma, document=one_gamma.document | {"pairs": pairs})))
+    assert rows["server of small-weak"] == (
+        f"t ({'0' * 16}) in float32 on cpu, 1 threads; a processor, 2 cores, GPU none, aiflow 1.0"
+    )
+    assert "server of small-weak" not in dict(provenance_rows(one_gamma))

@@ -48,6 +48,8 @@ def test_who_drafts_is_where_it_is_drawn(figure6: Result) -> None:
     }
     assert drafting == {"speculative": {"device"}, "co-located": {"server"}}
     assert {s.lane for s in segments(a_response(figure6, "on-device", None))} == {"device"}
+    prefill = next(s for s in segments(a_response(figure6, "co-located", 4)) if s.part == "draft prefill")
+    assert prefill.lane == "server"
 
 
 def test_a_trace_that_perfetto_reads(figure6: Result) -> None:

@@ -30,13 +30,14 @@ from aiflow_cli.wire.messages import (
 from tests.decoding.models import Behaviour
 from tests.decoding.strategies import behaviours, gamma_of, gammas, lengths, methods, seeds
 from tests.decoding.world import World
+from tests.wire.strategies import SERVED
 
 VOCAB, LIMIT, GAMMA = 50, 20, 4
 ENDLESS = Behaviour(seed=5, vocab_size=VOCAB, stop_ids=frozenset({0}), stop_share=0.0, agreement=1.0)
 FINGERPRINT = Fingerprint("x", "y", VOCAB)
 STRANGE: list[Message] = [
     Hello(1, FINGERPRINT),
-    Welcome(1, FINGERPRINT, True, ""),
+    Welcome(1, FINGERPRINT, SERVED),
     Request(7, "server-only", 0, 9, "", b""),
     Draft(0, 1, pack_ids([1])),
     Cancel(7),

@@ -29,12 +29,13 @@ from aiflow_cli.wire.messages import (
 from tests.decoding.models import Behaviour, greedy
 from tests.decoding.strategies import behaviours, gamma_of, gammas, lengths, methods, seeds
 from tests.decoding.world import World, respond
+from tests.wire.strategies import SERVED
 
 VOCAB, LIMIT, GAMMA = 50, 20, 4
 FINGERPRINT = Fingerprint("x", "y", VOCAB)
 STRANGE: list[Message] = [
     Hello(1, FINGERPRINT),
-    Welcome(1, FINGERPRINT, True, ""),
+    Welcome(1, FINGERPRINT, SERVED),
     Tokens(pack_ids([1]), False, 0, 0),
     Verdict(0, 0, 1, False, 0, 0),
     Refused("no"),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pytest
 from hypothesis import given, settings
 
-from aiflow_cli.decoding.actions import DraftTokens, Extend
+from aiflow_cli.decoding.actions import DraftTokens, Extend, PrefillDraft, Send
 from aiflow_cli.decoding.device import DeviceSession
 from aiflow_cli.decoding.methods import MAX_GAMMA, Method
 from aiflow_cli.decoding.server import ServerSession
@@ -97,6 +97,17 @@ def test_a_pass_costs_what_it_must_and_never_more(
         assert kept == sorted(set(kept)), "the target goes forward in every round"
 
 
+@given(behaviours(), gammas, lengths, seeds)
+def test_the_draft_model_is_prefilled_before_the_first_token_goes_out(
+    behaviour: Behaviour, gamma: int, max_new_tokens: int, seed: int
+) -> None:
+    """Co-located: what follows the first token is drafting and verifying alone. Nothing is prefilled for an output that has ended."""
+    world = simulated(behaviour, Method.CO_LOCATED, gamma, max_new_tokens, seed)
+    kinds = [type(action) for action in world.server.asked]
+    assert kinds.index(Send) == (2 if len(world.delivered) > 1 else 1)
+    assert PrefillDraft not in kinds[kinds.index(Send) :]
+
+
 @given(behaviours(), lengths)
 def test_server_only_takes_one_pass_a_token(behaviour: Behaviour, max_new_tokens: int) -> None:
     world = simulated(behaviour, Method.SERVER_ONLY, 0, max_new_tokens)
@@ -138,7 +149,9 @@ def test_what_the_server_measured_reaches_the_device(
     behaviour: Behaviour, gamma: int, max_new_tokens: int, seed: int
 ) -> None:
     session = device_of(simulated(behaviour, Method.CO_LOCATED, gamma, max_new_tokens, seed))
-    assert (session.prefill_queue_us, session.prefill_us) == (1, 11)
+    drafts = len(session.output.tokens) > 1
+    assert (session.prefill_queue_us, session.prefill_us) == (1 + 2 * drafts, 11)
+    assert session.prefill_draft_us == 12 * drafts
     assert all((known.queue_us, known.verify_us) == (3, 13) for known in session.rounds)
     assert all(known.draft_us == (14 if known.drafted else 0) for known in session.rounds)
 

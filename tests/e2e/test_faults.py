@@ -112,20 +112,23 @@ def test_full_disk_keeps_finished_trials(tiny_pair: TinyPair, photographs: Path,
     assert all(trial["n_tokens"] for trial in trials)
 
 
-def test_server_killed_while_it_works(
-    tiny_pair: TinyPair, photographs: Path, tmp_path: Path, background: Start
+@pytest.mark.parametrize(("command_name", "name"), [("serve", "server"), ("link", "link")])
+def test_child_killed_while_it_works(
+    command_name: str, name: str, tiny_pair: TinyPair, photographs: Path, tmp_path: Path, background: Start
 ) -> None:
     folder = tmp_path / "result"
     options = (*tiny_pair.options, "--data", photographs, "--repeats", "500", "--output", folder)
     command = background("run", *options, cwd=tmp_path)
     wait_for(lambda: len(finished_trials(folder)) > 3, "the first trials")
     children = descendants(command.process.pid)
-    next(child for child in children if "serve" in child.cmdline()).kill()
+    link = next(child.cmdline() for child in children if "link" in child.cmdline())
+    server = link[link.index("--to") + 1]
+    next(child for child in children if command_name in child.cmdline()).kill()
     code, errors = command.end()
     assert code == 1
     lines = [line for line in errors.splitlines() if line.startswith("error: ")]
     assert len(lines) == 1, errors
-    assert re.search(r"server at 127\.0\.0\.1:\d+ went away", lines[0])
+    assert re.search(rf"server at {server} went away \(.*\): the {name} was ended by SIGKILL", lines[0])
     assert "Traceback" not in errors
     assert_gone(children)
     assert len(finished_trials(folder)) > 3
@@ -206,7 +209,7 @@ def test_device_that_is_not_aiflow_or_of_another_version(tiny_pair: TinyPair, ba
     served = _Served(tiny_pair, background)
     for message in (
         Hello(99, served.model.fingerprint),
-        Hello(1, VisionLanguageModel.from_folder(tiny_pair.stranger).fingerprint),
+        Hello(PROTOCOL_VERSION, VisionLanguageModel.from_folder(tiny_pair.stranger).fingerprint),
     ):
         with Connection(served.address) as connection:
             connection.send(message)
@@ -222,4 +225,4 @@ def test_a_link_to_nowhere(tiny_pair: TinyPair, photographs: Path, tmp_path: Pat
             "run", *tiny_pair.options, "--data", photographs, "--server", address, "--rate", rate, cwd=tmp_path
         )
         assert finished.returncode == 1
-        assert "aiflow serve" in one_line(finished) or "went away" in one_line(finished)
+        assert f"no server at {address} (connection refused): start one with `aiflow serve`" in one_line(finished)

@@ -22,6 +22,7 @@ from aiflow_cli.wire.framing import encode
 from aiflow_cli.wire.messages import PROTOCOL_VERSION, Fingerprint, Hello, Message, Refused, Request, Tokens, Welcome
 from tests.conftest import photograph
 from tests.e2e.tools import wait_for
+from tests.wire.strategies import SERVED
 
 PATIENCE_S = 60.0
 UNLIMITED = LinkSpec(float("inf"), float("inf"))
@@ -34,7 +35,7 @@ class Served:
         self.model = model
         listener = socket.create_server(("127.0.0.1", 0), backlog=64)
         self.address = bound_address(listener)
-        self.server = Server(listener, model, timeouts=timeouts)
+        self.server = Server(listener, model, SERVED, timeouts=timeouts)
         self._stop = threading.Event()
         self._raised: BaseException | None = None
         self._thread = threading.Thread(target=self._serve)
@@ -89,7 +90,7 @@ class Served:
 
 
 def welcome(fingerprint: Fingerprint) -> Welcome:
-    return Welcome(PROTOCOL_VERSION, fingerprint, False, "a server of a test")
+    return Welcome(PROTOCOL_VERSION, fingerprint, SERVED)
 
 
 @contextmanager

@@ -145,3 +145,19 @@ def test_an_absent_cluster_is_named_at_once(tiny_pair: TinyPair, photographs: Pa
     spec = read_spec(tmp_path, tiny_pair, photographs)
     with pytest.raises(PrerequisiteError, match=r"no Ray cluster at 127\.0\.0\.1:1 .*`ray start --head`"):
         run_sweep(open_sweep(spec, tmp_path / "result", ray="127.0.0.1:1"), lambda step: None)
+
+
+@needs_ray
+@pytest.mark.slow
+def test_workers_import_nothing_from_the_folder_of_the_command(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray itself puts that folder first on their search path."""
+    from aiflow_cli.trials.ray_sweep import _cluster
+
+    (tmp_path / "shadow.py").touch()
+    monkeypatch.chdir(tmp_path)
+    with _cluster(cluster.address) as ray:
+        found = ray.remote(importlib.util.find_spec).remote("shadow")
+        assert ray.get(found) is None
+    assert Path.cwd() == tmp_path

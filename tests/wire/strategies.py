@@ -10,6 +10,7 @@ text = st.text(max_size=40)
 counts = st.integers(0, m.MAX_NEW_TOKENS)
 microseconds = st.integers(0, 2**40 - 1)
 request_ids = st.integers(0, 2**32 - 1)
+SERVED = m.Served("t", "0" * 64, None, None, "cpu", "float32", None, 1, "1.0", "1" * 64, "a processor", 2, None)
 token_ids = st.integers(0, 2**24 - 1)
 fingerprints = st.builds(m.Fingerprint, text, st.text("0123456789abcdef", max_size=64), st.integers(1, 2**24 - 1))
 
@@ -31,7 +32,25 @@ requests = st.builds(
 ).filter(lambda request: len(request.method) <= 32)
 drafts = st.builds(m.Draft, counts, counts, packed(m.MAX_GAMMA))
 cancels = st.builds(m.Cancel, request_ids)
-welcomes = st.builds(m.Welcome, st.integers(0, 2**31), fingerprints, st.booleans(), text)
+hashes = st.text("0123456789abcdef", min_size=64, max_size=64)
+names = st.text(st.characters(codec="utf-8", exclude_categories=["Cc"]), max_size=40)
+served = st.builds(
+    m.Served,
+    target=names,
+    target_sha256=hashes,
+    draft=names | st.none(),
+    draft_sha256=hashes | st.none(),
+    device=names,
+    dtype=st.sampled_from(["float32", "bfloat16", "float16"]),
+    quantize=st.sampled_from(["int8", "int4", None]),
+    threads=st.integers(1, 2**16 - 1),
+    aiflow=names,
+    code_sha256=hashes,
+    cpu=names,
+    cores=st.integers(1, 2**16 - 1),
+    gpu=names | st.none(),
+)
+welcomes = st.builds(m.Welcome, st.integers(0, 2**31), fingerprints, served)
 tokens = st.builds(
     m.Tokens, packed(m.MAX_GAMMA + 1), st.booleans(), microseconds, microseconds, counts, counts, microseconds
 )

@@ -28,6 +28,7 @@ from aiflow_cli.wire.messages import (
     Message,
     Refused,
     Request,
+    Served,
     Tokens,
     Welcome,
     pack_ids,
@@ -103,11 +104,16 @@ def test_the_limit_itself_is_allowed() -> None:
     assert FrameReader().feed(data) == [(request, len(data))]
 
 
+NAME = "\U0001f68c" * 255
+HASH, MOST = "f" * 64, 2**16 - 1
+LARGEST = Served(NAME, HASH, NAME, HASH, NAME, "bfloat16", "int8", MOST, NAME, HASH, NAME, MOST, NAME)
+
+
 def test_all_answers_fit_a_small_frame() -> None:
     largest: list[Message] = [
         Refused("\U0001f68c" * 2000),
         Tokens(pack_ids([2**24 - 1] * (MAX_GAMMA + 1)), True, 2**40 - 1, 2**40 - 1, 8192, 8192, 2**40 - 1),
-        Welcome(2**63, Fingerprint("\U0001f68c" * 200, "f" * 64, 2**24 - 1), True, "\U0001f68c" * 500),
+        Welcome(2**63, Fingerprint("\U0001f68c" * 200, "f" * 64, 2**24 - 1), LARGEST),
     ]
     assert FrameReader(SMALL_FRAME_BYTES).feed(b"".join(map(encode, largest))) == [(m, len(encode(m))) for m in largest]
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from aiflow_cli.wire import messages as m
 from aiflow_cli.wire.framing import FrameReader, MalformedMessage, encode
 from aiflow_cli.wire.messages import pack_ids, unpack_ids
-from tests.wire.strategies import token_ids
+from tests.wire.strategies import SERVED, token_ids
 
 SECONDS_US = st.integers(1_000_000, 60_000_000)
 """Durations of seconds: a large target on a small machine."""
@@ -80,7 +80,25 @@ TOO_MUCH: list[tuple[m.Message, str]] = [
     (m.Verdict(0, 1, 2**24, False, 0, 0), "token"),
     (m.Verdict(0, 1, 1, False, 0, 2**40), "twelve days"),
     (m.Refused("x" * 2001), "reason"),
-    (m.Welcome(1, m.Fingerprint("a", "b", 0), False, ""), "empty vocabulary"),
+    (m.Welcome(2, m.Fingerprint("a", "b", 0), SERVED), "empty vocabulary"),
+    *(
+        (m.Welcome(2, m.Fingerprint("a", "b", 5), msgspec.structs.replace(SERVED, **{field: value})), field)
+        for field, value in (
+            ("target", "x" * 256),
+            ("target_sha256", "0" * 63),
+            ("target_sha256", "0" * 64 + "\n"),
+            ("draft_sha256", "G" * 64),
+            ("dtype", "float64"),
+            ("dtype", "float32\n"),
+            ("quantize", "int2"),
+            ("threads", 0),
+            ("cores", 2**16),
+            ("aiflow", "x" * 256),
+            ("cpu", "\x1b[2J"),
+            ("gpu", "two\nlines"),
+            ("gpu", "x" * 256),
+        )
+    ),
 ]
 
 

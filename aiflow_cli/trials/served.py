@@ -1,0 +1,134 @@
+"""What a server says that it runs, and whether that is what a run names: a result records what ran, not what was asked for.
+
+The target may lie on the server's machine alone. Where it is on this one too, both are compared by the hash of their files, else by name.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+import aiflow_cli
+from aiflow_cli.errors import AiflowError, UsageError
+from aiflow_cli.link.address import Address, parse_address
+from aiflow_cli.models.pair import PairSpec
+from aiflow_cli.node.connection import Connection
+from aiflow_cli.trials import fingerprint, provenance
+from aiflow_cli.trials.fingerprint import Fingerprints
+from aiflow_cli.wire.messages import MAX_NAME_CHARACTERS, Served
+
+
+def describe_here(
+    target: Path, draft: Path | None, device: str, dtype: str, quantize: str | None, threads: int
+) -> Served:
+    """What a server in this process tells; `target` and `draft` are the folders of what it has loaded."""
+    cpu, gpu = provenance.cpu(), provenance.gpu()
+    return Served(
+        target=_called(target),
+        target_sha256=fingerprint.checkpoint(target),
+        draft=_called(draft) if draft else None,
+        draft_sha256=fingerprint.checkpoint(draft) if draft else None,
+        device=_text(device),
+        dtype=dtype,
+        quantize=quantize,
+        threads=threads,
+        aiflow=aiflow_cli.__version__,
+        code_sha256=fingerprint.code(),
+        cpu=_text(cpu["model"]),
+        cores=cpu["usable_cores"],
+        gpu=_text(gpu["name"]) if gpu else None,
+    )
+
+
+def _text(value: str) -> str:
+    """`value` as it can cross the link: a folder's name need be neither text nor printable."""
+    text = os.fsencode(value).decode(errors="backslashreplace")
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)[:MAX_NAME_CHARACTERS]
+
+
+def ask(address: Address) -> Served:
+    """What the server at `address` runs. Raises LinkError."""
+    with Connection(address) as connection:
+        return connection.greet(None).served
+
+
+def ask_for(pair: PairSpec, address: Address, co_located: bool) -> Served:
+    """What the server at `address` runs, if that is what `pair` names. Raises LinkError, or UsageError if it is not."""
+    served = ask(address)
+    check_served(pair, served, address, co_located)
+    return served
+
+
+def check_served(pair: PairSpec, served: Served, address: Address, co_located: bool) -> None:
+    """Raise UsageError unless a server runs the target that `pair` names, and its draft model too where both are on the server."""
+    _check_same(pair, "target", served.target, served.target_sha256, address)
+    if not co_located:
+        return
+    if served.draft is None or served.draft_sha256 is None:
+        raise UsageError(
+            f"the server at {address} has no draft model, which co-located needs: "
+            f"start it with `aiflow serve --pair {pair.name} --with-draft`, or leave co-located out"
+        )
+    _check_same(pair, "draft", served.draft, served.draft_sha256, address)
+
+
+def _check_same(pair: PairSpec, role: str, name: str, sha256: str, address: Address) -> None:
+    wanted, folder = _name(pair, role), folder_here(pair, role)
+    ours = fingerprint.checkpoint(folder) if folder else None
+    if ours == sha256 or (ours is None and name == wanted):
+        return
+    known = ours[: fingerprint.SHOWN_DIGITS] if ours else "not on this machine"
+    raise UsageError(
+        f"the server at {address} runs the {role} {name} ({sha256[: fingerprint.SHOWN_DIGITS]}), this run names {wanted} ({known}): "
+        f"give the same --pair or --{role} on both sides"
+    )
+
+
+def folder_here(pair: PairSpec, role: str) -> Path | None:
+    """Where the draft or the target of a pair is on this machine, if it is."""
+    try:
+        return pair.folder(role)
+    except AiflowError:
+        return None
+
+
+def _name(pair: PairSpec, role: str) -> str:
+    repository = pair.repository(role)
+    return repository.id.rpartition("/")[2] if repository else _called(Path(pair.place(role)))
+
+
+def _called(folder: Path) -> str:
+    from aiflow_cli.models.hub import display_name
+
+    return _text(display_name(folder.absolute()))
+
+
+def recorded(pair: PairSpec, served: Served) -> dict[str, Any]:
+    """What run.json says of a pair beside its name: the target that ran, the fingerprint of the pair, and the server."""
+    return {
+        "target": served.target,
+        "fingerprint": fingerprint.pair(pair, served.target_sha256),
+        "server": msgspec.structs.asdict(served),
+    }
+
+
+def what_runs(pairs: Mapping[str, PairSpec], server: str | None, co_located: bool) -> Fingerprints:
+    """Fingerprints of pairs, code and machines; those of a `server` elsewhere and its target as it tells them. Raises as `ask_for`."""
+    if server is None:
+        return fingerprint.of_trials(pairs)
+    (pair,) = pairs.values()
+    served = ask_for(pair, parse_address(server), co_located)
+    return fingerprint.of_trials(pairs, served.target_sha256) | {"server": summary(served)}
+
+
+def summary(served: Served) -> str:
+    """How and on what a server computes, in a line."""
+    kind = " ".join(filter(None, [served.dtype, served.quantize]))
+    return (
+        f"{kind} on {served.device} with {served.threads} threads, {served.cpu}, {served.cores} cores, {served.gpu or 'no GPU'}, "
+        f"aiflow {served.aiflow} ({served.code_sha256[: fingerprint.SHOWN_DIGITS]})"
+    )
