@@ -2,8 +2,8 @@
 node if there is one.
 
 Where they differ, the target's logits of both tokens at that position are computed again, by the reference decoder, after
-the trials (so that nothing is timed beside it). A gap that rounding alone can bridge is a tie: a verification of several
-rows and a single step add up in another order. Anything larger is a defect.
+the trials (so that nothing is timed beside it). A gap below the bound that rounding can bridge (`decoding/exact.py`) is a tie: a verification
+of several rows and a single step add up in another order. Anything larger is a defect.
 """
 
 from __future__ import annotations
@@ -12,14 +12,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from aiflow_cli.decoding.exact import DEFAULT_BOUND
 from aiflow_cli.trials.store import Record
-
-TIE_BOUND = {"float32": 1e-3, "bfloat16": 0.25, "float16": 0.05}
-"""Largest gap between two logits, by dtype, that rounding can bridge.
-
-Assumption: logits of order 10 to 30 have a unit of rounding of 2e-6 in float32 (0.125 in bfloat16, 0.016 in float16), which the
-layers of a model amplify by two orders of magnitude in float32 and less in the others, whose sums are kept in float32.
-"""
 
 Probe = Callable[[Record, int, int, int], float]
 """(server-only trial, position, expected token, other token) -> gap between their logits there."""
@@ -92,7 +86,7 @@ def _explain(record: Record, reference: Record, position: int, dtype: str, probe
     if expected is None or got is None:
         return Mismatch(position, expected, got, None, "defect")
     margin = probe(reference, position, expected, got)
-    return Mismatch(position, expected, got, margin, "tie" if margin <= TIE_BOUND[dtype] else "defect")
+    return Mismatch(position, expected, got, margin, "tie" if margin < DEFAULT_BOUND[dtype] else "defect")
 
 
 def _at(tokens: Sequence[int], position: int) -> int | None:
