@@ -76,8 +76,11 @@ def acceptance(record: Record) -> Ratio:
 
 
 def judged(r: Mapping[str, Any]) -> int:
-    """How many drafts of a round the target judged: the accepted ones, and the first rejected one."""
-    return int(min(r["drafted"], r["accepted"] + 1))
+    """How many drafts of a round the target judged: the accepted ones, and the first rejected one.
+
+    With `--exact` a round may end at an undecided position, and none of its drafts is rejected then. Older records do not tell.
+    """
+    return int(r.get("judged", min(r["drafted"], r["accepted"] + 1)))
 
 
 def acceptance_at(position: int) -> Metric:
@@ -120,17 +123,6 @@ def ratio_of_sums(records: Iterable[Record], metric: Metric) -> float | None:
     parts = [metric(record) for record in records]
     under = sum(part.under for part in parts)
     return sum(part.over for part in parts) / under if under else None
-
-
-def conditional_acceptance(records: Iterable[Record], positions: int) -> list[float | None]:
-    """The share of drafts accepted at position k = 1..positions among those whose first k - 1 were accepted; None where none was judged."""
-    judged, accepted = [0] * positions, [0] * positions
-    for record in records:
-        for r in record["rounds"]:
-            for k in range(min(r["drafted"], r["accepted"] + 1, positions)):
-                judged[k] += 1
-                accepted[k] += k < r["accepted"]
-    return [a / j if j else None for a, j in zip(accepted, judged, strict=True)]
 
 
 def unit(record: Record) -> str:

@@ -33,7 +33,17 @@ drafts = st.builds(m.Draft, counts, counts, packed(m.MAX_GAMMA))
 cancels = st.builds(m.Cancel, request_ids)
 welcomes = st.builds(m.Welcome, st.integers(0, 2**31), fingerprints, st.booleans(), text)
 tokens = st.builds(
-    m.Tokens, packed(m.MAX_GAMMA + 1), st.booleans(), microseconds, microseconds, counts, counts, microseconds
+    m.Tokens,
+    packed(m.MAX_GAMMA + 1),
+    st.booleans(),
+    microseconds,
+    microseconds,
+    counts,
+    counts,
+    microseconds,
+    counts,
+    microseconds,
+    counts,
 )
 verdicts = st.builds(
     m.Verdict,
@@ -43,6 +53,9 @@ verdicts = st.builds(
     st.booleans(),
     microseconds,
     microseconds,
+    counts,
+    microseconds,
+    counts,
 )
 refusals = st.builds(m.Refused, text)
 messages: st.SearchStrategy[m.Message] = st.one_of(
