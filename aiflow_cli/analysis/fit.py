@@ -4,7 +4,7 @@ c and F are read off the clock, not fitted to the curve: the rounds' draft times
 draft costs however short it is goes to F), and so is the rest of the round, verification and network (intercept: F; slope: s). The unit is
 server-only's decode TPOT. alpha is the least-squares fit of E(gamma) to the measured tokens per round, weighted by rounds; the share of
 judged drafts that were accepted stands beside it. With one draft length no slope can be told from an intercept: then c is draft time per
-draft, and s is 0.
+draft, and s is 0, without an interval.
 
 The end of a caption cuts its last round short, which E(gamma) does not know: at long drafts measured tokens per round lie below it.
 """
@@ -27,13 +27,13 @@ _ALPHAS = np.linspace(0, 0.9995, 2000)
 
 @dataclass(frozen=True)
 class Fit:
-    """alpha, c, F and s of one series, each with its interval; `accepted_share`: accepted over judged drafts."""
+    """alpha, c, F and s of one series, each with its interval; `accepted_share`: accepted over judged drafts, None if none was judged."""
 
     alpha: Interval
     draft_cost: Interval
     round_cost: Interval
     verify_slope: Interval
-    accepted_share: Interval
+    accepted_share: Interval | None
     step_ms: float
     rounds: int
 
@@ -69,13 +69,13 @@ def fit(baseline: list[Record], by_gamma: dict[int, list[Record]]) -> Fit:
     costs = _costs(_moments(arms, units, weights), step, slopes=len(arms) > 1)
     alpha = _alpha(arms, units, weights)
     rounds = [record for records in arms.values() for record in records]
-    share = ratio_interval(metrics.by_image(rounds, metrics.acceptance))
+    images = len(units)
     return Fit(
-        alpha=percentiles(alpha[0], alpha[1:]),
-        draft_cost=percentiles(costs.draft[0], costs.draft[1:]),
-        round_cost=percentiles(costs.round[0], costs.round[1:]),
-        verify_slope=percentiles(costs.slope[0], costs.slope[1:]),
-        accepted_share=share if share is not None else Interval(0.0, 0.0, 0.0),
+        alpha=percentiles(alpha[0], alpha[1:], images),
+        draft_cost=percentiles(costs.draft[0], costs.draft[1:], images),
+        round_cost=percentiles(costs.round[0], costs.round[1:], images),
+        verify_slope=percentiles(costs.slope[0], costs.slope[1:], images) if len(arms) > 1 else Interval(0.0),
+        accepted_share=ratio_interval(metrics.by_image(rounds, metrics.acceptance)),
         step_ms=1e3 * float(step[0]),
         rounds=sum(len(record["rounds"]) for record in rounds),
     )

@@ -4,7 +4,7 @@ With t0 = the image's bytes are in the device's memory, t_i = output token i is 
 
     latency = t_N - t0                      TTFT = t_1 - t0
     TPOT = (t_N - t_1) / (N - 1)            decode TPOT = (t_N - t_1) / (N - n1)
-    latency per token = latency / N
+    latency per token = latency / N         tokens per round = tokens that rounds delivered / rounds
 
 A metric over several trials is a ratio of sums, never a mean of ratios. Where a metric is not defined (one token, one delivery) it is None.
 """
@@ -21,6 +21,7 @@ FORMULAS = {
     "latency per token": "(t_N - t0) / N",
     "TPOT": "(t_N - t_1) / (N - 1), as vllm bench serve has it; too kind to speculation",
     "decode TPOT": "(t_N - t_1) / (N - n1), n1 = tokens of the first delivery",
+    "tokens per round": "tokens that rounds delivered / rounds",
 }
 
 
@@ -60,7 +61,11 @@ def decode_tpot(record: Record) -> Ratio:
 
 
 def tokens_per_round(record: Record) -> Ratio:
-    """Tokens that rounds delivered, over rounds (0 over 0 without rounds)."""
+    """Tokens that rounds delivered, over rounds (0 over 0 without rounds).
+
+    The first token is the prefill's, no round's. It is not 1 + accepted / rounds: a round that ends with a drafted end has no token beside its
+    drafts.
+    """
     return Ratio(sum(r["delivered"] for r in record["rounds"]), len(record["rounds"]))
 
 
@@ -131,8 +136,8 @@ def unit(record: Record) -> str:
     return str(record["image_id"]) if node is None else f"{node}/{record['image_id']}"
 
 
-def by_image(records: Iterable[Record], metric: Metric) -> dict[str, Ratio]:
-    """A metric's sums image by image (repeats of an image are added up), apart for each node."""
+def by_image(records: Iterable[Record], metric: Metric, unit: Callable[[Record], str] = unit) -> dict[str, Ratio]:
+    """A metric's sums image by image (repeats of an image are added up), apart for each node where `unit` tells nodes apart."""
     sums: dict[str, Ratio] = {}
     for record in records:
         key, part = unit(record), metric(record)
