@@ -246,8 +246,6 @@ def _acceptance_falls(_result: Result, curve: Curve) -> _Found:
         return _Found("-", "", UNTESTED, "needs two draft lengths or more")
     first = curve.at(PAPER_OPTIMUM) if PAPER_OPTIMUM in curve.gammas[:-1] else curve.points[0]
     a, b = first.draft_acceptance, curve.points[-1].draft_acceptance
-    if math.isnan(a.value + b.value):
-        return _Found("-", "", UNTESTED, "answers are too short for anything to be drafted: let them be longer")
     measured = f"{100 * a.value:.0f} % of drafts at {first.gamma}, {100 * b.value:.0f} % at {curve.gammas[-1]}"
     if few := curve.too_few or (None if a.known and b.known else "too few images have drafts for an interval"):
         return _Found(measured, "", UNTESTED, few)

@@ -116,6 +116,8 @@ def curve(result: Result, series: Series, method: str = SPECULATIVE) -> Curve:
         raise StoreError(
             f"{result.folder}: answers come in one delivery, so that decode TPOT is not defined: let them be longer"
         )
+    if any(metrics.ratio_of_sums(records, metrics.draft_acceptance) is None for records in kept.values()):
+        raise StoreError(f"{result.folder}: answers are too short for anything to be drafted: let them be longer")
     order = sorted(units)
     tpots = np.stack([_sample(kept[gamma], order, metrics.decode_tpot) for gamma in kept], axis=1)
     speedups = _sample(base, order, metrics.decode_tpot)[:, None] / tpots

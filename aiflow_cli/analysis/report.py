@@ -203,7 +203,7 @@ def _break_even(model: theory.CostModel) -> str:
 
 def interval_text(interval: Interval | None, digits: int = 2) -> str:
     """`1.82 [1.72, 1.92]`, `1.82` where there is no interval, `-` where nothing is defined."""
-    return "-" if interval is None else f"{interval:.{digits}f}"
+    return "-" if interval is None else f"{interval:z.{digits}f}"
 
 
 def provenance_rows(result: Result) -> list[tuple[str, str]]:

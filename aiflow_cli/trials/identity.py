@@ -97,10 +97,11 @@ def describe(record: Record) -> str:
     """One line about the mismatch of a trial."""
     mismatch: dict[str, Any] = record["mismatch"]
     margin = "no margin" if mismatch["margin"] is None else f"margin {mismatch['margin']:.2g}"
+    expected, got = ("the end" if token is None else token for token in (mismatch["expected"], mismatch["got"]))
     label = record["method"] if record["gamma"] is None else f"{record['method']} gamma {record['gamma']}"
     return (
         f"{mismatch['kind']}: {label} differs on image {record['image_id']} at token {mismatch['position']}: "
-        f"expected {mismatch['expected']}, got {mismatch['got']} ({margin} between their logits)"
+        f"expected {expected}, got {got} ({margin} between their logits)"
     )
 
 
