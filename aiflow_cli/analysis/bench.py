@@ -30,26 +30,25 @@ class Bound:
 
 @dataclass(frozen=True)
 class Verdict:
-    """A bound, and what was measured. `ratio` is None where no response was long enough to tell."""
+    """A bound, and what was measured. `ratio` is None where no response was long enough to tell, and has no interval of too few images."""
 
     bound: Bound
     ratio: Interval | None
 
     @property
     def holds(self) -> bool | None:
-        """Whether the measured ratio is within its bound."""
-        return None if self.ratio is None else self.ratio.value <= self.bound.most
+        """Whether the measured ratio is within its bound; None where there is nothing, or too little, to judge by."""
+        return self.ratio.value <= self.bound.most if self.ratio and self.ratio.known else None
 
     def as_json(self) -> dict[str, Any]:
         """An entry of `bounds`."""
-        value, low, high = self.ratio or (None, None, None)
         bound = self.bound
         return {
             "key": bound.key,
             "over": bound.over,
             "under": bound.under,
-            "ratio": value,
-            "ratio_ci": None if self.ratio is None else [low, high],
+            "ratio": self.ratio and self.ratio.value,
+            "ratio_ci": self.ratio and self.ratio.ends,
             "bound": bound.most,
             "holds": self.holds,
         }

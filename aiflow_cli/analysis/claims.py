@@ -1,6 +1,7 @@
 """The paper's claims (arXiv 2411.12469; DESIGN.md section 1), each beside what was measured: HOLDS, DIFFERS or NOT TESTED HERE, and why.
 
-A verdict is of the interval, not of the point. Where an interval is too wide to decide, that is NOT TESTED HERE: more images decide it.
+A verdict is of the interval, not of the point. Where an interval is too wide to decide, or images are too few for one (see `intervals.py`),
+that is NOT TESTED HERE: more images decide it. One output that differs is enough to say so, however few they are.
 Assumption: "about twice" is 1.8 to 2.2 times; "beyond 22" is a break-even between 22 and 23; an interval decides an optimum if it spans at most
 2 to 8, and a break-even if it spans at most 8 draft lengths.
 """
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from aiflow_cli.analysis.curves import NEVER, Curve, format_break_even
-from aiflow_cli.analysis.intervals import Interval
+from aiflow_cli.analysis.intervals import Interval, too_few
 from aiflow_cli.analysis.metrics import Record, unit
 from aiflow_cli.analysis.result import CO_LOCATED, SPECULATIVE, Result, Series, compared, link_label
 from aiflow_cli.analysis.study import Study
@@ -110,7 +111,10 @@ def _identical(result: Result, curve: Curve) -> _Found:
     images = {unit(r) for r in judged}
     clean = len(images) - len({unit(r) for r in wrong})
     measured = f"{len(judged) - len(wrong)} of {len(judged)} outputs"
-    interval = f"{clean} of {len(images)} images, {_share_interval(clean, len(images))}"
+    few = too_few(len(images))
+    interval = "" if few else f"{clean} of {len(images)} images, {_share_interval(clean, len(images))}"
+    if few and not wrong:
+        return _Found(measured, "", UNTESTED, few)
     if not wrong:
         unjudged = f"; {len(records) - len(judged)} not compared yet" if len(judged) < len(records) else ""
         return _Found(measured, interval, HOLDS, f"every draft length, device-edge and co-located{unjudged}")
@@ -136,22 +140,24 @@ def _mismatches(wrong: Sequence[Record]) -> str:
 
 def _optimum(_result: Result, curve: Curve) -> _Found:
     gammas, best = curve.gammas, curve.optimum
+    measured, interval = f"{best.value:.0f}", _ends(best, "{:.0f}".format)
     if PAPER_OPTIMUM not in gammas or not gammas[0] < PAPER_OPTIMUM < gammas[-1]:
-        return _Found(f"{best.value:.0f}", "", UNTESTED, "needs draft length 4 and some on either side of it")
-    measured, interval = f"{best.value:.0f}", f"[{best.low:.0f}, {best.high:.0f}]"
+        return _Found(measured, "", UNTESTED, "needs draft length 4 and some on either side of it")
+    if curve.too_few:
+        return _Found(measured, "", UNTESTED, curve.too_few)
     if not best.low <= PAPER_OPTIMUM <= best.high:
         share = curve.tpot_ratio(PAPER_OPTIMUM, int(best.value))
-        return _Found(
-            measured,
-            interval,
-            DIFFERS,
-            f"draft length 4 takes {_percent(share)} the time per token of {best.value:.0f}",
-        )
+        why = f"draft length 4 takes {_percent(share)} the time per token of {best.value:.0f}"
+        return _Found(measured, interval, DIFFERS, why)
     if best.low < OPTIMUM_SPAN[0] or best.high > OPTIMUM_SPAN[1]:
         return _Found(measured, interval, UNTESTED, "the interval is too wide to tell: more images")
-    return _Found(
-        measured, interval, HOLDS, "4 lies in the interval" if best.value != PAPER_OPTIMUM else "the lowest decode TPOT"
-    )
+    why = "4 lies in the interval" if best.value != PAPER_OPTIMUM else "the lowest decode TPOT"
+    return _Found(measured, interval, HOLDS, why)
+
+
+def _ends(interval: Interval, write: Callable[[float], str]) -> str:
+    """The ends in brackets; nothing where there is no interval."""
+    return f"[{write(interval.low)}, {write(interval.high)}]" if interval.known else ""
 
 
 def _percent(ratio: Interval) -> str:
@@ -160,23 +166,19 @@ def _percent(ratio: Interval) -> str:
 
 def _twice(_result: Result, curve: Curve) -> _Found:
     best = curve.best.speedup
-    measured, interval = f"{best.value:.2f}× at {curve.best.gamma}", f"[{best.low:.2f}, {best.high:.2f}]"
+    measured, interval = f"{best.value:.2f}× at {curve.best.gamma}", _ends(best, "{:.2f}".format)
     low, high = ABOUT_TWICE
-    latency = curve.best.speedup_latency
-    beside = f"by latency per token {latency.value:.2f} [{latency.low:.2f}, {latency.high:.2f}]"
+    beside = f"by latency per token {curve.best.speedup_latency:.2f}"
     if len(curve.gammas) < 2:
         return _Found(measured, interval, UNTESTED, f"one draft length shows no optimum; {beside}")
+    if curve.too_few:
+        return _Found(measured, "", UNTESTED, f"{curve.too_few}; {beside}")
     if best.high < low or best.low > high:
-        return _Found(
-            measured, interval, DIFFERS, f"{'slower' if best.high < low else 'faster'} than {low} to {high}; {beside}"
-        )
+        why = f"{'slower' if best.high < low else 'faster'} than {low} to {high}; {beside}"
+        return _Found(measured, interval, DIFFERS, why)
     if not low <= best.value <= high or best.high - best.low > 2 * (high - low):
-        return _Found(
-            measured,
-            interval,
-            UNTESTED,
-            f"the interval is too wide to tell from {low} to {high}: more images; {beside}",
-        )
+        why = f"the interval is too wide to tell from {low} to {high}: more images; {beside}"
+        return _Found(measured, interval, UNTESTED, why)
     return _Found(measured, interval, HOLDS, f"decode TPOT, within {low} to {high}; {beside}")
 
 
@@ -186,12 +188,13 @@ def _below(_result: Result, curve: Curve) -> _Found:
         return _Found("-", "", UNTESTED, "needs draft length 4 and some below it")
     ratios = {gamma: curve.tpot_ratio(gamma, PAPER_OPTIMUM) for gamma in below}
     measured = ", ".join(f"γ {gamma}: {_change(r.value)}" for gamma, r in ratios.items())
-    interval = ", ".join(f"[{_change(r.low)}, {_change(r.high)}]" for r in ratios.values())
+    if curve.too_few:
+        return _Found(measured, "", UNTESTED, curve.too_few)
+    interval = ", ".join(_ends(r, _change) for r in ratios.values())
     faster = [gamma for gamma, r in ratios.items() if r.high < 1]
     if faster:
-        return _Found(
-            measured, interval, DIFFERS, f"draft length {_listed(faster)} beat{'s' if len(faster) == 1 else ''} 4"
-        )
+        why = f"draft length {_listed(faster)} beat{'s' if len(faster) == 1 else ''} 4"
+        return _Found(measured, interval, DIFFERS, why)
     if not any(r.low > 1 for r in ratios.values()):
         return _Found(measured, interval, UNTESTED, "no difference to 4 stands out of the intervals: more images")
     return _Found(measured, interval, HOLDS, "time per token against that of draft length 4")
@@ -210,7 +213,9 @@ def _above(_result: Result, curve: Curve) -> _Found:
     if PAPER_OPTIMUM not in curve.gammas or len(above) < 2:
         return _Found("-", "", UNTESTED, "needs draft length 4 and some above it")
     last = curve.tpot_ratio(above[-1], PAPER_OPTIMUM)
-    measured, interval = f"γ {above[-1]}: {_change(last.value)}", f"[{_change(last.low)}, {_change(last.high)}]"
+    measured, interval = f"γ {above[-1]}: {_change(last.value)}", _ends(last, _change)
+    if curve.too_few:
+        return _Found(measured, "", UNTESTED, curve.too_few)
     falls = _falls(curve, above)
     if falls or last.high < 1:
         where = (
@@ -219,12 +224,8 @@ def _above(_result: Result, curve: Curve) -> _Found:
         return _Found(measured, interval, DIFFERS, f"{where}; {_after_its_optimum(curve)}")
     if last.low <= 1:
         return _Found(measured, interval, UNTESTED, "no rise stands out of the intervals: more images")
-    return _Found(
-        measured,
-        interval,
-        HOLDS,
-        "time per token against that of draft length 4; no step falls by more than its interval",
-    )
+    why = "time per token against that of draft length 4; no step falls by more than its interval"
+    return _Found(measured, interval, HOLDS, why)
 
 
 def _falls(curve: Curve, gammas: Sequence[int]) -> list[tuple[int, int]]:
@@ -246,11 +247,12 @@ def _acceptance_falls(_result: Result, curve: Curve) -> _Found:
     first = curve.at(PAPER_OPTIMUM) if PAPER_OPTIMUM in curve.gammas[:-1] else curve.points[0]
     a, b = first.draft_acceptance, curve.points[-1].draft_acceptance
     measured = f"{100 * a.value:.0f} % of drafts at {first.gamma}, {100 * b.value:.0f} % at {curve.gammas[-1]}"
-    interval = f"[{100 * a.low:.0f}, {100 * a.high:.0f}], [{100 * b.low:.0f}, {100 * b.high:.0f}]"
+    if few := curve.too_few or (None if a.known and b.known else "too few images have drafts for an interval"):
+        return _Found(measured, "", UNTESTED, few)
+    interval = ", ".join(_ends(share.times(100), "{:.0f}".format) for share in (a, b))
     if b.high < a.low:
-        return _Found(
-            measured, interval, HOLDS, "accepted over drafted; position by position it may stay level: see the figure"
-        )
+        why = "accepted over drafted; position by position it may stay level: see the figure"
+        return _Found(measured, interval, HOLDS, why)
     if b.low > a.high:
         return _Found(measured, interval, DIFFERS, "longer drafts are accepted more often")
     return _Found(measured, interval, UNTESTED, "the intervals overlap: more images")
@@ -259,23 +261,23 @@ def _acceptance_falls(_result: Result, curve: Curve) -> _Found:
 def _break_even(_result: Result, curve: Curve) -> _Found:
     last, crossing = curve.gammas[-1], curve.break_even
     measured = format_break_even(crossing.value, last)
-    interval = f"[{format_break_even(crossing.low, last)}, {format_break_even(crossing.high, last)}]"
+    interval = _ends(crossing, lambda end: format_break_even(end, last))
     if len(curve.gammas) < 2:
         return _Found("-", "", UNTESTED, "one draft length shows no break-even")
+    if curve.too_few:
+        return _Found(measured, "", UNTESTED, curve.too_few)
     if last <= PAPER_BREAK_EVEN and math.isinf(crossing.high):
         return _Found(measured, interval, UNTESTED, f"the longest draft measured is {last}")
-    if crossing.value == NEVER == crossing.high:
-        return _Found(measured, interval, DIFFERS, "slower than server-only at every draft length measured")
     if crossing.low > PAPER_BREAK_EVEN + 1 or crossing.high < PAPER_BREAK_EVEN:
         sooner = "sooner" if crossing.high < PAPER_BREAK_EVEN else "later"
-        return _Found(measured, interval, DIFFERS, f"worse than server-only {sooner} than beyond {PAPER_BREAK_EVEN}")
-    if crossing.high - crossing.low > BREAK_EVEN_SPAN:
+        why = f"worse than server-only {sooner} than beyond {PAPER_BREAK_EVEN}"
+        never = crossing.value == NEVER == crossing.high
         return _Found(
-            measured,
-            interval,
-            UNTESTED,
-            "22 lies in the interval, which is too wide to tell: more images, longer drafts",
+            measured, interval, DIFFERS, "slower than server-only at every draft length measured" if never else why
         )
+    if crossing.high - crossing.low > BREAK_EVEN_SPAN:
+        why = "22 lies in the interval, which is too wide to tell: more images, longer drafts"
+        return _Found(measured, interval, UNTESTED, why)
     return _Found(measured, interval, HOLDS, "where decode TPOT meets that of server-only, the interval meets 22 to 23")
 
 

@@ -1,17 +1,25 @@
 """Two results side by side: what differs in their set-up, and, with intervals, in their figures.
 
-Times are compared on the same images (paired) where both results have the same data, by fingerprint; else each is resampled by itself.
+Times are compared on the same images (paired) where both results have the same data, by fingerprint; else each is resampled by itself. An
+image is the same image on another machine, unless a result has it on several: then it is compared with itself on the machine of that name.
+With too few images (see `intervals.py`) there are ratios, and no verdict.
 Speed-ups are over the own server-only of each result, so they compare across machines where times do not.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from aiflow_cli.analysis import metrics
-from aiflow_cli.analysis.intervals import Interval, ratio_interval, speedup_interval, unpaired_ratio_interval
+from aiflow_cli.analysis.intervals import (
+    Interval,
+    ratio_interval,
+    speedup_interval,
+    too_few,
+    unpaired_ratio_interval,
+)
 from aiflow_cli.analysis.metrics import Metric, Record
 from aiflow_cli.analysis.result import ON_DEVICE, Key, Result, Series, link_label
 from aiflow_cli.analysis.summary import BASELINE, link_of
@@ -20,7 +28,7 @@ from aiflow_cli.errors import AiflowError, UsageError
 _PARTS = ("name", "data", "fingerprints")
 _PROVENANCE = ("aiflow", "git", "python", "packages", "platform", "host", "cpu", "gpu", "memory_bytes")
 
-Verdict = Literal["B is faster", "B is slower", "no difference shown"]
+Verdict = Literal["B is faster", "B is slower", "no difference shown", "too few images"]
 
 
 @dataclass(frozen=True)
@@ -34,9 +42,13 @@ class Difference:
 
 @dataclass(frozen=True)
 class Compared:
-    """One setting in both results. Times in milliseconds; ratios are B's time over A's; speed-ups by decode TPOT over the own server-only."""
+    """One setting in both results. Times in milliseconds; ratios are B's time over A's; speed-ups by decode TPOT over the own server-only.
+
+    `images` are those that the ratios rest on: common ones if paired, else those of the result that has fewer.
+    """
 
     setting: str
+    images: int
     trials_a: int
     trials_b: int
     paired: bool
@@ -51,9 +63,16 @@ class Compared:
     def verdict(self) -> Verdict:
         """By the ratio of decode TPOT (of latency per token where that is not defined)."""
         ratio = self.decode_tpot_ratio or self.latency_ratio
-        if ratio is None or ratio.low <= 1 <= ratio.high:
+        if self.too_few:
+            return "too few images"
+        if ratio is None or not ratio.known or ratio.low <= 1 <= ratio.high:
             return "no difference shown"
         return "B is faster" if ratio.high < 1 else "B is slower"
+
+    @property
+    def too_few(self) -> str | None:
+        """Why there is no verdict, or None."""
+        return too_few(self.images)
 
 
 @dataclass(frozen=True)
@@ -148,21 +167,36 @@ def _label(key: Key, pairs: bool, links: bool) -> str:
     return ", ".join([*parts, method if gamma is None else f"{method} γ {gamma}"])
 
 
+Unit = Callable[[Record], str]
+
+
 def _compared(label: str, a: Result, key_a: Key, b: Result, key_b: Key) -> Compared:
     first, second = _trials(a, key_a), _trials(b, key_b)
-    paired = _same_data(a, b) and bool({metrics.unit(r) for r in first} & {metrics.unit(r) for r in second})
+    unit = _image if _on_one_node_each(first) and _on_one_node_each(second) else metrics.unit
+    units, others = {unit(r) for r in first}, {unit(r) for r in second}
+    paired = _same_data(a, b) and bool(units & others)
     return Compared(
         setting=label,
+        images=len(units & others) if paired else min(len(units), len(others)),
         trials_a=len(first),
         trials_b=len(second),
         paired=paired,
         decode_tpot_a_ms=_in_ms(first),
         decode_tpot_b_ms=_in_ms(second),
-        decode_tpot_ratio=_ratio(second, first, metrics.decode_tpot, paired),
-        latency_ratio=_ratio(second, first, metrics.latency_per_token, paired),
+        decode_tpot_ratio=_ratio(second, first, metrics.decode_tpot, paired, unit),
+        latency_ratio=_ratio(second, first, metrics.latency_per_token, paired, unit),
         speedup_a=_speedup(a, key_a, first),
         speedup_b=_speedup(b, key_b, second),
     )
+
+
+def _image(record: Record) -> str:
+    return str(record["image_id"])
+
+
+def _on_one_node_each(records: Sequence[Record]) -> bool:
+    """Whether no image was captioned on several machines."""
+    return len({_image(r) for r in records}) == len({metrics.unit(r) for r in records})
 
 
 def _trials(result: Result, key: Key) -> list[Record]:
@@ -177,12 +211,14 @@ def _same_data(a: Result, b: Result) -> bool:
 
 def _in_ms(records: Sequence[Record]) -> Interval | None:
     interval = ratio_interval(metrics.by_image(records, metrics.decode_tpot))
-    return None if interval is None else Interval(*(1e3 * end for end in interval))
+    return None if interval is None else interval.times(1e3)
 
 
-def _ratio(over: Sequence[Record], under: Sequence[Record], metric: Metric, paired: bool) -> Interval | None:
+def _ratio(
+    over: Sequence[Record], under: Sequence[Record], metric: Metric, paired: bool, unit: Unit
+) -> Interval | None:
     ratio = speedup_interval if paired else unpaired_ratio_interval
-    return ratio(metrics.by_image(over, metric), metrics.by_image(under, metric))
+    return ratio(metrics.by_image(over, metric, unit), metrics.by_image(under, metric, unit))
 
 
 def _speedup(result: Result, key: Key, records: Sequence[Record]) -> Interval | None:

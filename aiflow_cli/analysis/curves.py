@@ -14,7 +14,16 @@ import numpy as np
 
 from aiflow_cli.analysis import metrics
 from aiflow_cli.analysis.fit import Fit, fit
-from aiflow_cli.analysis.intervals import Array, Interval, divide, percentiles, ratio_interval, resample_counts
+from aiflow_cli.analysis.intervals import (
+    Array,
+    Interval,
+    divide,
+    percentiles,
+    ratio_interval,
+    resample_counts,
+    speedup_interval,
+    too_few,
+)
 from aiflow_cli.analysis.metrics import Metric, Record
 from aiflow_cli.analysis.result import SPECULATIVE, Result, Series
 from aiflow_cli.analysis.summary import BASELINE
@@ -84,7 +93,12 @@ class Curve:
     def tpot_ratio(self, gamma: int, other: int) -> Interval:
         """Decode TPOT at `gamma` over that at `other`."""
         sample = self._tpots[:, self.gammas.index(gamma)] / self._tpots[:, self.gammas.index(other)]
-        return percentiles(sample[0], sample[1:])
+        return percentiles(sample[0], sample[1:], self.images)
+
+    @property
+    def too_few(self) -> str | None:
+        """Why nothing of it has an interval, or None."""
+        return too_few(self.images)
 
 
 def curve(result: Result, series: Series, method: str = SPECULATIVE) -> Curve:
@@ -102,6 +116,8 @@ def curve(result: Result, series: Series, method: str = SPECULATIVE) -> Curve:
         raise StoreError(
             f"{result.folder}: answers come in one delivery, so that decode TPOT is not defined: let them be longer"
         )
+    if any(metrics.ratio_of_sums(records, metrics.draft_acceptance) is None for records in kept.values()):
+        raise StoreError(f"{result.folder}: answers are too short for anything to be drafted: let them be longer")
     order = sorted(units)
     tpots = np.stack([_sample(kept[gamma], order, metrics.decode_tpot) for gamma in kept], axis=1)
     speedups = _sample(base, order, metrics.decode_tpot)[:, None] / tpots
@@ -116,8 +132,8 @@ def curve(result: Result, series: Series, method: str = SPECULATIVE) -> Curve:
         left_out=len(baseline) - len(base) + sum(len(arms[g]) - len(kept[g]) for g in arms),
         points=tuple(_point(gamma, records, base) for gamma, records in kept.items()),
         baseline=line(base),
-        optimum=percentiles(optima[0], optima[1:]),
-        break_even=_nearest(crossings),
+        optimum=percentiles(optima[0], optima[1:], len(units), "nearest"),
+        break_even=percentiles(crossings[0], crossings[1:], len(units), "nearest"),
         fit=fit(base, kept),
         _tpots=tpots,
     )
@@ -164,17 +180,15 @@ def line(records: Sequence[Record]) -> Line:
 
 
 def _ms(records: Sequence[Record], metric: Metric) -> Interval:
-    return Interval(*(1e3 * end for end in _defined(ratio_interval(metrics.by_image(records, metric)))))
+    return _defined(ratio_interval(metrics.by_image(records, metric))).times(1e3)
 
 
 def _speedup(base: Sequence[Record], records: Sequence[Record], metric: Metric) -> Interval:
-    from aiflow_cli.analysis.intervals import speedup_interval
-
     return _defined(speedup_interval(metrics.by_image(base, metric), metrics.by_image(records, metric)))
 
 
 def _defined(interval: Interval | None) -> Interval:
-    return Interval(math.nan, math.nan, math.nan) if interval is None else interval
+    return Interval(math.nan) if interval is None else interval
 
 
 def break_evens(gammas: np.ndarray, speedups: Array) -> Array:
@@ -189,13 +203,6 @@ def break_evens(gammas: np.ndarray, speedups: Array) -> Array:
     crossing = gammas[last] + share * (gammas[following] - gammas[last])
     crossing = np.where(last == speedups.shape[1] - 1, BEYOND, crossing)
     return np.where(wins.any(axis=1), crossing, NEVER)
-
-
-def _nearest(crossings: Array) -> Interval:
-    """Percentiles that are members of the sample: between a number and infinity there is nothing to interpolate."""
-    ordered = np.sort(crossings[1:])
-    low, high = np.percentile(ordered, [2.5, 97.5], method="nearest")
-    return Interval(float(crossings[0]), float(low), float(high))
 
 
 def format_break_even(value: float, last: int) -> str:

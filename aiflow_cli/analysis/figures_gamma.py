@@ -20,6 +20,7 @@ from aiflow_cli.analysis.style import (
     looks,
     new_figure,
     place_legend,
+    span,
 )
 from aiflow_cli.analysis.theory import PAPER_BREAK_EVEN, PAPER_OPTIMUM
 
@@ -67,14 +68,9 @@ def _panel(axes: Axes, curves: Sequence[Curve], metric: str) -> None:
 
 def _legend(curve: Curve) -> str:
     last = curve.gammas[-1]
-    low, high = (format_break_even(end, last) for end in curve.break_even[1:])
-    crossing = format_break_even(curve.break_even.value, last)
-    ends = f" [{low}, {high}]" if not low == high == crossing else ""
-    return f"{curve.series.pair}: optimum {_gamma_interval(curve.optimum)}, break-even {crossing}{ends}"
-
-
-def _gamma_interval(interval: Interval) -> str:
-    return f"{interval.value:.0f} [{interval.low:.0f}, {interval.high:.0f}]"
+    crossing, *ends = (format_break_even(number, last) for number in curve.break_even)
+    interval = f" [{', '.join(ends)}]" if curve.break_even.known and {*ends} != {crossing} else ""
+    return f"{curve.series.pair}: optimum {curve.optimum:.0f}, break-even {crossing}{interval}"
 
 
 def mark_optimum(axes: Axes, x: float, y: float, look: Look) -> None:
@@ -163,9 +159,10 @@ def speedup(curves: Sequence[Curve], co_located: Sequence[Curve], on_device: Seq
     for pair, level in on_device:
         draw_level(axes, level, f"{pair}, on-device: {level.value:.1f}×", styles[pair].color, ":")
     axes.plot([], [], color=GREY, linewidth=0.9, label="closed form, fitted α, c, F")
-    tops = [p.speedup.high for c in (*curves, *co_located) for p in c.points]
-    top = max(1.1, *tops)
-    axes.set_ylim(0, 1.1 * max(top, *(level.high for _, level in on_device if level.high < 1.5 * top), 0))
+    _, top = span([Interval(1.1), *(p.speedup for c in (*curves, *co_located) for p in c.points)]) or (0, 1.1)
+    near = [level for _, level in on_device if level.value < 1.5 * top]
+    _, top = span([Interval(top), *near]) or (0, top)
+    axes.set_ylim(0, 1.1 * top)
     axes.set_ylabel("speed-up over server-only\n(decode TPOT)")
     axes.set_xlabel(GAMMA_LABEL)
     place_legend(figure, axes, 2)

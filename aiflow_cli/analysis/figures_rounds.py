@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -22,9 +23,11 @@ from aiflow_cli.analysis.style import (
     VERMILLION,
     Table,
     draw_points,
+    error_bars,
     looks,
     new_figure,
     place_legend,
+    span,
 )
 from aiflow_cli.analysis.summary import BASELINE
 from aiflow_cli.analysis.theory import expected_tokens
@@ -93,7 +96,7 @@ def acceptance(found: Sequence[Acceptance]) -> Figure:
         )
     for axes in (top, bottom):
         axes.xaxis.get_major_locator().set_params(integer=True)
-    lowest = min((share.low for one in found for _, _, share in one.positions), default=0.0)
+    lowest, _ = span(share for one in found for _, _, share in one.positions) or (0.0, 1.0)
     top.set_ylim(max(0.0, min(0.5, lowest - 0.05)), 1.01)
     top.set_ylabel("accepted, given that all\nbefore were accepted")
     top.set_xlabel("position in the draft")
@@ -154,8 +157,8 @@ def round_time_of(result: Result, series: Series) -> RoundTime:
 
 
 def _in_ms(records: Sequence[Record], metric: Metric) -> Interval:
-    interval = ratio_interval(metrics.by_image(records, metric)) or Interval(0.0, 0.0, 0.0)
-    return Interval(*(1e3 * end for end in interval))
+    interval = ratio_interval(metrics.by_image(records, metric))
+    return Interval(math.nan) if interval is None else interval.times(1e3)
 
 
 def round_time(found: Sequence[RoundTime]) -> Figure:
@@ -191,7 +194,7 @@ def _stack(axes: Axes, one: RoundTime) -> None:
         )
         bottom = [below + height for below, height in zip(bottom, heights, strict=True)]
     values = [wall.value for wall in one.wall]
-    bars = [[w.value - w.low for w in one.wall], [w.high - w.value for w in one.wall]]
+    bars = list(zip(*map(error_bars, one.wall), strict=True))
     axes.errorbar(
         one.gammas, values, yerr=bars, fmt="none", ecolor=BLACK, elinewidth=0.7, capsize=1.4, capthick=0.7, zorder=3
     )

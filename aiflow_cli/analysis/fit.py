@@ -3,8 +3,8 @@
 c and F are read off the clock, not fitted to the curve: the rounds' draft times are regressed on the number of drafts (slope: c; what a
 draft costs however short it is goes to F), and so is the rest of the round, verification and network (intercept: F; slope: s). The unit is
 server-only's decode TPOT. alpha is the least-squares fit of E(gamma) to the measured tokens per round, weighted by rounds; the share of
-judged drafts that were accepted stands beside it. With one draft length no slope can be told from an intercept: then c is draft time per
-draft, and s is 0.
+judged drafts that were accepted stands beside it. With one draft length, or as many drafts in every round, no slope can be told from an
+intercept: then c is draft time per draft, and s is 0, without an interval.
 
 The end of a caption cuts its last round short, which E(gamma) does not know: at long drafts measured tokens per round lie below it.
 """
@@ -27,13 +27,13 @@ _ALPHAS = np.linspace(0, 0.9995, 2000)
 
 @dataclass(frozen=True)
 class Fit:
-    """alpha, c, F and s of one series, each with its interval; `accepted_share`: accepted over judged drafts."""
+    """alpha, c, F and s of one series, each with its interval; `accepted_share`: accepted over judged drafts, None if none was judged."""
 
     alpha: Interval
     draft_cost: Interval
     round_cost: Interval
     verify_slope: Interval
-    accepted_share: Interval
+    accepted_share: Interval | None
     step_ms: float
     rounds: int
 
@@ -66,16 +66,18 @@ def fit(baseline: list[Record], by_gamma: dict[int, list[Record]]) -> Fit:
         raise StoreError("no image was captioned both by server-only and with drafts: nothing can be fitted")
     weights = np.vstack([np.ones(len(units)), resample_counts(len(units))])
     step = divide(*(weights @ column for column in _columns(baseline, units, metrics.decode_tpot)))
-    costs = _costs(_moments(arms, units, weights), step, slopes=len(arms) > 1)
+    moments = _moments(arms, units, weights)
+    slopes = len(arms) > 1 and bool(moments.spread[0])
+    costs = _costs(moments, step, slopes)
     alpha = _alpha(arms, units, weights)
     rounds = [record for records in arms.values() for record in records]
-    share = ratio_interval(metrics.by_image(rounds, metrics.acceptance))
+    images = len(units)
     return Fit(
-        alpha=percentiles(alpha[0], alpha[1:]),
-        draft_cost=percentiles(costs.draft[0], costs.draft[1:]),
-        round_cost=percentiles(costs.round[0], costs.round[1:]),
-        verify_slope=percentiles(costs.slope[0], costs.slope[1:]),
-        accepted_share=share if share is not None else Interval(0.0, 0.0, 0.0),
+        alpha=percentiles(alpha[0], alpha[1:], images),
+        draft_cost=percentiles(costs.draft[0], costs.draft[1:], images),
+        round_cost=percentiles(costs.round[0], costs.round[1:], images),
+        verify_slope=percentiles(costs.slope[0], costs.slope[1:], images) if slopes else Interval(0.0),
+        accepted_share=ratio_interval(metrics.by_image(rounds, metrics.acceptance)),
         step_ms=1e3 * float(step[0]),
         rounds=sum(len(record["rounds"]) for record in rounds),
     )
@@ -99,6 +101,11 @@ class _Moments(NamedTuple):
     rest: Array
     d_rest: Array
 
+    @property
+    def spread(self) -> Array:
+        """How much the number of drafts varies, times rounds squared; 0 where every round had as many."""
+        return self.n * self.dd - self.d**2
+
 
 def _moments(arms: dict[int, list[Record]], units: list[str], weights: Array) -> _Moments:
     index = {unit: place for place, unit in enumerate(units)}
@@ -115,9 +122,8 @@ def _moments(arms: dict[int, list[Record]], units: list[str], weights: Array) ->
 def _costs(m: _Moments, step: Array, slopes: bool) -> _Costs:
     if not slopes:
         return _Costs(divide(divide(m.draft, m.d), step), divide(divide(m.rest, m.n), step), np.zeros_like(step))
-    spread = m.n * m.dd - m.d**2
-    draft_slope = divide(m.n * m.d_draft - m.d * m.draft, spread)
-    rest_slope = divide(m.n * m.d_rest - m.d * m.rest, spread)
+    draft_slope = divide(m.n * m.d_draft - m.d * m.draft, m.spread)
+    rest_slope = divide(m.n * m.d_rest - m.d * m.rest, m.spread)
     intercept = divide(m.draft + m.rest - (draft_slope + rest_slope) * m.d, m.n)
     return _Costs(divide(draft_slope, step), divide(intercept, step), divide(rest_slope, step))
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from aiflow_cli.analysis import metrics
 from aiflow_cli.analysis.curves import Curve
-from aiflow_cli.analysis.intervals import Interval, ratio_interval, speedup_interval, unpaired_ratio_interval
+from aiflow_cli.analysis.intervals import Interval, ratio_interval, speedup_interval, too_few, unpaired_ratio_interval
 from aiflow_cli.analysis.metrics import Metric, Record
 from aiflow_cli.analysis.result import CO_LOCATED, ON_DEVICE, SPECULATIVE, Series, link_label
 from aiflow_cli.analysis.study import Study
@@ -32,7 +32,7 @@ DEFINITIONS: dict[str, Metric] = {
     "TPOT": metrics.tpot,
     "decode TPOT": metrics.decode_tpot,
 }
-"""The definitions, in the order of `metrics.FORMULAS`."""
+"""The definitions of latency, in the order of `metrics.FORMULAS`."""
 
 
 class Setting(NamedTuple):
@@ -133,14 +133,12 @@ def _speedup(base: Sequence[Record], records: Sequence[Record], metric: Metric) 
 
 
 def _in_ms(interval: Interval | None) -> Interval | None:
-    return None if interval is None else Interval(*(1e3 * end for end in interval))
+    return None if interval is None else interval.times(1e3)
 
 
 def _baselines(study: Study, curve: Curve) -> Iterator[BaselineRow]:
     label, best = curve.label, curve.best
-    yield BaselineRow(
-        label, "server-only", "the target's", Interval(1, 1, 1), Interval(1, 1, 1), "the paper's baseline"
-    )
+    yield BaselineRow(label, "server-only", "the target's", Interval(1), Interval(1), "the paper's baseline")
     yield BaselineRow(
         label,
         f"best fixed γ for this link: {best.gamma}",
@@ -172,11 +170,12 @@ def _baselines(study: Study, curve: Curve) -> Iterator[BaselineRow]:
 
 def _slower(study: Study) -> Iterator[str]:
     for curve in study.curves:
+        if curve.too_few:
+            yield f"{_where(study, curve)}: not judged: {curve.too_few}"
+            continue
         lost = [p for p in curve.points if p.speedup.value < 1]
         if lost:
-            told = ", ".join(
-                f"γ {p.gamma}: {p.speedup.value:.2f} [{p.speedup.low:.2f}, {p.speedup.high:.2f}]" for p in lost
-            )
+            told = ", ".join(f"γ {p.gamma}: {p.speedup:.2f}" for p in lost)
             yield f"{_where(study, curve)}: slower than server-only by decode TPOT at {told}"
         gained = [p.gamma for p in curve.points if p.speedup.value >= 1 > p.speedup_latency.value]
         if gained:
@@ -192,11 +191,11 @@ def _beaten(study: Study, curve: Curve) -> Iterator[str]:
             continue
         theirs = study.result.trials(other.series, CO_LOCATED, other.best.gamma)
         ratio = _speedup(mine, theirs, metrics.decode_tpot)
-        if ratio is not None and ratio.value > 1:
+        if ratio is not None and ratio.known and ratio.value > 1:
             sure = "" if ratio.low > 1 else ", which the interval does not decide"
             yield (
-                f"{_where(study, curve)}: co-located speculation (γ {other.best.gamma}) is {ratio.value:.2f} "
-                f"[{ratio.low:.2f}, {ratio.high:.2f}] times as fast as device-edge (γ {curve.best.gamma}){sure}"
+                f"{_where(study, curve)}: co-located speculation (γ {other.best.gamma}) is {ratio:.2f} "
+                f"times as fast as device-edge (γ {curve.best.gamma}){sure}"
             )
 
 
@@ -235,12 +234,12 @@ def _drift_line(study: Study, curve: Curve) -> str:
     ratio = unpaired_ratio_interval(last, first)
     if ratio is None:
         return f"{where}: no decode steps to compare"
+    told = f"decode TPOT of the last third of {len(blocks)} blocks is {ratio:.2f} times that of the first"
+    if not ratio.known:
+        return f"{where}: {told}; drift is not judged ({too_few(min(len(first), len(last)))})"
     shown = not ratio.low <= 1 <= ratio.high and abs(ratio.value - 1) > DRIFT_SHARE
-    sure = "drift: " if shown else "no drift shown: "
-    return (
-        f"{where}: {sure}decode TPOT of the last third of {len(blocks)} blocks is {ratio.value:.2f} "
-        f"[{ratio.low:.2f}, {ratio.high:.2f}] times that of the first; settings are interleaved within blocks, so it hits all alike"
-    )
+    sure = "drift" if shown else "no drift shown"
+    return f"{where}: {sure}: {told}; settings are interleaved within blocks, so it hits all alike"
 
 
 def _block(record: Record) -> tuple[str, int]:
@@ -314,6 +313,5 @@ def _machine_notes(study: Study) -> Iterator[str]:
         yield f"trials were made under {len(mixed) + 1} set-ups, mixed at the user's wish: {mixed[0].get('changed', mixed[0])}"
     if len(result.nodes) > 1:
         yield f"{len(result.nodes)} nodes took part ({', '.join(result.nodes)}): comparisons are paired within a node"
-    images = len({record["image_id"] for record in result.records})
-    if images < 10:
-        yield f"{images} images: intervals from so few are rough"
+    if few := too_few(len({metrics.unit(record) for record in result.records})):
+        yield few

@@ -4,7 +4,7 @@ With t0 = the image's bytes are in the device's memory, t_i = output token i is 
 
     latency = t_N - t0                      TTFT = t_1 - t0
     TPOT = (t_N - t_1) / (N - 1)            decode TPOT = (t_N - t_1) / (N - n1)
-    latency per token = latency / N
+    latency per token = latency / N         tokens per round = tokens that rounds delivered / rounds
 
 A metric over several trials is a ratio of sums, never a mean of ratios. Where a metric is not defined (one token, one delivery) it is None.
 """
@@ -21,6 +21,7 @@ FORMULAS = {
     "latency per token": "(t_N - t0) / N",
     "TPOT": "(t_N - t_1) / (N - 1), as vllm bench serve has it; too kind to speculation",
     "decode TPOT": "(t_N - t_1) / (N - n1), n1 = tokens of the first delivery",
+    "tokens per round": "tokens that rounds delivered / rounds",
 }
 
 
@@ -60,7 +61,11 @@ def decode_tpot(record: Record) -> Ratio:
 
 
 def tokens_per_round(record: Record) -> Ratio:
-    """Tokens that rounds delivered, over rounds (0 over 0 without rounds)."""
+    """Tokens that rounds delivered, over rounds (0 over 0 without rounds).
+
+    The first token is the prefill's, no round's. It is not 1 + accepted / rounds: a round that ends with a drafted end has no token beside its
+    drafts.
+    """
     return Ratio(sum(r["delivered"] for r in record["rounds"]), len(record["rounds"]))
 
 
@@ -76,8 +81,11 @@ def acceptance(record: Record) -> Ratio:
 
 
 def judged(r: Mapping[str, Any]) -> int:
-    """How many drafts of a round the target judged: the accepted ones, and the first rejected one."""
-    return int(min(r["drafted"], r["accepted"] + 1))
+    """How many drafts of a round the target judged: the accepted ones, and the first rejected one.
+
+    With `--exact` a round may end at an undecided position, and none of its drafts is rejected then. Older records do not tell.
+    """
+    return int(r.get("judged", min(r["drafted"], r["accepted"] + 1)))
 
 
 def acceptance_at(position: int) -> Metric:
@@ -122,25 +130,14 @@ def ratio_of_sums(records: Iterable[Record], metric: Metric) -> float | None:
     return sum(part.over for part in parts) / under if under else None
 
 
-def conditional_acceptance(records: Iterable[Record], positions: int) -> list[float | None]:
-    """The share of drafts accepted at position k = 1..positions among those whose first k - 1 were accepted; None where none was judged."""
-    judged, accepted = [0] * positions, [0] * positions
-    for record in records:
-        for r in record["rounds"]:
-            for k in range(min(r["drafted"], r["accepted"] + 1, positions)):
-                judged[k] += 1
-                accepted[k] += k < r["accepted"]
-    return [a / j if j else None for a, j in zip(accepted, judged, strict=True)]
-
-
 def unit(record: Record) -> str:
     """What is resampled and paired: the image; where several nodes took part, the image on its node."""
     node = record.get("node")
     return str(record["image_id"]) if node is None else f"{node}/{record['image_id']}"
 
 
-def by_image(records: Iterable[Record], metric: Metric) -> dict[str, Ratio]:
-    """A metric's sums image by image (repeats of an image are added up), apart for each node."""
+def by_image(records: Iterable[Record], metric: Metric, unit: Callable[[Record], str] = unit) -> dict[str, Ratio]:
+    """A metric's sums image by image (repeats of an image are added up), apart for each node where `unit` tells nodes apart."""
     sums: dict[str, Ratio] = {}
     for record in records:
         key, part = unit(record), metric(record)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from aiflow_cli.analysis import figures_gamma, figures_links, figures_rounds, figures_waterfall
+from aiflow_cli.analysis.curves import Curve
 from aiflow_cli.analysis.metrics import FORMULAS
 from aiflow_cli.analysis.result import Result, link_label
 from aiflow_cli.analysis.study import Study
@@ -20,7 +21,6 @@ from aiflow_cli.trials.store import make_folder, owned, replace_file
 
 FIGURES = ("figure6", "speedup", "acceptance", "round-time", "waterfall", "bytes", "link")
 _MOST_PANELS = 4
-_INTERVALS = "Bars and bands are 95 % bootstrap intervals over images, paired."
 
 
 @dataclass(frozen=True)
@@ -140,6 +140,13 @@ def _named(study: Study, name: str, link: LinkSpec) -> str:
     return name if len(study.links) == 1 else f"{name}-{slug(link)}"
 
 
+def _intervals(curve: Curve) -> str:
+    """What is said below a figure about its bars; figures over several curves rest on the same images."""
+    if curve.too_few:
+        return f"There are no bars and bands ({curve.too_few})."
+    return "Bars and bands are 95 % bootstrap intervals over images, paired."
+
+
 def _over(link: LinkSpec) -> str:
     return f"over {link_label(link)}"
 
@@ -159,7 +166,7 @@ def _draw_figure6(study: Study, link: LinkSpec) -> Drawing:
             f"Time per token of device-edge speculation against draft length, {_over(link)}, {curves[0].images} images "
             f"({study.result.data_name}). Decode TPOT = {FORMULAS['decode TPOT']}; latency per token = {FORMULAS['latency per token']}. "
             "Dashed: server-only. Ring: the lowest point. Cross: where the curve meets server-only for good, by a straight line between "
-            f"neighbours. {_INTERVALS} What the paper states stands apart, below."
+            f"neighbours. {_intervals(curves[0])} What the paper states stands apart, below."
         ),
         alt="; ".join(
             f"{c.label}: {c.best.decode_tpot_ms.value:.2f} ms per token at draft length {c.best.gamma}, server-only "
@@ -187,7 +194,7 @@ def _draw_speedup(study: Study, link: LinkSpec) -> Drawing:
             f"Speed-up over server-only, {_over(link)}: ratio of sums of decode TPOT over the same {curves[0].images} images. Lines: "
             "S(γ) = E(γ) / (F + (c + s) γ) with alpha, c, F and s fitted to the measured rounds, not to this curve; at long drafts it "
             "lies below, because the end of a caption cuts rounds short, and saves drafts, which it does not know. Hollow: co-located "
-            f"speculation. On-device is the draft alone, with another output. {_INTERVALS}"
+            f"speculation. On-device is the draft alone, with another output. {_intervals(curves[0])}"
         ),
         alt="; ".join(
             f"{c.label}: {c.best.speedup.value:.2f} times server-only at draft length {c.best.gamma}" for c in curves
@@ -200,6 +207,7 @@ def _draw_speedup(study: Study, link: LinkSpec) -> Drawing:
 def _acceptance(study: Study) -> Iterator[Planned]:
     link = study.reference_link
     found = [figures_rounds.acceptance_of(study.result, curve) for curve in study.over(link)]
+    bars = _intervals(study.main)
 
     def draw() -> Drawing:
         return Drawing(
@@ -208,7 +216,7 @@ def _acceptance(study: Study) -> Iterator[Planned]:
             caption=(
                 "Above: the share of drafts accepted at a position among those whose earlier ones were all accepted, over the rounds of all "
                 f"draft lengths (positions judged at least {figures_rounds.FEWEST_JUDGED} times); the line is the fitted alpha. Below: tokens "
-                f"per round, the target's own included, and E(γ) of that alpha (Leviathan et al., eq. 1), {_over(link)}. {_INTERVALS}"
+                f"per round, the target's own included, and E(γ) of that alpha (Leviathan et al., eq. 1), {_over(link)}. {bars}"
             ),
             alt="; ".join(f"{one.pair}: fitted alpha {one.alpha:.2f}" for one in found),
             figure=figures_rounds.acceptance(found),
@@ -222,6 +230,7 @@ def _round_time(study: Study) -> Iterator[Planned]:
     series = [curve.series for curve in study.curves]
     if len(series) > _MOST_PANELS:
         series = [curve.series for curve in study.over(study.reference_link)][:_MOST_PANELS]
+    bars = _intervals(study.main)
 
     def draw() -> Drawing:
         found = [figures_rounds.round_time_of(study.result, one) for one in series]
@@ -231,7 +240,7 @@ def _round_time(study: Study) -> Iterator[Planned]:
             caption=(
                 "Mean time of a round by part. Draft and device software (framing, applying the verdict) are the device's clock; queue and "
                 "verify are durations that the server reports; what is left is the network, told apart into up and down by the link's "
-                f"arithmetic. {_INTERVALS}"
+                f"arithmetic. {bars}"
             ),
             alt="; ".join(
                 f"{one.label}: {one.wall[0].value:.1f} to {one.wall[-1].value:.1f} ms per round" for one in found
@@ -266,6 +275,7 @@ def _waterfall(study: Study) -> Iterator[Planned]:
 def _bytes(study: Study) -> Iterator[Planned]:
     link = study.reference_link
     found = [figures_rounds.bytes_of(study.result, curve.series) for curve in study.over(link)]
+    bars = _intervals(study.main)
 
     def draw() -> Drawing:
         return Drawing(
@@ -273,7 +283,7 @@ def _bytes(study: Study) -> Iterator[Planned]:
             title="Bytes on the link per token",
             caption=(
                 f"Bytes of the application on the wire, framing included, over output tokens, {_over(link)}. Above: all that goes up, with "
-                f"the image. Below: drafts up and verdicts down, without the request that carries the image. {_INTERVALS}"
+                f"the image. Below: drafts up and verdicts down, without the request that carries the image. {bars}"
             ),
             alt="; ".join(
                 f"{one[-1].label}: {one[-1].up_rounds.value:.1f} B up, {one[-1].down.value:.1f} B down" for one in found
@@ -291,6 +301,7 @@ def _link(study: Study) -> Iterator[Planned]:
         raise UsageError(f"{study.result.folder} has one link: `aiflow sweep rates` or `delay` measures several")
     _several_gammas(study)
     points = figures_links.link_points([*study.curves, *study.co_located], axis)
+    bars = _intervals(study.main)
 
     def draw() -> Drawing:
         return Drawing(
@@ -298,7 +309,7 @@ def _link(study: Study) -> Iterator[Planned]:
             title=f"Best draft length and speed-up against {axis.name}",
             caption=(
                 f"Above: the draft length of the lowest decode TPOT among those measured, against the {axis.label.split(' (', maxsplit=1)[0]}. "
-                f"Below: the speed-up over server-only there, and of co-located speculation at its own best draft length. {_INTERVALS}"
+                f"Below: the speed-up over server-only there, and of co-located speculation at its own best draft length. {bars}"
             ),
             alt="; ".join(
                 f"{p.pair}, {p.method}, {p.x:g}: {p.speedup.value:.2f} at {p.optimum.value:.0f}" for p in points

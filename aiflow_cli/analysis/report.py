@@ -6,7 +6,6 @@ Markdown (with the figures beside it) and one HTML page that holds everything in
 from __future__ import annotations
 
 import base64
-import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -150,15 +149,11 @@ def summary(study: Study, claims: list[Finding]) -> str:
     holds, differs = (sum(f.verdict == verdict for f in claims) for verdict in (HOLDS, DIFFERS))
     return (
         f"{len(result.records)} trials over {images} images ({result.data_name}), {'; '.join(map(link_label, result.links))}. "
-        f"With {curve.series.pair}, device-edge speculation is {_times(best.speedup)} as fast as server-only at draft length {best.gamma} "
+        f"With {curve.series.pair}, device-edge speculation is {best.speedup:.2f} times as fast as server-only at draft length {best.gamma} "
         f"({best.decode_tpot_ms.value:.2f} against {base.decode_tpot_ms.value:.2f} ms decode TPOT). "
         f"Of the paper's claims, {holds} hold{'s' if holds == 1 else ''} and {differs} differ{'s' if differs == 1 else ''} here; "
         f"{len(claims) - holds - differs} are not tested."
     )
-
-
-def _times(interval: Interval) -> str:
-    return f"{interval.value:.2f} [{interval.low:.2f}, {interval.high:.2f}] times"
 
 
 class FitColumn(NamedTuple):
@@ -219,12 +214,8 @@ def _break_even(model: theory.CostModel) -> str:
 
 
 def interval_text(interval: Interval | None, digits: int = 2) -> str:
-    """`2.01 [1.95, 2.07]`, `-` where there is none."""
-    if interval is None or math.isnan(interval.value):
-        return "-"
-    if interval.low == interval.value == interval.high:
-        return f"{interval.value:.{digits}f}"
-    return f"{interval.value:.{digits}f} [{interval.low:.{digits}f}, {interval.high:.{digits}f}]"
+    """`1.82 [1.72, 1.92]`, `1.82` where there is no interval, `-` where nothing is defined."""
+    return "-" if interval is None else f"{interval:z.{digits}f}"
 
 
 def provenance_rows(result: Result) -> list[tuple[str, str]]:

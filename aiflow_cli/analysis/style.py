@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -134,8 +134,14 @@ def new_figure(height_in: float) -> Figure:
 
 
 def error_bars(interval: Interval) -> tuple[float, float]:
-    """Lengths below and above the value, as matplotlib wants them."""
-    return max(0.0, interval.value - interval.low), max(0.0, interval.high - interval.value)
+    """Lengths below and above the value, as matplotlib wants them; NaN, and no bar is drawn, where there is no interval."""
+    return max(interval.value - interval.low, 0.0), max(interval.high - interval.value, 0.0)
+
+
+def span(intervals: Iterable[Interval]) -> tuple[float, float] | None:
+    """The lowest and the highest of all that is drawn of some values with intervals; None if that is nothing."""
+    drawn = [number for interval in intervals for number in interval if math.isfinite(number)]
+    return (min(drawn), max(drawn)) if drawn else None
 
 
 def draw_points(
@@ -159,8 +165,9 @@ def draw_points(
 
 
 def draw_level(axes: Axes, level: Interval, label: str, color: str = BLACK, line: str = "--") -> None:
-    """A horizontal line with its interval as a band."""
-    axes.axhspan(level.low, level.high, color=color, alpha=0.15, linewidth=0, zorder=1)
+    """A horizontal line with its interval, if it has one, as a band."""
+    if level.known:
+        axes.axhspan(level.low, level.high, color=color, alpha=0.15, linewidth=0, zorder=1)
     axes.axhline(level.value, color=color, linestyle=line, linewidth=1.0, label=label, zorder=2)
 
 

@@ -8,7 +8,7 @@ from dataclasses import asdict, astuple, dataclass
 from typing import Any
 
 from aiflow_cli.analysis import metrics
-from aiflow_cli.analysis.intervals import Interval, ratio_interval, speedup_interval
+from aiflow_cli.analysis.intervals import Interval, ratio_interval, speedup_interval, too_few
 from aiflow_cli.analysis.metrics import Metric, Record
 from aiflow_cli.link.spec import LinkSpec
 
@@ -25,6 +25,7 @@ class MethodSummary:
 
     method: str
     gamma: int | None
+    images: int
     trials: int
     tokens: int
     identical: int | None
@@ -38,17 +39,24 @@ class MethodSummary:
     speedup: Interval | None
     speedup_latency: Interval | None
 
+    @property
+    def too_few(self) -> str | None:
+        """Why nothing of it has an interval, or None."""
+        return too_few(self.images)
+
     def as_json(self) -> dict[str, Any]:
-        """The form of `aiflow run --json`: plain numbers, intervals as [low, high] beside them."""
+        """The form of `aiflow run --json`: plain numbers, intervals as [low, high] beside them, or null and why there are none."""
         return {
             "method": self.method,
             "gamma": self.gamma,
+            "images": self.images,
+            "no_intervals": self.too_few,
             "trials": self.trials,
             "tokens": self.tokens,
             "identical": self.identical,
             "ttft_ms": self.ttft_ms,
             "latency_per_token_ms": self.latency_per_token_ms.value,
-            "latency_per_token_ci": _ends(self.latency_per_token_ms),
+            "latency_per_token_ci": self.latency_per_token_ms.ends,
             "tpot_ms": self.tpot_ms,
             "decode_tpot_ms": _value(self.decode_tpot_ms),
             "decode_tpot_ci": _ends(self.decode_tpot_ms),
@@ -83,7 +91,7 @@ def _value(interval: Interval | None) -> float | None:
 
 
 def _ends(interval: Interval | None) -> list[float] | None:
-    return None if interval is None else [interval.low, interval.high]
+    return None if interval is None else interval.ends
 
 
 def summarise_groups(records: Iterable[Record]) -> list[Group]:
@@ -119,11 +127,12 @@ def _summary(method: str, gamma: int | None, records: Sequence[Record], baseline
     return MethodSummary(
         method=method,
         gamma=gamma,
+        images=len({metrics.unit(r) for r in records}),
         trials=len(records),
         tokens=sum(r["n_tokens"] for r in records),
         identical=sum(compared) if compared else None,
         ttft_ms=1e3 * (metrics.ratio_of_sums(records, metrics.ttft) or 0.0),
-        latency_per_token_ms=_in_ms(latency),
+        latency_per_token_ms=latency.times(1e3),
         tpot_ms=_times_1000(metrics.ratio_of_sums(records, metrics.tpot)),
         decode_tpot_ms=_maybe_ms(ratio_interval(metrics.by_image(records, metrics.decode_tpot))),
         tokens_per_round=metrics.ratio_of_sums(records, metrics.tokens_per_round),
@@ -134,12 +143,8 @@ def _summary(method: str, gamma: int | None, records: Sequence[Record], baseline
     )
 
 
-def _in_ms(interval: Interval) -> Interval:
-    return Interval(*(1e3 * end for end in interval))
-
-
 def _maybe_ms(interval: Interval | None) -> Interval | None:
-    return None if interval is None else _in_ms(interval)
+    return None if interval is None else interval.times(1e3)
 
 
 def _times_1000(value: float | None) -> float | None:

@@ -70,10 +70,15 @@ def bench(
         note(
             f"{len(differing)} of {images} images have outputs that differ, {differing[0]} first: `aiflow run` says why"
         )
-    missed = [verdict.bound.key for verdict in verdicts if not verdict.holds]
+    missed = [verdict.bound.key for verdict in verdicts if verdict.holds is False]
+    unjudged = [verdict.bound.key for verdict in verdicts if verdict.holds is None]
     if check and missed:
         raise ToleranceError(
             f"{len(missed)} of {len(verdicts)} bounds missed: {', '.join(missed)}; is the machine busy?"
+        )
+    if check and unjudged:
+        raise ToleranceError(
+            f"{len(unjudged)} of {len(verdicts)} bounds not judged: {', '.join(unjudged)}; give more --images, or longer answers"
         )
 
 
@@ -92,6 +97,7 @@ def document(result: BenchResult, verdicts: list[Verdict]) -> dict[str, Any]:
 def print_verdicts(result: BenchResult, verdicts: list[Verdict]) -> None:
     """A row for each bound, then the times behind the ratios."""
     from aiflow_cli.analysis.bench import decode_tpot_ms
+    from aiflow_cli.analysis.intervals import too_few
     from aiflow_cli.cli.output import print_table
 
     columns = ("measured", "over", "ratio", "95 %", "at most", "holds")
@@ -102,10 +108,13 @@ def print_verdicts(result: BenchResult, verdicts: list[Verdict]) -> None:
         f"{result.document['data']['images']} images, gamma {result.document['gamma']}, arms in turns on each image. "
         "Ratios of sums; intervals by bootstrap over images."
     )
+    if few := too_few(result.document["data"]["images"]):
+        typer.echo(f"No bound is judged: {few}.")
 
 
 def _row(verdict: Verdict) -> list[str]:
     ratio, bound = verdict.ratio, verdict.bound
-    value, interval = ("-", "-") if ratio is None else (f"{ratio.value:.3f}", f"{ratio.low:.3f} - {ratio.high:.3f}")
+    value = "-" if ratio is None else f"{ratio.value:.3f}"
+    interval = f"{ratio.low:.3f} - {ratio.high:.3f}" if ratio and ratio.known else "-"
     holds = {True: "yes", False: "NO", None: "-"}[verdict.holds]
     return [bound.over, bound.under, value, interval, f"{bound.most:.2f}", holds]

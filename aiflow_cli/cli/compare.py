@@ -57,12 +57,13 @@ _INTERVALS = ("decode_tpot_a_ms", "decode_tpot_b_ms", "decode_tpot_ratio", "late
 
 def _setting(compared: Compared) -> dict[str, Any]:
     told: dict[str, Any] = {
-        name: getattr(compared, name) for name in ("setting", "trials_a", "trials_b", "paired", "verdict")
+        name: getattr(compared, name) for name in ("setting", "images", "trials_a", "trials_b", "paired", "verdict")
     }
+    told["no_verdict"] = compared.too_few
     for name in _INTERVALS:
         interval: Interval | None = getattr(compared, name)
         told[name] = None if interval is None else interval.value
-        told[f"{name}_ci"] = None if interval is None else [interval.low, interval.high]
+        told[f"{name}_ci"] = None if interval is None else interval.ends
     return told
 
 
@@ -108,9 +109,12 @@ def print_comparison(a: str, b: str, comparison: Comparison) -> None:
     how = (
         "images, paired: both captioned the same ones" if paired else "images, each result by itself: their data differ"
     )
-    say(
-        f"[low, high]: 95 % bootstrap interval over {how}. Speed-ups are of decode TPOT, over the own server-only of each."
-    )
+    reasons = dict.fromkeys(compared.too_few for compared in comparison.settings)
+    if None in reasons:
+        say(f"[low, high]: 95 % bootstrap interval over {how}.")
+    for reason in filter(None, reasons):
+        say(f"No verdict: {reason}.")
+    say("Speed-ups are of decode TPOT, over the own server-only of each.")
     for name, only in (("A", comparison.only_a), ("B", comparison.only_b)):
         if only:
             rest = f" and {len(only) - MOST_NAMED} more (--json names them)" if len(only) > MOST_NAMED else ""

@@ -214,7 +214,7 @@ _FIRST_OUT = (
 def print_summaries(result: RunResult, summaries: list[MethodSummary]) -> None:
     """The table of a run, what its columns mean, and where the trials are."""
     print_method_table(summaries)
-    print_legend(result.folder)
+    print_legend(result.folder, summaries)
 
 
 def print_method_table(summaries: Sequence[MethodSummary]) -> None:
@@ -224,11 +224,14 @@ def print_method_table(summaries: Sequence[MethodSummary]) -> None:
     print_table(_COLUMNS, [_row(summary) for summary in summaries], first_out=_FIRST_OUT)
 
 
-def print_legend(folder: Path) -> None:
-    """What the columns of the table mean, and where the trials are."""
+def print_legend(folder: Path, summaries: Sequence[MethodSummary]) -> None:
+    """What the columns of the table mean, why values have no interval if they have none, and where the trials are."""
     from aiflow_cli.analysis.metrics import FORMULAS
 
     say("Below a value: its 95 % bootstrap interval over images. Speed-ups are ratios of sums against server-only.")
+    for reason in dict.fromkeys(summary.too_few for summary in summaries):
+        if reason:
+            say(f"No intervals: {reason}.")
     for name, formula in FORMULAS.items():
         say(f"{name} = {formula}")
     say(f"trials: {folder / 'trials.jsonl'}")
@@ -258,7 +261,7 @@ def _interval(interval: Interval | None, digits: int) -> str:
     if interval is None:
         return "-"
     value, low, high = (f"{x:.{digits}f}" for x in interval)
-    return f"{value}\n{low} - {high}"
+    return f"{value}\n{low} - {high}" if interval.known else value
 
 
 def mismatch_lines(result: RunResult) -> list[str]:

@@ -191,4 +191,4 @@ def print_groups(result: RunResult, groups: Sequence[Group]) -> None:
     for group in groups:
         say(f"pair {group.pair}, {group.link.describe()}")
         print_method_table(group.methods)
-    print_legend(result.folder)
+    print_legend(result.folder, [method for group in groups for method in group.methods])

@@ -18,6 +18,10 @@ class Judgement:
         """The tokens that the round adds to the output."""
         return (*drafted[: self.accepted], *(() if self.token is None else (self.token,)))
 
+    def judged(self, drafted: Sequence[int]) -> int:
+        """How many of `drafted` were held against the target: the accepted ones, and the first rejected one if there is one."""
+        return min(len(drafted), self.accepted + (self.token is not None))
+
 
 def judge(drafted: Sequence[int], predictions: Sequence[int], stop_ids: frozenset[int], left: int) -> Judgement:
     """Accept the longest prefix of `drafted` that the target predicts, then take its correction or bonus token.

@@ -34,6 +34,7 @@ class Round:
     """What the core knows of a round; times are the driver's to add."""
 
     drafted: int
+    judged: int
     accepted: int
     delivered: int
     draft_us: int = 0
@@ -135,13 +136,13 @@ class DeviceSession:
             self.prefill_queue_us, self.prefill_us = message.queue_us, message.compute_us
             self.prefill_draft_us = message.draft_us
         elif self.task.method is Method.CO_LOCATED:
-            if not message.accepted <= len(ids) <= message.accepted + 1 <= message.drafted + 1:
-                raise BadTokens(
-                    f"{message.accepted} of {message.drafted} drafts accepted, {len(ids)} tokens: the counts do not fit"
-                )
+            if not message.accepted <= len(ids) <= message.accepted + 1:
+                raise BadTokens(f"{message.accepted} drafts accepted, {len(ids)} tokens: the counts do not fit")
+            _check_counts(message.drafted, message.judged, message.accepted)
             self.rounds.append(
                 Round(
                     message.drafted,
+                    message.judged,
                     message.accepted,
                     len(ids),
                     message.draft_us,
@@ -178,7 +179,7 @@ class DeviceSession:
             return self._deliver(event.tokens, self._next_on_device)
         self.output.check_draft(event.tokens, self.task.gamma)
         self._drafted = event.tokens
-        self.rounds.append(Round(len(event.tokens), 0, 0, event.compute_us))
+        self.rounds.append(Round(len(event.tokens), 0, 0, 0, event.compute_us))
         return [Send(Draft(len(self.rounds) - 1, len(self.output.tokens), pack_ids(event.tokens)))]
 
     def _verdict(self, message: Verdict) -> list[Action]:
@@ -186,16 +187,13 @@ class DeviceSession:
             raise OutOfTurn("the server sent a verdict although no draft is out")
         if message.round != len(self.rounds) - 1:
             raise StaleMessage(f"the server answers round {message.round}, the current one is {len(self.rounds) - 1}")
-        if message.accepted > len(self._drafted):
-            raise BadTokens(
-                f"the server accepts {message.accepted} of {len(self._drafted)} drafts: the counts do not fit"
-            )
+        _check_counts(len(self._drafted), message.judged, message.accepted)
         drafted, self._drafted = self._drafted, None
         delivered = self.output.apply(Judgement(message.accepted, message.token, message.done), drafted)
         if message.token is None and not self.output.stopped:
             raise BadTokens("the server ends a round without a token of its own, and without an accepted end")
         current = self.rounds[-1]
-        current.accepted, current.delivered = message.accepted, len(delivered)
+        current.judged, current.accepted, current.delivered = message.judged, message.accepted, len(delivered)
         current.queue_us, current.verify_us = message.queue_us, message.verify_us
         current.redecide_steps, current.redecide_us = message.redecide_steps, message.redecide_us
         self._check_done(message.done)
@@ -217,6 +215,14 @@ class DeviceSession:
     def _finish(self) -> list[Action]:
         self._closed = True
         return [Finish(self.output.stopped)]
+
+
+def _check_counts(drafted: int, judged: int, accepted: int) -> None:
+    """Drafts are judged one after another until the first that is rejected, so at most one judged draft is not accepted."""
+    if not accepted <= judged <= min(drafted, accepted + 1):
+        raise BadTokens(
+            f"the server accepts {accepted} of {drafted} drafts, of which it judged {judged}: the counts do not fit"
+        )
 
 
 def _unpacked(packed: bytes) -> tuple[int, ...]:

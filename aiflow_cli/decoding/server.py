@@ -191,7 +191,7 @@ class ServerSession:
     def _judged(
         self, drafted: tuple[int, ...], event: Extended, redecide_steps: int = 0, redecide_us: int = 0
     ) -> list[Action]:
-        """Answer the round; `drafted` are the drafts that were decided."""
+        """Answer the round; `drafted` are the drafts that were decided: the others are dropped, neither accepted nor rejected."""
         judgement = judge(drafted, event.predictions, self._stop_ids, self._output.left)
         delivered = self._output.apply(judgement, self._drafted)
         self._pass, self._clean = None, min(self._clean, len(self._output.tokens) - 1)
@@ -205,6 +205,7 @@ class ServerSession:
                 event.compute_us,
                 redecide_steps,
                 redecide_us,
+                judgement.judged(drafted),
             )
         else:
             answer = Tokens(
@@ -217,6 +218,7 @@ class ServerSession:
                 self._draft_us,
                 redecide_steps,
                 redecide_us,
+                judgement.judged(drafted),
             )
         self._round += 1
         return [Send(answer), *(self._finish() if judgement.done else self._next())]

@@ -162,6 +162,7 @@ class _Drive:
             ways = split_network(network_s, ideal_ways(link, up_bytes, down_bytes))
             yield Round(
                 drafted=known.drafted,
+                judged=known.judged,
                 accepted=known.accepted,
                 delivered=known.delivered,
                 draft_s=stamps.drafted_s - stamps.begun_s,
@@ -188,6 +189,7 @@ def _server_round(known: core.Round, wall_s: float) -> Round:
     draft_s, queue_s, verify_s = (us * MICROSECONDS for us in (known.draft_us, known.queue_us, known.verify_us))
     return Round(
         drafted=known.drafted,
+        judged=known.judged,
         accepted=known.accepted,
         delivered=known.delivered,
         draft_s=draft_s,

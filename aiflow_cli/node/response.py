@@ -22,6 +22,8 @@ class Round:
     """One draft and one verification. The seven parts follow one another and sum to `wall_s`, but for what the clock does not see."""
 
     drafted: int
+    judged: int
+    """Drafts that were accepted or rejected; those behind the first rejection, or behind an undecided position, were not."""
     accepted: int
     delivered: int
     draft_s: float

@@ -55,6 +55,7 @@ TRIAL_COLUMNS = _SETTING | {
 ROUND_COLUMNS = _SETTING | {
     "round": "int64",
     "drafted": "int64",
+    "judged": "int64",
     "accepted": "int64",
     "delivered": "int64",
     "draft_s": "double",

@@ -2,8 +2,8 @@
 node if there is one.
 
 Where they differ, the target's logits of both tokens at that position are computed again, by the reference decoder, after
-the trials (so that nothing is timed beside it). A gap that rounding alone can bridge is a tie: a verification of several
-rows and a single step add up in another order. Anything larger is a defect.
+the trials (so that nothing is timed beside it). A gap below the bound that rounding can bridge (`decoding/exact.py`) is a tie: a verification
+of several rows and a single step add up in another order. Anything larger is a defect.
 """
 
 from __future__ import annotations
@@ -13,14 +13,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from aiflow_cli.decoding.exact import DEFAULT_BOUND
 from aiflow_cli.trials.store import Record
-
-TIE_BOUND = {"float32": 1e-3, "bfloat16": 0.25, "float16": 0.05}
-"""Largest gap between two logits, by dtype, that rounding can bridge.
-
-Assumption: logits of order 10 to 30 have a unit of rounding of 2e-6 in float32 (0.125 in bfloat16, 0.016 in float16), which the
-layers of a model amplify by two orders of magnitude in float32 and less in the others, whose sums are kept in float32.
-"""
 
 Probe = Callable[[Record, int, int, int], float | None]
 """(server-only trial, position, expected token, other token) -> gap between their logits there; None: the target is not on this machine."""
@@ -95,7 +89,7 @@ def _explain(record: Record, reference: Record, position: int, dtype: str, probe
     margin = probe(reference, position, expected, got)
     if margin is None:
         return Mismatch(position, expected, got, None, "unexplained")
-    return Mismatch(position, expected, got, margin, "tie" if margin <= TIE_BOUND[dtype] else "defect")
+    return Mismatch(position, expected, got, margin, "tie" if margin < DEFAULT_BOUND[dtype] else "defect")
 
 
 def _at(tokens: Sequence[int], position: int) -> int | None:
@@ -111,10 +105,11 @@ def describe(record: Record) -> str:
         margin = "no margin between their logits"
     else:
         margin = f"margin {mismatch['margin']:.2g} between their logits"
+    expected, got = ("the end" if token is None else token for token in (mismatch["expected"], mismatch["got"]))
     label = record["method"] if record["gamma"] is None else f"{record['method']} gamma {record['gamma']}"
     return (
         f"{mismatch['kind']}: {label} differs on image {record['image_id']} at token {mismatch['position']}: "
-        f"expected {mismatch['expected']}, got {mismatch['got']} ({margin})"
+        f"expected {expected}, got {got} ({margin})"
     )
 
 

@@ -9,8 +9,8 @@ trials.jsonl:
     link {uplink_bytes_per_s, downlink_bytes_per_s (null: unlimited), burst_bytes, delay_s}, started_at,
     tokens [ids], n_tokens, stopped, caption, deliveries [[seconds since t0, tokens]], ttft_s, latency_s,
     prefill {draft_s, upload_s, server_s, server_queue_s}, steps_s [server-only decode steps],
-    rounds [{drafted, accepted, delivered, draft_s, encode_s, uplink_s, queue_s, verify_s, downlink_s, apply_s, wall_s, bytes_up, bytes_down,
-        redecide_steps, redecide_s}],
+    rounds [{drafted, judged (accepted or rejected), accepted, delivered, draft_s, encode_s, uplink_s, queue_s, verify_s, downlink_s, apply_s,
+        wall_s, bytes_up, bytes_down, redecide_steps, redecide_s}],
     bytes_up, bytes_down, bytes_by_message {up {kind: bytes}, down {kind: bytes}}, identical (null: not compared), mismatch
 
 `prefill.draft_s` is the draft model's prefill: on the device, beside the upload, or, co-located, on the server, after the target's.

@@ -114,7 +114,7 @@ class Tokens(_Message, frozen=True, tag=6):
 
     `drafted` and the rest are of a co-located round, else 0. The first `Tokens` of a response has the prefill as its work, and
     co-located the draft model's prefill, which follows the target's, as its `draft_us`.
-    `redecide_steps` single steps that decided a position again took `redecide_us` of `compute_us`.
+    `redecide_steps` single steps that decided a position again took `redecide_us` of `compute_us`. `judged` as in `Verdict`.
     """
 
     ids: Annotated[bytes, Meta(max_length=(MAX_GAMMA + 1) * TOKEN_BYTES)]
@@ -126,12 +126,14 @@ class Tokens(_Message, frozen=True, tag=6):
     draft_us: _Microseconds = 0
     redecide_steps: _Count = 0
     redecide_us: _Microseconds = 0
+    judged: _Count = 0
 
 
 class Verdict(_Message, frozen=True, tag=7):
     """Server to device: how many drafts of `round` are accepted, and the target's next id (None after an accepted end).
 
-    `redecide_steps` single steps that decided a position again took `redecide_us` of `verify_us`.
+    `redecide_steps` single steps that decided a position again took `redecide_us` of `verify_us`. `judged` drafts were accepted or rejected:
+    those behind the first rejection were not, nor those that were dropped because a position before them was undecided.
     """
 
     round: _Count
@@ -142,6 +144,7 @@ class Verdict(_Message, frozen=True, tag=7):
     verify_us: _Microseconds
     redecide_steps: _Count = 0
     redecide_us: _Microseconds = 0
+    judged: _Count = 0
 
 
 class Refused(_Message, frozen=True, tag=8):

@@ -33,14 +33,14 @@ def reported(figure6: Result, tmp_path_factory: pytest.TempPathFactory) -> Writt
 @pytest.fixture(scope="session")
 def delays(tmp_path_factory: pytest.TempPathFactory) -> Result:
     """One pair over three delays."""
-    sweep = FakeSweep(pairs=(PAPER,), images=8, gammas=FEW_GAMMAS, delays=(0.0, 0.005, 0.02), co_located=(4,))
+    sweep = FakeSweep(pairs=(PAPER,), images=10, gammas=FEW_GAMMAS, delays=(0.0, 0.005, 0.02), co_located=(4,))
     return load(write_result(tmp_path_factory.mktemp("fake") / "delay", sweep))
 
 
 @pytest.fixture(scope="session")
 def one_gamma(tmp_path_factory: pytest.TempPathFactory) -> Result:
     """What `aiflow run` makes by default."""
-    sweep = FakeSweep(pairs=(PAPER,), images=6, gammas=(4,), co_located=(), on_device=False)
+    sweep = FakeSweep(pairs=(PAPER,), images=12, gammas=(4,), co_located=(), on_device=False)
     return load(write_result(tmp_path_factory.mktemp("fake") / "run", sweep))
 
 

@@ -10,7 +10,8 @@ from aiflow_cli.analysis.bench import BOUNDS, decode_tpot_ms, differing_images, 
 from aiflow_cli.cli.bench import document, print_verdicts
 from aiflow_cli.trials import bench
 
-IMAGES = ("a", "b", "c")
+IMAGES = [f"image {number:02d}" for number in range(12)]
+LAST = IMAGES[-1]
 
 
 def response(arm: str, image: str, step_s: float, first: int = 1) -> dict[str, Any]:
@@ -65,8 +66,7 @@ def test_ratios_and_what_holds() -> None:
     for key, (ratio, holds) in RATIOS.items():
         measured = verdicts[key].ratio
         assert measured is not None
-        assert measured.value == pytest.approx(ratio)
-        assert measured.low <= measured.value <= measured.high
+        assert measured == pytest.approx((ratio, ratio, ratio))  # every image is the same
         assert verdicts[key].holds is holds
 
 
@@ -82,7 +82,8 @@ def test_bounds_are_those_that_were_asked_for() -> None:
 
 def test_a_ratio_that_equals_its_bound_holds() -> None:
     records = [
-        response(arm, "a", {bench.LEAN: 0.75, bench.GENERATE: 1.0}.get(arm, 0.1), first=0) | {"ttft_s": 0.0}
+        response(arm, image, {bench.LEAN: 0.75, bench.GENERATE: 1.0}.get(arm, 0.1), first=0) | {"ttft_s": 0.0}
+        for image in IMAGES
         for arm in bench.ARMS
     ]
     for record in records:
@@ -115,11 +116,23 @@ def test_what_is_not_measurable_is_neither_held_nor_missed() -> None:
 def test_differing_outputs_are_named() -> None:
     assert differing_images(RECORDS) == []
     changed = [*RECORDS[:-1], RECORDS[-1] | {"tokens": [0, 1]}]
-    assert differing_images(changed) == ["c"]
+    assert differing_images(changed) == [LAST]
+
+
+def test_too_few_images_judge_no_bound(capsys: pytest.CaptureFixture[str]) -> None:
+    few = [record for record in RECORDS if record["image_id"] in IMAGES[:3]]
+    verdicts = judge(few)
+    assert {verdict.holds for verdict in verdicts} == {None}
+    told = verdicts[0].as_json()
+    assert (told["ratio"], told["ratio_ci"], told["holds"]) == (pytest.approx(0.6), None, None)
+    print_verdicts(bench.BenchResult({"data": {"images": 3}, "gamma": 4}, few), verdicts)
+    out = capsys.readouterr().out
+    assert "No bound is judged: 3 images: too few for an interval, which needs at least 10." in out
+    assert "nan" not in out
 
 
 def test_table_and_document(capsys: pytest.CaptureFixture[str]) -> None:
-    result = bench.BenchResult({"data": {"images": 3}, "gamma": 4}, RECORDS)
+    result = bench.BenchResult({"data": {"images": 12}, "gamma": 4}, RECORDS)
     verdicts = judge(RECORDS)
     print_verdicts(result, verdicts)
     out = capsys.readouterr().out

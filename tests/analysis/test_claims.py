@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from aiflow_cli.analysis.claims import DIFFERS, HOLDS, UNTESTED, Finding, claims_table
+from aiflow_cli.analysis.intervals import FEWEST_IMAGES
 from aiflow_cli.analysis.result import Result, load
 from aiflow_cli.analysis.study import Study
 from tests.analysis.records import FakePair, FakeSweep, records, write_records
@@ -63,7 +64,7 @@ def test_a_strong_draft_differs(make: Make) -> None:
 
 def test_a_useless_draft_differs(make: Make) -> None:
     findings = judged(
-        make(FakeSweep(pairs=(FakePair("small", alpha=0.2, round_cost=2),), gammas=(1, 2, 4, 8, 28), images=8))
+        make(FakeSweep(pairs=(FakePair("small", alpha=0.2, round_cost=2),), gammas=(1, 2, 4, 8, 28), images=10))
     )
     assert verdicts(findings, ("optimum", "speedup", "below", "break-even")) == dict.fromkeys(
         ("optimum", "speedup", "below", "break-even"), DIFFERS
@@ -72,9 +73,23 @@ def test_a_useless_draft_differs(make: Make) -> None:
     assert findings["above"].verdict == HOLDS
 
 
-def test_too_few_images_decide_little(make: Make) -> None:
-    findings = judged(make(FakeSweep(pairs=(FakePair("small"),), gammas=(1, 2, 4, 8, 28), images=2, noise=0.3)))
-    assert UNTESTED in {findings[key].verdict for key in ("optimum", "speedup", "break-even")}
+@pytest.mark.parametrize("images", [1, FEWEST_IMAGES - 1])
+def test_too_few_images_decide_nothing(make: Make, images: int) -> None:
+    """Figures that would decide every claim, over many images: values are told, without intervals, and why there is no verdict."""
+    findings = judged(make(FakeSweep(pairs=(FakePair("small"),), gammas=(1, 2, 4, 8, 28), images=images, noise=0)))
+    for key in MEASURED:
+        finding = findings[key]
+        assert (finding.verdict, finding.interval) == (UNTESTED, ""), finding
+        assert f"{images} image{'s' * (images > 1)}: too few for an interval, which needs at least 10" in finding.why
+        assert finding.measured != "-"
+        assert "nan" not in finding.measured
+    assert set(verdicts(findings, SET_UP).values()) == {UNTESTED, HOLDS}  # these rest on no image
+
+
+def test_one_output_that_differs_is_enough_however_few_they_are(make: Make, tmp_path: Path) -> None:
+    few = make(FakeSweep(pairs=(FakePair("small"),), gammas=(4,), images=2, co_located=()))
+    finding = judged(broken(few, "tie", tmp_path))["identical"]
+    assert (finding.verdict, finding.measured, finding.interval) == (DIFFERS, "1 of 2 outputs", "")
 
 
 def test_one_draft_length_tests_no_curve(one_gamma: Result) -> None:
@@ -85,7 +100,7 @@ def test_one_draft_length_tests_no_curve(one_gamma: Result) -> None:
 
 
 def test_short_drafts_leave_break_even_open(make: Make) -> None:
-    finding = judged(make(FakeSweep(pairs=(FakePair("small-weak"),), gammas=(1, 2, 4, 8, 12), images=8)))["break-even"]
+    finding = judged(make(FakeSweep(pairs=(FakePair("small-weak"),), gammas=(1, 2, 4, 8, 12), images=10)))["break-even"]
     assert (finding.verdict, finding.measured) == (UNTESTED, "> 12")
     assert "longest draft measured is 12" in finding.why
 
@@ -103,7 +118,7 @@ def broken(result: Result, kind: str, folder: Path) -> Result:
 def test_one_output_that_differs_is_enough(kind: str, one_gamma: Result, tmp_path: Path) -> None:
     finding = judged(broken(one_gamma, kind, tmp_path))["identical"]
     assert finding.verdict == DIFFERS
-    assert finding.measured == "5 of 6 outputs"
+    assert finding.measured == "11 of 12 outputs"
     assert f"1 {kind}" in finding.why
     assert ("rounding" in finding.why) == (kind == "tie")
 

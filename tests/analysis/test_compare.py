@@ -9,7 +9,7 @@ import pytest
 from aiflow_cli.analysis.compare import compare, set_up_differences
 from aiflow_cli.analysis.result import Result, load
 from aiflow_cli.errors import UsageError
-from tests.analysis.records import FakePair, FakeSweep, document, write_result
+from tests.analysis.records import FakePair, FakeSweep, document, records, write_records, write_result
 
 BASE = FakeSweep(pairs=(FakePair("small"),), images=12, gammas=(2, 4), co_located=(), noise=0.02)
 
@@ -26,6 +26,27 @@ def test_a_result_equals_itself(tmp_path: Path) -> None:
     assert all(c.paired for c in found.settings)
     assert all(c.decode_tpot_ratio == pytest.approx((1, 1, 1)) for c in found.settings)
     assert [c.setting for c in found.settings] == ["server-only", "on-device", "speculative γ 2", "speculative γ 4"]
+
+
+def test_a_result_equals_itself_on_a_machine_of_another_name(tmp_path: Path) -> None:
+    one, other = result(tmp_path / "a", nodes=("laptop",)), result(tmp_path / "b", nodes=("laptop, renamed",))
+    found = compare(one, other)
+    assert all(c.paired for c in found.settings)
+    assert {c.decode_tpot_ratio for c in found.settings} == {(1, 1, 1)}
+    assert {c.latency_ratio for c in found.settings} == {(1, 1, 1)}
+    assert {c.verdict for c in found.settings} == {"no difference shown"}
+
+
+def test_an_image_that_several_machines_captioned_is_compared_on_each(tmp_path: Path) -> None:
+    """Machine b is a third slower. Were its trials added to those of a, or taken for them, an image would not equal itself."""
+    sweep = FakeSweep(**{**BASE.__dict__, "nodes": ("a", "b")})
+    made = list(records(sweep))
+    swapped = [r | {"node": {"a": "b", "b": "a"}[r["node"]], "trial": f"again-{r['trial']}"} for r in made]
+    for name, trials in (("both", [*made, *swapped]), ("one", made)):
+        write_records(write_result(tmp_path / name, sweep), trials)
+    both, one = load(tmp_path / "both"), load(tmp_path / "one")
+    assert {c.decode_tpot_ratio for c in compare(both, both).settings} == {(1, 1, 1)}
+    assert {(c.decode_tpot_ratio, c.images) for c in compare(both, one).settings} == {((1, 1, 1), BASE.images)}
 
 
 def test_a_cheaper_draft_is_faster_and_nothing_else_is(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from aiflow_cli.analysis.curves import BEYOND, NEVER, break_evens, curve, curves, format_break_even
+from aiflow_cli.analysis.intervals import FEWEST_IMAGES
 from aiflow_cli.analysis.result import Result, load
 from aiflow_cli.errors import StoreError, UsageError
 from tests.analysis.records import FakePair, FakeSweep, records, write_records
@@ -110,7 +111,21 @@ def test_answers_of_one_delivery(tmp_path: Path) -> None:
         curves(load(tmp_path))
 
 
+def test_too_few_images_have_values_alone(make: Make) -> None:
+    found = curves(make(FakeSweep(pairs=(FakePair("small"),), images=FEWEST_IMAGES - 1, gammas=(1, 4))))[0]
+    point, fitted = found.best, found.fit
+    values = (point.decode_tpot_ms, point.latency_per_token_ms, point.speedup, point.speedup_latency)
+    more = (point.tokens_per_round, point.draft_acceptance, found.baseline.decode_tpot_ms, found.tpot_ratio(1, 4))
+    fits = (fitted.alpha, fitted.draft_cost, fitted.round_cost, fitted.verify_slope)
+    for interval in (*values, *more, *fits, found.optimum, found.break_even):
+        assert not interval.known
+        assert not math.isnan(interval.value)
+    assert fitted.accepted_share is not None
+    assert not fitted.accepted_share.known
+    assert found.too_few == "9 images: too few for an interval, which needs at least 10"
+
+
 def test_never_wins(make: Make) -> None:
-    found = curves(make(FakeSweep(pairs=(FakePair("small", alpha=0.2, round_cost=2),), images=6, gammas=(1, 4))))[0]
+    found = curves(make(FakeSweep(pairs=(FakePair("small", alpha=0.2, round_cost=2),), images=10, gammas=(1, 4))))[0]
     assert found.break_even == (NEVER, NEVER, NEVER)
     assert not math.isinf(found.break_even.high)

@@ -25,6 +25,7 @@ def fitted(make: Make, pair: FakePair, gammas: tuple[int, ...] = (1, 2, 4, 6, 8,
 def test_finds_what_the_records_were_made_of(make: Make) -> None:
     found = fitted(make, FakePair("small-weak", 0.80, 0.18, 0.95, verify_slope=0.03))
     assert found.alpha.value == pytest.approx(0.80, abs=0.015)
+    assert found.accepted_share is not None
     assert found.accepted_share.value == pytest.approx(0.80, abs=0.015)
     assert found.draft_cost.value == pytest.approx(0.18, rel=0.03)
     assert found.round_cost.value == pytest.approx(0.95 + NETWORK, rel=0.03)
@@ -39,7 +40,7 @@ def test_one_draft_length_tells_no_slope(make: Make) -> None:
     found = fitted(make, FakePair("small-weak", 0.80, 0.18, 0.95), gammas=(4,))
     assert found.draft_cost.value == pytest.approx(0.18, rel=0.03)
     assert found.round_cost.value == pytest.approx(0.95 + NETWORK, rel=0.04)
-    assert tuple(found.verify_slope) == (0, 0, 0)
+    assert (found.verify_slope.value, found.verify_slope.known) == (0, False)
     assert found.alpha.value == pytest.approx(0.80, abs=0.02)
 
 

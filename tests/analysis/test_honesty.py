@@ -40,7 +40,7 @@ def test_all_four_baselines(figure6: Result, one_gamma: Result) -> None:
 
 
 def test_settings_slower_than_server_only_are_named(make: Make) -> None:
-    slower = examine(Study(make(FakeSweep(pairs=(FakePair("small", alpha=0.3),), gammas=(1, 4, 28), images=6)))).slower
+    slower = examine(Study(make(FakeSweep(pairs=(FakePair("small", alpha=0.3),), gammas=(1, 4, 28), images=10)))).slower
     assert any("slower than server-only" in line and "γ 28" in line for line in slower)
 
 
@@ -52,16 +52,26 @@ def test_a_better_baseline_is_named(delays: Result) -> None:
 
 
 def test_drift_is_shown_and_its_absence_too(tmp_path: Path, make: Make) -> None:
-    sweep = FakeSweep(pairs=(WEAK,), gammas=(2, 4), images=12, noise=0.01)
+    sweep = FakeSweep(pairs=(WEAK,), gammas=(2, 4), images=30, noise=0.01)
     assert "no drift shown" in examine(Study(make(sweep))).drift[0]
 
     def later_is_slower(r: dict[str, Any]) -> dict[str, Any]:
-        pace = 1 + 0.03 * r["block"]
+        pace = 1 + 0.012 * r["block"]
         return r | {"latency_s": r["latency_s"] * pace, "ttft_s": r["ttft_s"] * pace}
 
     line = examine(Study(changed(tmp_path, sweep, later_is_slower))).drift[0]
     assert "server-only: drift" in line
     assert "1.2" in line
+
+
+def test_too_few_images_are_not_judged(make: Make) -> None:
+    """A draft that loses everywhere, on a machine that gets slower: values and reasons, and nothing that sounds like a verdict."""
+    panel = examine(Study(make(FakeSweep(pairs=(FakePair("small", alpha=0.1),), gammas=(1, 4), images=6))))
+    few = "6 images: too few for an interval, which needs at least 10"
+    assert panel.slower == [f"small: not judged: {few}"]
+    assert "drift is not judged (2 images: too few for an interval" in panel.drift[0]
+    assert few in panel.notes
+    assert all(not interval.known for row in panel.definitions for interval in row.times_ms.values() if interval)
 
 
 def test_an_outlier_is_listed_and_stays(tmp_path: Path) -> None:

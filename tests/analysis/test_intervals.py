@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import math
 import random
 
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from aiflow_cli.analysis.intervals import ratio_interval, speedup_interval, unpaired_ratio_interval
+from aiflow_cli.analysis.intervals import (
+    FEWEST_IMAGES,
+    Interval,
+    percentiles,
+    ratio_interval,
+    speedup_interval,
+    too_few,
+    unpaired_ratio_interval,
+)
 from aiflow_cli.analysis.metrics import Ratio
 
 
@@ -21,10 +33,11 @@ def sums(seed: int, n: int = 40, scale: float = 1.0, noise: float = 0.02) -> dic
 
 
 def test_a_ratio_of_sums_is_no_mean_of_ratios() -> None:
-    interval = ratio_interval({"long": Ratio(90.0, 90), "short": Ratio(30.0, 10)})
+    halves = {f"long {i}": Ratio(90.0, 90) for i in range(6)} | {f"short {i}": Ratio(30.0, 10) for i in range(6)}
+    interval = ratio_interval(halves)
     assert interval is not None
     assert interval.value == 1.2
-    assert interval.low <= 1.2 <= interval.high
+    assert 1 < interval.low < 1.2 < interval.high < 3
 
 
 def test_same_everywhere_has_no_width() -> None:
@@ -64,5 +77,39 @@ def test_nothing_to_divide_by() -> None:
     assert unpaired_ratio_interval({"a": Ratio(1, 1)}, {"b": Ratio(0, 0)}) is None
 
 
-def test_one_image_has_an_interval_without_width() -> None:
-    assert ratio_interval({"a": Ratio(3, 2)}) == (1.5, 1.5, 1.5)
+@given(st.integers(1, 14), st.integers(1, 14))
+def test_too_few_images_have_no_interval(n: int, others: int) -> None:
+    """A value, and no ends; not ends that equal it, which would say that it is known exactly."""
+    ours, theirs = sums(1, n), sums(2, others, scale=2)
+    paired, fewer = min(n, others), min(n, others)
+    for interval, images in (
+        (ratio_interval(ours), n),
+        (speedup_interval(ours, theirs), paired),
+        (unpaired_ratio_interval(ours, theirs), fewer),
+    ):
+        assert interval is not None
+        assert interval.known == (images >= FEWEST_IMAGES) == (too_few(images) is None)
+        assert (interval.ends is None) == math.isnan(interval.low) == math.isnan(interval.high) == (not interval.known)
+        assert not interval.known or interval.low < interval.value < interval.high
+
+
+def test_images_that_tell_nothing_do_not_count() -> None:
+    """Twenty images of which nine reached a draft position are nine."""
+    few = sums(1, 9) | {f"silent {i}": Ratio(0, 0) for i in range(11)}
+    for interval in (ratio_interval(few), speedup_interval(few, sums(2, 20)), unpaired_ratio_interval(few, few)):
+        assert interval is not None
+        assert not interval.known
+
+
+def test_a_sample_in_which_nothing_is_defined_has_no_interval() -> None:
+    assert not percentiles(1.0, np.full(50, np.nan), 20).known
+    assert not percentiles(1.0, np.empty(0), 20).known
+    assert percentiles(0.0, np.full(50, math.inf), 20, "nearest") == (0.0, math.inf, math.inf)
+
+
+def test_in_words() -> None:
+    assert f"{Interval(1.818, 1.72, 1.92):.2f}" == "1.82 [1.72, 1.92]"
+    assert f"{Interval(1.818):.2f}" == "1.82"
+    assert f"{Interval(math.nan):.2f}" == "-"
+    assert too_few(1) == "1 image: too few for an interval, which needs at least 10"
+    assert Interval(2, 1, 3).times(1e3) == (2000, 1000, 3000)

@@ -50,9 +50,12 @@ def test_acceptance_in_every_sense() -> None:
     assert metrics.acceptance_at(5)(RECORD) == Ratio(0, 0)
 
 
-def test_positions_agree_with_the_list_of_them() -> None:
-    ratios = [metrics.acceptance_at(k)(RECORD) for k in range(1, 6)]
-    assert metrics.conditional_acceptance([RECORD], 5) == [r.over / r.under if r.under else None for r in ratios]
+def test_drafts_behind_an_undecided_position_are_not_rejected() -> None:
+    """Two of four were accepted, then a position was undecided: the other two say nothing about acceptance."""
+    record = RECORD | {"rounds": [a_round(4, 2, 3) | {"judged": 2}, a_round(4, 0, 1) | {"judged": 0}]}
+    assert metrics.acceptance(record) == Ratio(2, 2)
+    assert metrics.draft_acceptance(record) == Ratio(2, 8)
+    assert [metrics.acceptance_at(k)(record) for k in (1, 2, 3)] == [Ratio(1, 1), Ratio(1, 1), Ratio(0, 0)]
 
 
 def test_bytes_with_and_without_the_image() -> None:

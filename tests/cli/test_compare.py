@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 from typer.testing import CliRunner
@@ -12,10 +13,10 @@ from tests.analysis.records import FakePair, FakeSweep, write_result
 
 
 def two(tmp_path: Path) -> tuple[str, str]:
-    a = FakeSweep(pairs=(FakePair("small"),), images=6, gammas=(2, 4), co_located=(), on_device=False)
+    a = FakeSweep(pairs=(FakePair("small"),), images=10, gammas=(2, 4), co_located=(), on_device=False)
     b = FakeSweep(
         pairs=(FakePair("small", draft_cost=0.02),),
-        images=6,
+        images=10,
         gammas=(4, 8),
         co_located=(),
         on_device=False,
@@ -50,6 +51,23 @@ def test_the_same_twice(tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["compare", a, a])
     assert "The set-ups are the same." in done.stdout
     assert done.stdout.count("no difference shown") == 3
+
+
+def test_too_few_images_give_no_verdict(tmp_path: Path) -> None:
+    """A draft that costs nothing, on one image: faster there, which says nothing of others."""
+    one = FakeSweep(pairs=(FakePair("small"),), images=1, gammas=(4,), co_located=(), on_device=False)
+    free = replace(one, pairs=(FakePair("small", draft_cost=0.0, round_cost=0.1),))
+    folders = str(write_result(tmp_path / "a", one)), str(write_result(tmp_path / "b", free))
+    done = CliRunner().invoke(app, ["compare", *folders])
+    assert done.exit_code == 0, done.output
+    assert "faster" not in done.stdout
+    assert "[" not in done.stdout
+    assert "No verdict: 1 image: too few for an interval, which needs at least 10." in done.stdout
+    four = json.loads(CliRunner().invoke(app, ["compare", *folders, "--json"]).stdout)["settings"][1]
+    assert four["decode_tpot_ratio"] < 0.5
+    assert four["decode_tpot_ratio_ci"] is None
+    assert (four["images"], four["verdict"]) == (1, "too few images")
+    assert four["no_verdict"] == "1 image: too few for an interval, which needs at least 10"
 
 
 def test_no_such_result(tmp_path: Path) -> None:

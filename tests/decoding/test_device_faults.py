@@ -54,8 +54,9 @@ def begun(method: Method) -> DeviceSession:
     return session
 
 
-def tokens(*ids: int, done: bool = False, drafted: int = 0, accepted: int = 0) -> Tokens:
-    return Tokens(pack_ids(ids), done, 0, 0, drafted, accepted)
+def tokens(*ids: int, done: bool = False, drafted: int = 0, accepted: int = 0, judged: int | None = None) -> Tokens:
+    judged = min(accepted + 1, drafted) if judged is None else judged
+    return Tokens(pack_ids(ids), done, 0, 0, drafted, accepted, judged=judged)
 
 
 def streaming(method: Method) -> DeviceSession:
@@ -72,8 +73,10 @@ def waiting() -> DeviceSession:
     return session
 
 
-def verdict(accepted: int = 2, token: int | None = 9, done: bool = False, index: int = 0) -> Verdict:
-    return Verdict(index, accepted, token, done, 0, 0)
+def verdict(
+    accepted: int = 2, token: int | None = 9, done: bool = False, index: int = 0, judged: int | None = None
+) -> Verdict:
+    return Verdict(index, accepted, token, done, 0, 0, judged=min(accepted + 1, 4) if judged is None else judged)
 
 
 def assert_closed(session: DeviceSession) -> None:
@@ -94,6 +97,9 @@ def assert_refused(session: DeviceSession, event: Event, error: type[Exception],
 BAD_VERDICTS: list[tuple[str, Verdict, type[Exception], str]] = [
     ("another round", verdict(index=1), StaleMessage, "answers round 1, the current one is 0"),
     ("more accepted than drafted", verdict(5), BadTokens, "accepts 5 of 4 drafts"),
+    ("more accepted than judged", verdict(2, judged=1), BadTokens, "accepts 2 of 4 drafts, of which it judged 1"),
+    ("judged behind a rejection", verdict(2, judged=4), BadTokens, "accepts 2 of 4 drafts, of which it judged 4"),
+    ("more judged than drafted", verdict(4, judged=5), BadTokens, "accepts 4 of 4 drafts, of which it judged 5"),
     ("a token outside the vocabulary", verdict(token=VOCAB), BadTokens, "outside the vocabulary of 50"),
     ("done too early", verdict(done=True), BadTokens, "says that the output is done"),
     ("an end without done", verdict(token=0), BadTokens, "says that the output is not done"),
@@ -117,7 +123,7 @@ def test_the_verdict_that_they_are_variations_of_is_good() -> None:
 def test_a_token_after_an_accepted_end() -> None:
     session = streaming(Method.SPECULATIVE)
     session.handle(Drafted((2, 0)))
-    assert_refused(session, Received(verdict(2, 9, done=True)), BadTokens, "some after its end")
+    assert_refused(session, Received(verdict(2, 9, done=True, judged=2)), BadTokens, "some after its end")
 
 
 def test_a_verdict_twice() -> None:
@@ -165,6 +171,12 @@ def test_bad_tokens(what: str, message: Tokens, words: str) -> None:
 def test_counts_of_a_co_located_round_that_do_not_fit(ids: list[int], drafted: int, accepted: int) -> None:
     message = tokens(*ids, drafted=drafted, accepted=accepted)
     assert_refused(streaming(Method.CO_LOCATED), Received(message), BadTokens, "the counts do not fit")
+
+
+@pytest.mark.parametrize("judged", [0, 3, 4])
+def test_drafts_judged_in_a_co_located_round_that_do_not_fit(judged: int) -> None:
+    message = tokens(3, 4, drafted=4, accepted=1, judged=judged)
+    assert_refused(streaming(Method.CO_LOCATED), Received(message), BadTokens, f"of which it judged {judged}")
 
 
 def test_tokens_while_a_verdict_is_due() -> None:
@@ -233,8 +245,18 @@ near_messages = st.one_of(
         st.just(0),
         st.integers(0, 4),
         st.integers(0, 4),
+        judged=st.integers(0, 4),
     ),
-    st.builds(Verdict, st.integers(0, 6), st.integers(0, 5), ids | st.none(), st.booleans(), st.just(0), st.just(0)),
+    st.builds(
+        Verdict,
+        st.integers(0, 6),
+        st.integers(0, 5),
+        ids | st.none(),
+        st.booleans(),
+        st.just(0),
+        st.just(0),
+        judged=st.integers(0, 5),
+    ),
     st.sampled_from(STRANGE),
     st.builds(Refused, st.just("no")),
 )

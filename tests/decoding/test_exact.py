@@ -42,6 +42,8 @@ class Rounding:
     dirty: list[int] = field(default_factory=list)
     said: list[float] = field(default_factory=list)
     passes: list[int] = field(default_factory=list)
+    fed: list[int] = field(default_factory=list)
+    """What the draft's cache holds."""
 
     def prefill(self, action: PrefillTarget | PrefillDraft) -> int:
         if isinstance(action, PrefillTarget):
@@ -75,17 +77,14 @@ class Rounding:
 
     def draft(self, action: DraftTokens) -> tuple[int, ...]:
         """Drafts what single steps would say, or the other choice; it does not use this cache."""
-        text = self.committed(action)
+        text = [*self.fed[: action.keep], *action.feed]
         drafted: list[int] = []
         while len(drafted) < action.count and not (drafted and drafted[-1] in action.stop_ids):
             token = self.choice(tuple(text + drafted), 0)[0]
             agrees = drawn(self.seed, tuple(text + drafted), 6) < self.agreement
             drafted.append(token if agrees else (token + 1) % VOCABULARY)
+        self.fed = [*text, *drafted[:-1]]
         return tuple(drafted)
-
-    def committed(self, action: DraftTokens) -> list[int]:
-        self.fed: list[int] = [*getattr(self, "fed", [])[: action.keep], *action.feed]
-        return self.fed
 
 
 def made(model: Rounding, method: Method, gamma: int, length: int, bound: float) -> DeviceSession:
@@ -138,6 +137,25 @@ def test_a_target_that_is_sure_costs_nothing(
     plain, exact = (made(model, method, gamma, length, bound) for bound in (0.0, 1e-9))
     assert plain.output.tokens == exact.output.tokens
     assert [(r.drafted, r.accepted) for r in plain.rounds] == [(r.drafted, r.accepted) for r in exact.rounds]
+
+
+@given(seeds, shares, methods, gammas, lengths)
+def test_drafts_behind_an_undecided_position_are_not_judged(
+    seed: int, ties: float, method: Method, gamma: int, length: int
+) -> None:
+    """A draft that says what the target says is never rejected, however often the target is undecided."""
+    session = made(Rounding(seed, ties, 1.0), method, gamma, length, 2 * DRIFT)
+    assert all(known.judged == known.accepted <= known.drafted for known in session.rounds)
+
+
+@given(seeds, shares, agreements, methods, gammas, lengths)
+def test_without_an_undecided_position_drafts_are_judged_up_to_the_first_rejection(
+    seed: int, ties: float, agreement: float, method: Method, gamma: int, length: int
+) -> None:
+    session = made(Rounding(seed, ties, agreement), method, gamma, length, 2 * DRIFT)
+    for known in session.rounds:
+        expected = min(known.drafted, known.accepted + 1)
+        assert known.judged == expected or (known.redecide_steps and known.judged == known.accepted)
 
 
 def test_without_a_bound_outputs_differ() -> None:

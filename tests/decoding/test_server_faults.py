@@ -105,7 +105,7 @@ def test_the_draft_that_they_are_variations_of_is_good() -> None:
     session = waiting()
     session.handle(Received(draft(2, 3)))
     (answer,) = session.handle(Extended((2, 9, 8), 5, 6))
-    assert answer == Send(Verdict(0, 1, 9, False, 6, 5))
+    assert answer == Send(Verdict(0, 1, 9, False, 6, 5, judged=2))
 
 
 def test_more_drafts_than_the_output_has_room_for() -> None:
@@ -206,7 +206,7 @@ def test_the_cancel_of_another_request_changes_nothing() -> None:
     session = verifying()
     assert session.handle(Received(Cancel(8))) == []
     assert session.busy
-    assert session.handle(Extended((2, 3, 4))) == [Send(Verdict(0, 2, 4, False, 0, 0))]
+    assert session.handle(Extended((2, 3, 4))) == [Send(Verdict(0, 2, 4, False, 0, 0, judged=2))]
     assert idle().handle(Received(Cancel(7))) == []
 
 

@@ -52,7 +52,17 @@ served = st.builds(
 )
 welcomes = st.builds(m.Welcome, st.integers(0, 2**31), fingerprints, served)
 tokens = st.builds(
-    m.Tokens, packed(m.MAX_GAMMA + 1), st.booleans(), microseconds, microseconds, counts, counts, microseconds
+    m.Tokens,
+    packed(m.MAX_GAMMA + 1),
+    st.booleans(),
+    microseconds,
+    microseconds,
+    counts,
+    counts,
+    microseconds,
+    counts,
+    microseconds,
+    counts,
 )
 verdicts = st.builds(
     m.Verdict,
@@ -62,6 +72,9 @@ verdicts = st.builds(
     st.booleans(),
     microseconds,
     microseconds,
+    counts,
+    microseconds,
+    counts,
 )
 refusals = st.builds(m.Refused, text)
 messages: st.SearchStrategy[m.Message] = st.one_of(

@@ -52,11 +52,20 @@ def test_a_draft_of_four_costs_at_most_40_bytes(index: int, base: int, ids: list
     st.booleans(),
     SECONDS_US,
     SECONDS_US,
+    st.integers(0, m.MAX_NEW_TOKENS),
+    SECONDS_US,
 )
 def test_a_verdict_costs_at_most_40_bytes(
-    index: int, accepted: int, token: int | None, done: bool, queue_us: int, verify_us: int
+    index: int,
+    accepted: int,
+    token: int | None,
+    done: bool,
+    queue_us: int,
+    verify_us: int,
+    steps: int,
+    redecide_us: int,
 ) -> None:
-    assert len(encode(m.Verdict(index, accepted, token, done, queue_us, verify_us))) <= 40
+    assert len(encode(m.Verdict(index, accepted, token, done, queue_us, verify_us, steps, redecide_us, 4))) <= 40
 
 
 def test_a_streamed_token_costs_at_most_40_bytes() -> None:
