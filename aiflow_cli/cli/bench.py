@@ -109,7 +109,7 @@ def print_verdicts(result: BenchResult, verdicts: list[Verdict]) -> None:
         "Ratios of sums; intervals by bootstrap over images."
     )
     if few := too_few(result.document["data"]["images"]):
-        typer.echo(f"No bound is judged: {few}.")
+        say(f"No bound is judged: {few}.")
 
 
 def _row(verdict: Verdict) -> list[str]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from aiflow_cli.cli.output import note, print_json
+from aiflow_cli.cli.output import note, print_json, say
 
 if TYPE_CHECKING:
     from aiflow_cli.images.download import AttributionReport, DownloadReport, Progress
@@ -74,7 +74,7 @@ def download(
 def _print(report: DownloadReport) -> None:
     mixed = len(report.kinds) > 1
     kinds = "".join(f"{f'{n} ' if mixed else ''}{kind}, " for kind, n in report.kinds.items())
-    typer.echo(f"{report.present} of {report.wanted} photographs in {report.folder} ({kinds}{report.fetched} new)")
+    say(f"{report.present} of {report.wanted} photographs in {report.folder} ({kinds}{report.fetched} new)")
     by_reason: dict[str, list[str]] = defaultdict(list)
     for image_id, reason in report.missing.items():
         by_reason[reason].append(image_id)
@@ -92,7 +92,7 @@ def _print(report: DownloadReport) -> None:
 
 
 def _print_credits(report: AttributionReport) -> None:
-    typer.echo(f"author and licence of {report.wanted - len(report.missing)} of {report.wanted} in {report.file}")
+    say(f"author and licence of {report.wanted - len(report.missing)} of {report.wanted} in {report.file}")
     if report.missing:
         note(f"not in Open Images' tables: {' '.join(report.missing)}")
 

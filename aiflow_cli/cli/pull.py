@@ -30,21 +30,21 @@ def pull(
     json_: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
 ) -> None:
     """Fetch the weights of a pair; what is here already is kept, and what broke off goes on where it stopped."""
-    from aiflow_cli.cli.output import print_json
+    from aiflow_cli.cli.output import print_json, say
 
     repositories = _repositories(pair, draft, target)
     if not repositories:
         if json_:
             print_json({"schema_version": 1, "pair": pair, "models": []})
         else:
-            typer.echo(f"pair {pair} ships with the package: there is nothing to fetch")
+            say(f"pair {pair} ships with the package: there is nothing to fetch")
         return
     models = [_model(repository, dry_run) for repository in repositories]
     if json_:
         print_json({"schema_version": 1, "pair": pair, "models": models})
         return
     for model in models:
-        typer.echo(_line(model, dry_run))
+        say(_line(model, dry_run))
 
 
 def _repositories(name: str, draft: str | None, target: str | None) -> list[Repository]:

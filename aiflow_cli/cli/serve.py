@@ -43,6 +43,7 @@ def serve(
     """Serve the target model to devices, until interrupted. Prints one JSON line when it listens."""
     import torch
 
+    from aiflow_cli.cli.output import say
     from aiflow_cli.link.address import bound_address, parse_address
     from aiflow_cli.link.address import listen as open_listener
     from aiflow_cli.models.pair import check_pair, find_pair
@@ -67,7 +68,7 @@ def serve(
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda got, _: stopped.append(got))
     ready = {"listening": str(bound_address(listener)), "target": target_model.name, "pid": os.getpid()}
-    typer.echo(json.dumps(ready))
+    say(json.dumps(ready))
     try:
         server.serve(lambda: bool(stopped) or parent_is_gone(parent))
     finally:
