@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import time
 from dataclasses import replace
@@ -10,9 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from aiflow_cli.decoding.server import ServerSession
 from aiflow_cli.models.prompt import Prompt
 from aiflow_cli.models.vlm import VisionLanguageModel
-from aiflow_cli.node.client import LONGEST_MESSAGE_S, MIN_BYTES_PER_S, Timeouts
+from aiflow_cli.node.client import LONGEST_MESSAGE_S, MIN_BYTES_PER_S, Client, Gone, Timeouts
 from aiflow_cli.wire.framing import LENGTH_BYTES, MAX_FRAME_BYTES, encode
 from aiflow_cli.wire.messages import Draft, Refused, Tokens, pack_ids
 from tests.e2e.tools import wait_for
@@ -122,6 +124,21 @@ def test_the_work_itself_is_no_silence(tiny_target: VisionLanguageModel) -> None
         expected = caption(device, served.request())
         time.sleep(0.6)
         assert caption(device, served.request()) == expected
+
+
+def test_a_device_that_reads_nothing_is_not_written_to_for_ever(tiny_target: VisionLanguageModel) -> None:
+    session = ServerSession(tiny_target.eos_ids, tiny_target.tokenizer.vocab_size, False)
+    with Served(tiny_target) as served, socket.create_server(("127.0.0.1", 0)) as listener:
+        peer = socket.create_connection(listener.getsockname())
+        client = Client(listener.accept()[0], session, served.server._greeting)
+        with peer, contextlib.closing(client), pytest.raises(Gone):
+            talk(client)
+
+
+def talk(client: Client) -> None:
+    """40 MB: more than the kernel holds, and the bound."""
+    for _ in range(20_000):
+        client.send(Refused("x" * 2000))
 
 
 def test_a_machine_that_vanished_is_noticed(tiny_target: VisionLanguageModel) -> None:
