@@ -132,6 +132,10 @@ def test_a_key_that_is_not_known_is_refused_by_name(key: str, part: str | None, 
         ("vision_config", "num_channels", 1),
         ("vision_config", "patch_size", 13),
         ("vision_config", "use_moe", True),
+        ("vision_config", "image_size", 224),
+        (None, "max_dynamic_patch", 10**9),
+        (None, "min_dynamic_patch", 0),
+        (None, "dynamic_image_size", "yes"),
         (None, "downsample_ratio", 0.3),
         (None, "downsample_ratio", 0),
         (None, "select_layer", 99),
@@ -145,6 +149,21 @@ def test_what_cannot_be_computed_is_refused(part: str | None, key: str, value: A
     with pytest.raises(CheckpointError) as caught:
         build_config(set_in(RELEASED["InternVL2-2B"], part, key, value))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("part", "key"),
+    [
+        *((None, key) for key in ("dynamic_image_size", "use_thumbnail", "min_dynamic_patch", "max_dynamic_patch")),
+        *((None, key) for key in ("template", "ps_version", "downsample_ratio")),
+        *(("vision_config", key) for key in ("norm_type", "qkv_bias", "qk_normalization", "layer_norm_eps")),
+    ],
+)
+def test_what_libraries_assume_differently_must_be_said(part: str | None, key: str) -> None:
+    config = copy.deepcopy(RELEASED["InternVL2-2B"])
+    del (config[part] if part else config)[key]
+    with pytest.raises(CheckpointError):
+        meaning(config)
 
 
 @pytest.mark.parametrize(
