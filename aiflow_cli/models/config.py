@@ -32,6 +32,7 @@ LANGUAGE_CONFIGS = {
 MOST_LAYERS = 1000
 """More are a mistake, and building them would take for ever."""
 MOST_TILES = 256
+_SIZES = ("hidden_size", "intermediate_size", "num_attention_heads", "vocab_size", "max_position_embeddings")
 _FULL = "full_attention"
 _SAME_NAME = (
     *(
@@ -210,7 +211,9 @@ def _check_built(config: InternVLConfig) -> None:
             raise CheckpointError(
                 f"the {name} model's hidden_act {value!r} is not known: transformers has none of that name"
             )
-    for part in (text, vision):
+    for part, names in ((text, _SIZES), (vision, _SIZES[:3])):
+        if least := [name for name in names if getattr(part, name) < 1]:
+            raise CheckpointError(f"{least[0]} {getattr(part, least[0])} is out of range: at least 1")
         if not 1 <= part.num_hidden_layers <= MOST_LAYERS:
             raise CheckpointError(f"num_hidden_layers {part.num_hidden_layers} is out of range: 1 to {MOST_LAYERS}")
     window = getattr(text, "sliding_window", None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 from pathlib import Path
@@ -13,10 +14,13 @@ from hypothesis import strategies as st
 
 from aiflow_cli.errors import CheckpointError
 from aiflow_cli.models.config import LANGUAGE_CONFIGS, build_config
+from aiflow_cli.models.conversion import original_class
 from aiflow_cli.models.dry_run import CONFIGS_FOLDER
 from aiflow_cli.models.keys import HF, LANGUAGES, NO_MATTER, ORIGINAL, VISION
 from aiflow_cli.models.preprocessing import Tiling
 from aiflow_cli.models.prompt import find_template
+from aiflow_cli.models.tensors import meta_model
+from aiflow_cli.training.sizes import original_config
 from tests.models import fixtures, makers
 
 Config = dict[str, Any]
@@ -116,6 +120,22 @@ def test_a_key_that_is_not_known_is_refused_by_name(key: str, part: str | None, 
     with pytest.raises(CheckpointError, match=rf"^{name} is not known here and could change what the model computes"):
         build_config(set_in(config, part, key, value))
     build_config(set_in(config, part, key, None))  # not set
+
+
+SILLY: tuple[Any, ...] = (None, 0, -1, 7, 0.5, float("nan"), 1e300, 2**70, "x", [], [1], {"a": 1}, True)
+small = original_config(makers.SIZE, 120)
+places = st.sampled_from(
+    [(part, key) for part in (None, "llm_config", "vision_config") for key in (small[part] if part else small)]
+)
+
+
+@settings(max_examples=150)
+@given(place=places, value=st.sampled_from(SILLY))
+def test_a_silly_value_is_refused_in_one_line_or_builds(place: tuple[str | None, str], value: Any) -> None:
+    config = set_in(small, *place, value)
+    with contextlib.suppress(CheckpointError):
+        built, _, _ = build_config(config), find_template(config), Tiling.from_config(config)
+        meta_model(original_class(config), built)
 
 
 @pytest.mark.parametrize(
