@@ -31,6 +31,8 @@ LANGUAGE_CONFIGS = {
 """Language models of the series; InternLM2 is Llama with its attention matrices packed (`models/conversion.py`)."""
 MOST_LAYERS = 1000
 """More are a mistake, and building them would take for ever."""
+MOST_TILES = 256
+_SIZES = ("hidden_size", "intermediate_size", "num_attention_heads", "vocab_size", "max_position_embeddings")
 _FULL = "full_attention"
 _SAME_NAME = (
     *(
@@ -112,6 +114,7 @@ def _from_original(original: dict[str, Any], image_token_id: int) -> InternVLCon
         raise CheckpointError(
             f"force_image_size {side} is not vision_config.image_size, {vision['image_size']}: positions are not resized"
         )
+    _check_tiles(original)
     if original.get("hidden_size") not in (None, language["hidden_size"]):
         raise CheckpointError(f"hidden_size {original['hidden_size']} is not llm_config's, {language['hidden_size']}")
     return InternVLConfig(
@@ -127,9 +130,19 @@ def _from_original(original: dict[str, Any], image_token_id: int) -> InternVLCon
     )
 
 
+def _check_tiles(original: dict[str, Any]) -> None:
+    """Raise what says so unless a config.json tells how images are cut: what the original code assumes where it does not is no InternVL2's."""
+    least, most = original["min_dynamic_patch"], original["max_dynamic_patch"]
+    if not 1 <= least <= most <= MOST_TILES:
+        raise CheckpointError(f"images of {least} to {most} tiles are out of range: 1 to {MOST_TILES}")
+    for name in ("dynamic_image_size", "use_thumbnail"):
+        if not isinstance(original[name], bool):
+            raise CheckpointError(f"{name} {original[name]!r} is neither true nor false")
+
+
 def _vision(vision: dict[str, Any], side: int) -> dict[str, Any]:
     return {name: vision[name] for name in _SAME_NAME_VISION} | {
-        "norm_type": vision.get("norm_type", "layer_norm"),
+        "norm_type": vision["norm_type"],
         "image_size": [side, side],
         "patch_size": [vision["patch_size"]] * 2,
         "num_channels": vision.get("num_channels", 3),
@@ -198,7 +211,9 @@ def _check_built(config: InternVLConfig) -> None:
             raise CheckpointError(
                 f"the {name} model's hidden_act {value!r} is not known: transformers has none of that name"
             )
-    for part in (text, vision):
+    for part, names in ((text, _SIZES), (vision, _SIZES[:3])):
+        if least := [name for name in names if getattr(part, name) < 1]:
+            raise CheckpointError(f"{least[0]} {getattr(part, least[0])} is out of range: at least 1")
         if not 1 <= part.num_hidden_layers <= MOST_LAYERS:
             raise CheckpointError(f"num_hidden_layers {part.num_hidden_layers} is out of range: 1 to {MOST_LAYERS}")
     window = getattr(text, "sliding_window", None)

@@ -69,8 +69,8 @@ class Prompt:
 
 def find_template(config: dict[str, Any]) -> Template:
     """The template that a config.json asks for; raises CheckpointError with the known ones."""
-    name = config.get("template", "internlm2-chat") if is_original(config) else "internvl-hf"
-    if name not in TEMPLATES:
+    name = config.get("template") if is_original(config) else "internvl-hf"
+    if not isinstance(name, str) or name not in TEMPLATES:
         raise CheckpointError(f"conversation template {name!r} is not known: know {', '.join(TEMPLATES)}")
     return TEMPLATES[name]
 

@@ -29,7 +29,7 @@ def meta_model(kind: type[InternVLForConditionalGeneration], config: Any) -> Int
     try:
         with torch.device("meta"):
             return kind._from_config(config)
-    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, ArithmeticError) as error:
+    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, ArithmeticError, AssertionError) as error:
         reason = " ".join(str(error).split())[:200]
         raise CheckpointError(f"no model can be built of it ({reason})") from error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 from pathlib import Path
@@ -13,10 +14,13 @@ from hypothesis import strategies as st
 
 from aiflow_cli.errors import CheckpointError
 from aiflow_cli.models.config import LANGUAGE_CONFIGS, build_config
+from aiflow_cli.models.conversion import original_class
 from aiflow_cli.models.dry_run import CONFIGS_FOLDER
 from aiflow_cli.models.keys import HF, LANGUAGES, NO_MATTER, ORIGINAL, VISION
 from aiflow_cli.models.preprocessing import Tiling
 from aiflow_cli.models.prompt import find_template
+from aiflow_cli.models.tensors import meta_model
+from aiflow_cli.training.sizes import original_config
 from tests.models import fixtures, makers
 
 Config = dict[str, Any]
@@ -118,6 +122,22 @@ def test_a_key_that_is_not_known_is_refused_by_name(key: str, part: str | None, 
     build_config(set_in(config, part, key, None))  # not set
 
 
+SILLY: tuple[Any, ...] = (None, 0, -1, 7, 0.5, float("nan"), 1e300, 2**70, "x", [], [1], {"a": 1}, True)
+small = original_config(makers.SIZE, 120)
+places = st.sampled_from(
+    [(part, key) for part in (None, "llm_config", "vision_config") for key in (small[part] if part else small)]
+)
+
+
+@settings(max_examples=150)
+@given(place=places, value=st.sampled_from(SILLY))
+def test_a_silly_value_is_refused_in_one_line_or_builds(place: tuple[str | None, str], value: Any) -> None:
+    config = set_in(small, *place, value)
+    with contextlib.suppress(CheckpointError):
+        built, _, _ = build_config(config), find_template(config), Tiling.from_config(config)
+        meta_model(original_class(config), built)
+
+
 @pytest.mark.parametrize(
     ("part", "key", "value"),
     [
@@ -132,6 +152,10 @@ def test_a_key_that_is_not_known_is_refused_by_name(key: str, part: str | None, 
         ("vision_config", "num_channels", 1),
         ("vision_config", "patch_size", 13),
         ("vision_config", "use_moe", True),
+        ("vision_config", "image_size", 224),
+        (None, "max_dynamic_patch", 10**9),
+        (None, "min_dynamic_patch", 0),
+        (None, "dynamic_image_size", "yes"),
         (None, "downsample_ratio", 0.3),
         (None, "downsample_ratio", 0),
         (None, "select_layer", 99),
@@ -145,6 +169,21 @@ def test_what_cannot_be_computed_is_refused(part: str | None, key: str, value: A
     with pytest.raises(CheckpointError) as caught:
         build_config(set_in(RELEASED["InternVL2-2B"], part, key, value))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("part", "key"),
+    [
+        *((None, key) for key in ("dynamic_image_size", "use_thumbnail", "min_dynamic_patch", "max_dynamic_patch")),
+        *((None, key) for key in ("template", "ps_version", "downsample_ratio")),
+        *(("vision_config", key) for key in ("norm_type", "qkv_bias", "qk_normalization", "layer_norm_eps")),
+    ],
+)
+def test_what_libraries_assume_differently_must_be_said(part: str | None, key: str) -> None:
+    config = copy.deepcopy(RELEASED["InternVL2-2B"])
+    del (config[part] if part else config)[key]
+    with pytest.raises(CheckpointError):
+        meaning(config)
 
 
 @pytest.mark.parametrize(
@@ -194,88 +233,6 @@ def test_a_configuration_as_the_series_wrote_it_later() -> None:
     config["vision_config"] |= INTERNVL3_VISION
     config["llm_config"] |= INTERNVL3_LANGUAGE
     assert build_config(config).text_config.rope_parameters["rope_type"] == "dynamic"
-
-
-THETA = 500000.0
-PLAIN = {"rope_type": "default", "rope_theta": THETA}
-DYNAMIC = {"rope_type": "dynamic", "rope_theta": THETA, "factor": 2.0}
-FORMS: dict[str, tuple[Config, Config]] = {
-    "theta alone": ({"rope_theta": THETA}, PLAIN),
-    "default scaling": ({"rope_theta": THETA, "rope_scaling": {"type": "default"}}, PLAIN),
-    "default with a factor of one": (
-        {"rope_theta": THETA, "rope_scaling": {"rope_type": "default", "factor": 1}},
-        PLAIN,
-    ),
-    "theta within": ({"rope_parameters": {"rope_type": "default", "rope_theta": THETA}}, PLAIN),
-    "theta alone within": ({"rope_parameters": {"rope_theta": THETA}}, PLAIN),
-    "type": ({"rope_theta": THETA, "rope_scaling": {"type": "dynamic", "factor": 2}}, DYNAMIC),
-    "rope_type": ({"rope_theta": THETA, "rope_scaling": {"rope_type": "dynamic", "factor": 2.0}}, DYNAMIC),
-    "both": (
-        {"rope_theta": THETA, "rope_scaling": {"type": "dynamic", "rope_type": "dynamic", "factor": 2.0}},
-        DYNAMIC,
-    ),
-    "rope_parameters": ({"rope_parameters": DYNAMIC}, DYNAMIC),
-    "all at once": (
-        {"rope_theta": THETA, "rope_scaling": {"type": "dynamic", "factor": 2.0}, "rope_parameters": DYNAMIC},
-        DYNAMIC,
-    ),
-    "linear": ({"rope_parameters": DYNAMIC | {"rope_type": "linear"}}, DYNAMIC | {"rope_type": "linear"}),
-}
-
-
-def with_rope(rope: Config, name: str = "InternVL2-2B") -> Config:
-    config: Config = copy.deepcopy(RELEASED[name])
-    config["llm_config"] = {k: v for k, v in config["llm_config"].items() if not k.startswith("rope")} | rope
-    return config
-
-
-@pytest.mark.parametrize("form", FORMS)
-def test_rope_in_each_form_that_is_written(form: str) -> None:
-    written, expected = FORMS[form]
-    assert build_config(with_rope(written)).text_config.rope_parameters == expected
-
-
-LONG = {"short_factor": [1.0] * 48, "long_factor": [2.0] * 48}
-
-
-@pytest.mark.parametrize(
-    "rope",
-    [
-        {"rope_theta": 1e4, "rope_scaling": LONG | {"type": "su"}},
-        {"rope_theta": 1e4, "rope_scaling": LONG | {"type": "longrope"}},
-        {"rope_parameters": LONG | {"rope_type": "longrope", "rope_theta": 1e4, "partial_rotary_factor": 1.0}},
-        {
-            "rope_parameters": LONG
-            | {"rope_type": "longrope", "rope_theta": 1e4, "original_max_position_embeddings": 4096}
-        },
-    ],
-)
-def test_long_rope_in_each_form_that_is_written(rope: Config) -> None:
-    found = build_config(with_rope(rope, "InternVL2-4B")).text_config.rope_parameters
-    assert found == LONG | {
-        **{"rope_type": "longrope", "rope_theta": 1e4, "partial_rotary_factor": 1.0},
-        "original_max_position_embeddings": 4096,
-    }
-
-
-@pytest.mark.parametrize(
-    ("rope", "reason"),
-    [
-        ({"rope_theta": 1e6, "rope_parameters": PLAIN}, "llm_config.rope_theta is 1000000.0 in one place and 500000.0"),
-        ({"rope_scaling": {"type": "linear", "factor": 2.0}, "rope_parameters": DYNAMIC}, "differ: only one"),
-        ({"rope_scaling": {"type": "linear", "rope_type": "dynamic", "factor": 2.0}}, "is not supported"),
-        ({"rope_parameters": {"full_attention": PLAIN}}, "rope_parameters.full_attention is not known here"),
-        ({"rope_parameters": PLAIN | {"partial_rotary_factor": 0.5}}, "partial_rotary_factor 0.5 is not supported"),
-        ({"rope_scaling": {"type": "dynamic", "factor": 2.0, "alpha": 1000.0}}, "rope_scaling.alpha is not known here"),
-        ({"rope_scaling": {"rope_type": "llama3", "factor": 8.0}}, "rope scaling 'llama3' is not supported"),
-        ({"rope_scaling": {"type": "dynamic"}}, "'factor' is missing"),
-        ({"rope_theta": 0}, "out of range"),
-        ({"rope_scaling": "dynamic"}, "has a value that no"),
-    ],
-)
-def test_rope_that_is_not_known_or_says_two_things(rope: Config, reason: str) -> None:
-    with pytest.raises(CheckpointError, match=reason):
-        build_config(with_rope(rope))
 
 
 def test_every_shipped_configuration_is_read() -> None:
