@@ -82,7 +82,7 @@ def test_answers_too_short_to_draft_are_said(tmp_path: Path) -> None:
         {"gammas": (4, 8), "caption_tokens": 2},
         {"gammas": (4, 8), "nodes": ("a", "b")},
     ],
-    ids=lambda changes: "-".join(changes),
+    ids="-".join,
 )
 def test_many(tmp_path: Path, images: int, changes: dict[str, Any]) -> None:
     sweep = replace(ONE, images=images, **changes)
