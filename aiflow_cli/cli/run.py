@@ -215,12 +215,12 @@ def print_legend(folder: Path, summaries: Sequence[MethodSummary]) -> None:
     """What the columns of the table mean, why values have no interval if they have none, and where the trials are."""
     from aiflow_cli.analysis.metrics import FORMULAS
 
-    typer.echo(
-        "Below a value: its 95 % bootstrap interval over images. Speed-ups are ratios of sums against server-only."
-    )
-    for reason in dict.fromkeys(summary.too_few for summary in summaries):
-        if reason:
-            typer.echo(f"No intervals: {reason}.")
+    reasons = dict.fromkeys(summary.too_few for summary in summaries)
+    if None in reasons:
+        typer.echo("Below a value: its 95 % bootstrap interval over images.")
+    for reason in filter(None, reasons):
+        typer.echo(f"No intervals: {reason}.")
+    typer.echo("Speed-ups are ratios of sums against server-only.")
     for name, formula in FORMULAS.items():
         typer.echo(f"{name} = {formula}")
     typer.echo(f"trials: {folder / 'trials.jsonl'}")
