@@ -102,6 +102,7 @@ def report_context(
         "result": result,
         "title": f"{result.document.get('name', 'result')}: {', '.join(result.pairs)}",
         "summary": summary(study, claims),
+        "brackets": _brackets(study.main),
         "claims": claims,
         "counts": {verdict: sum(f.verdict == verdict for f in claims) for verdict in (HOLDS, DIFFERS, UNTESTED)},
         "fits": fit_columns(study),
@@ -118,6 +119,12 @@ def report_context(
         "provenance": provenance_rows(result),
         "panel": _panel(honesty),
     }
+
+
+def _brackets(curve: Curve) -> str:
+    if curve.too_few:
+        return f"Values have no intervals ({curve.too_few})."
+    return "Values in brackets are 95 % bootstrap intervals over images, paired."
 
 
 def _picture(caption: MarkedCaption) -> str | None:

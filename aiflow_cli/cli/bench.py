@@ -85,9 +85,11 @@ def bench(
 def document(result: BenchResult, verdicts: list[Verdict]) -> dict[str, Any]:
     """The document of `--json`."""
     from aiflow_cli.analysis.bench import decode_tpot_ms, differing_images
+    from aiflow_cli.analysis.intervals import too_few
 
     return {
         **result.document,
+        "no_verdicts": too_few(result.document["data"]["images"]),
         "bounds": [verdict.as_json() for verdict in verdicts],
         "decode_tpot_ms": decode_tpot_ms(result.records),
         "differing_images": differing_images(result.records),

@@ -228,10 +228,12 @@ def print_legend(folder: Path, summaries: Sequence[MethodSummary]) -> None:
     """What the columns of the table mean, why values have no interval if they have none, and where the trials are."""
     from aiflow_cli.analysis.metrics import FORMULAS
 
-    say("Below a value: its 95 % bootstrap interval over images. Speed-ups are ratios of sums against server-only.")
-    for reason in dict.fromkeys(summary.too_few for summary in summaries):
-        if reason:
-            say(f"No intervals: {reason}.")
+    reasons = dict.fromkeys(summary.too_few for summary in summaries)
+    if None in reasons:
+        say("Below a value: its 95 % bootstrap interval over images.")
+    for reason in filter(None, reasons):
+        say(f"No intervals: {reason}.")
+    say("Speed-ups are ratios of sums against server-only.")
     for name, formula in FORMULAS.items():
         say(f"{name} = {formula}")
     say(f"trials: {folder / 'trials.jsonl'}")

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from aiflow_cli.analysis import metrics
+from aiflow_cli.analysis.curves import curves
 from aiflow_cli.analysis.metrics import Ratio
+from aiflow_cli.analysis.result import Result
+from aiflow_cli.analysis.summary import summarise
+from aiflow_cli.decoding.run_lengths import split_into_rounds
 
 
 def a_round(
@@ -48,6 +54,27 @@ def test_acceptance_in_every_sense() -> None:
     assert metrics.acceptance_at(3)(RECORD) == Ratio(1, 2)
     assert metrics.acceptance_at(4)(RECORD) == Ratio(1, 1)
     assert metrics.acceptance_at(5)(RECORD) == Ratio(0, 0)
+
+
+def test_tokens_per_round_are_one_thing_everywhere(figure6: Result) -> None:
+    """Delivered over rounds in table, curve and formula; a round that ends with an accepted end has no token beside its drafts."""
+    series = figure6.series()[0]
+    records = figure6.trials(series, "speculative", 8)
+    rounds = [r for record in records for r in record["rounds"]]
+    expected = sum(r["delivered"] for r in rounds) / len(rounds)
+    assert expected < 1 + sum(r["accepted"] for r in rounds) / len(rounds)
+    assert metrics.ratio_of_sums(records, metrics.tokens_per_round) == expected
+    assert curves(figure6)[0].at(8).tokens_per_round.value == pytest.approx(expected)
+    assert next(m for m in summarise(records) if m.gamma == 8).tokens_per_round == expected
+    assert metrics.FORMULAS["tokens per round"] == "tokens that rounds delivered / rounds"
+    matches = [
+        True,
+        True,
+        False,
+        True,
+        True,
+    ]  # two accepted and a correction; two accepted, the last of which is the end
+    assert split_into_rounds(matches, 4) == [3, 2]  # what the quality of a pair is computed from
 
 
 def test_drafts_behind_an_undecided_position_are_not_rejected() -> None:

@@ -23,16 +23,15 @@ def test_bench_gives_its_document(tiny_pair: TinyPair, photographs: Path, tmp_pa
     bounds = {bound["key"]: bound for bound in document["bounds"]}
     assert list(bounds) == ["decode", "speculation", "link", "orchestration", "latency"]
     for bound in bounds.values():
-        low, high = bound["ratio_ci"]
-        assert 0 < low <= bound["ratio"] <= high
-        assert bound["holds"] is (bound["ratio"] <= bound["bound"])
+        assert bound["ratio"] > 0
+        assert bound["ratio_ci"] is None
+        assert bound["holds"] is None
+    assert document["no_verdicts"] == "2 images: too few for an interval, which needs at least 10"
     assert len(document["decode_tpot_ms"]) == 8
     assert all(ms > 0 for ms in document["decode_tpot_ms"].values())
     assert document["differing_images"] == []
-    missed = [key for key, bound in bounds.items() if not bound["holds"]]
-    assert finished.returncode == (OUTSIDE if missed else 0), finished.stderr
-    if missed:
-        assert f"{len(missed)} of 5 bounds missed: {', '.join(missed)}" in one_line(finished)
+    assert finished.returncode == OUTSIDE, finished.stderr
+    assert f"5 of 5 bounds not judged: {', '.join(bounds)}; give more --images" in one_line(finished)
     assert list(tmp_path.iterdir()) == []
 
 
