@@ -22,11 +22,12 @@ from tests.e2e.tools import aiflow
 NAMES = {"python", "torch", "transformers", "packages", "cores", "memory", "cpu", "photographs", "disk", "hub cache"}
 
 
-def diagnose(cwd: Path, **environment: str | Path) -> tuple[int, dict[str, Any]]:
-    """Exit code and findings by name of `aiflow doctor --json`, run in `cwd`."""
-    env = os.environ | {name: str(value) for name, value in environment.items()}
+def diagnose(packages: Path, **environment: str | Path) -> tuple[int, dict[str, Any]]:
+    """Exit code and findings by name of `aiflow doctor --json`, with the packages of a folder before all others."""
+    given = {name: str(value) for name, value in environment.items()}
+    env = os.environ | {"PYTHONPATH": str(packages)} | given
     command = [sys.executable, "-m", "aiflow_cli", "doctor", "--json"]
-    done = subprocess.run(command, cwd=cwd, env=env, text=True, capture_output=True, timeout=100, check=False)
+    done = subprocess.run(command, cwd=packages, env=env, text=True, capture_output=True, timeout=100, check=False)
     assert "Traceback" not in done.stderr, done.stderr
     document = json.loads(done.stdout)
     assert document["schema_version"] == 1
