@@ -55,8 +55,13 @@ def _repositories(name: str, draft: str | None, target: str | None) -> list[Repo
     if name not in registry() and (single := Repository.parse(name)):
         return [single]
     spec = find_pair(name, draft, target)
-    found = [spec.repository(role) for role in ("draft", "target")]
-    return [repository for repository in found if repository is not None]
+    found: list[Repository] = []
+    for role in ("draft", "target"):
+        if repository := spec.repository(role):
+            found.append(repository)
+        else:
+            spec.folder(role)  # a folder that is not there is no folder with nothing to fetch
+    return found
 
 
 def _model(repository: Repository, dry_run: bool) -> dict[str, Any]:

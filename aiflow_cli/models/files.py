@@ -105,9 +105,8 @@ def hub_blob(path: Path) -> Path | None:
     snapshot = path.parent.resolve()
     if snapshot.parent.name != "snapshots" or not path.is_symlink():
         return None
-    target = Path(
-        os.path.normpath(snapshot / path.readlink())
-    )  # one step: the blob may be a link itself, into a store of all blobs
+    # One step: the blob may be a link itself, into a store of all blobs.
+    target = Path(os.path.normpath(snapshot / path.readlink()))
     return target if target.parent == snapshot.parent.parent / "blobs" else None
 
 

@@ -71,7 +71,7 @@ def owned(folder: Path) -> Iterator[None]:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(descriptor)
-        raise StoreError(f"another aiflow is writing into {folder}: wait for it, or give another --output") from None
+        raise StoreError(f"another aiflow is writing into {folder}: wait for it, or name another folder") from None
     except OSError:
         pass  # a file system without locks
     try:

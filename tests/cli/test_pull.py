@@ -170,6 +170,10 @@ def test_small_ships_with_the_package(run: Run, hub: Hub) -> None:
     assert not hub.requests
 
 
+def test_a_folder_that_is_not_there_is_no_model(run: Run, tmp_path: Path) -> None:
+    assert "gone does not exist" in error(run("pull", "small", "--draft", tmp_path / "gone"), 2)
+
+
 def test_unknown_pair(run: Run) -> None:
     assert "did you mean 'internvl2-2b-26b'" in error(run("pull", "internvl2-2b-26"), 2)
 
