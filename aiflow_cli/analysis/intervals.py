@@ -7,18 +7,18 @@ statistic is no plain axis reduction; the sums here are one matrix product.)
 The method: percentiles whose tails are as far out as those of a t distribution with n - 1 degrees of freedom ("expanded percentiles",
 Hesterberg, The American Statistician 69, 2015), one method for ratios, fits, optima and break-evens. It was chosen by coverage: how often an
 interval from n images of the reference run, drawn at random, holds the value of all of them (tests/analysis/test_coverage.py; nominal 95 %).
-Paired speed-ups of `small-weak`, mean over draft lengths:
+Paired speed-ups of `small-weak`, mean over draft lengths, as `python -m tests.analysis.test_coverage` prints them:
 
     images                                    4     8     10    16    40
-    percentiles                               78 %  88 %  89 %  91 %  93 %
-    BCa (`scipy.stats.bootstrap`)             79 %  87 %  89 %  93 %  93 %
-    expanded percentiles                      85 %  93 %  93 %  94 %  94 %
-    t, of the logarithm, by the jackknife     93 %  94 %  94 %  94 %  94 %
+    percentiles                               77 %  85 %  88 %  91 %  93 %
+    BCa (`scipy.stats.bootstrap`)             77 %  84 %  86 %  90 %  92 %
+    expanded percentiles                      84 %  92 %  93 %  94 %  94 %
+    t, of the logarithm, by the jackknife     94 %  94 %  95 %  95 %  95 %
 
-t covers as well from 8 images on, but knows neither optima nor break-evens, nor that no share exceeds 1. From 9 images on coverage is
-within two points of 95 % for both pairs (`small` up to draft length 8); FEWEST_IMAGES is the round number above, and with fewer there is a
-value and no interval. What no method covers is a figure that hangs on what is rare: of `small`, whose drafts fail on a few images only,
-speed-ups at draft lengths of 16 and more are covered in 85 % at 10 images, in 87 % at 16, in 92 % at 40.
+t covers as well, but knows neither optima nor break-evens, nor that no share exceeds 1. From 10 images on coverage is within two points of
+95 % for both pairs (`small` up to draft length 8); that is FEWEST_IMAGES, and with fewer there is a value and no interval. What no method
+covers is a figure that hangs on what is rare: of `small`, whose drafts fail on a few images only, speed-ups at draft lengths of 16 and more
+are covered in 86 % at 10 images, in 85 % at 16, in 91 % at 40.
 """
 
 from __future__ import annotations

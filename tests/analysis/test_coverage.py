@@ -173,3 +173,18 @@ def test_optimum_and_fits_are_covered_too() -> None:
         for name, (interval, true) in (pairs | {"optimum": (found.optimum, truth.optimum)}).items():
             held[name].append(interval.low <= true.value <= interval.high)
     assert all(np.mean(found) > 0.9 for found in held.values()), {name: np.mean(found) for name, found in held.items()}
+
+
+def main() -> None:
+    """Print the table of `intervals.py` (some minutes): `python -m tests.analysis.test_coverage`."""
+    intervals.FEWEST_IMAGES = 2
+    for method in (percentile, bca, ours, student):
+        shares = (f"{n}: {coverage(method, n, samples=200):.0%}" for n in (4, 8, 10, 16, 40))
+        print(method.__name__, *shares, sep="  ", flush=True)
+    for gammas in ((1, 2, 3, 4, 6, 8), (16, 22, 28, 36)):
+        shares = (f"{n}: {coverage(ours, n, 'small', gammas, 400):.0%}" for n in (8, 9, 10, 16, 40))
+        print("ours, small, gamma", gammas, *shares, sep="  ", flush=True)
+
+
+if __name__ == "__main__":
+    main()
