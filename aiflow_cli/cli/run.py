@@ -78,7 +78,11 @@ def run(
     ] = None,
     threads: Annotated[int, typer.Option("--threads", help="Torch threads of device and of server.")] = 1,
     server: Annotated[
-        str | None, typer.Option("--server", help="A running `aiflow serve`: HOST:PORT. [default: one is started here]")
+        str | None,
+        typer.Option(
+            "--server",
+            help="A running `aiflow serve`: HOST:PORT; its own options say how the target runs. [default: one is started here]",
+        ),
     ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Folder of the result. [default: results/STAMP-run]")
