@@ -18,15 +18,19 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import msgspec
+
 from aiflow_cli import disk
 from aiflow_cli.errors import StoreError
 from aiflow_cli.text import printable_json
+from aiflow_cli.world.record import SCHEMA_VERSION, Trial
+
+__all__ = ["RESULTS", "SCHEMA_VERSION"]
 
 RESULTS = Path("results")
-SCHEMA_VERSION = 1
 
-Record = dict[str, Any]
-"""One trial, as it stands in trials.jsonl."""
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(Trial)
 
 
 def new_folder(name: str, output: Path | None = None) -> Path:
@@ -103,11 +107,11 @@ class TrialWriter:
         except OSError as error:
             raise _store_error(self.path, error) from error
 
-    def append(self, *records: Mapping[str, Any]) -> None:
+    def append(self, *trials: Trial) -> None:
         """Write trials and wait until the disk has them. Raises StoreError; what was written of them is then taken back."""
         end = os.fstat(self._file.fileno()).st_size
         try:
-            rest = memoryview(b"".join(map(_line, records)))
+            rest = memoryview(b"".join(map(_line, trials)))
             while rest:
                 rest = rest[self._file.write(rest) :]
             os.fsync(self._file.fileno())
@@ -125,8 +129,8 @@ class TrialWriter:
         self._file.close()
 
 
-def _line(record: Mapping[str, Any]) -> bytes:
-    return json.dumps(record, separators=(",", ":"), allow_nan=False).encode() + b"\n"
+def _line(trial: Trial) -> bytes:
+    return _encoder.encode(trial) + b"\n"
 
 
 def _parted(data: bytes) -> tuple[bytes, bytes]:
@@ -143,9 +147,9 @@ def is_whole(line: bytes) -> bool:
         return False
 
 
-def rewrite_trials(folder: Path, records: Iterable[Mapping[str, Any]]) -> None:
-    """Put `records` in place of what `trials.jsonl` holds, at once; on failure the old file stays. Raises StoreError."""
-    replace_file(folder / "trials.jsonl", b"".join(map(_line, records)))
+def rewrite_trials(folder: Path, trials: Iterable[Trial]) -> None:
+    """Put `trials` in place of what `trials.jsonl` holds, at once; on failure the old file stays. Raises StoreError."""
+    replace_file(folder / "trials.jsonl", b"".join(map(_line, trials)))
 
 
 def write_run(folder: Path, document: Mapping[str, Any]) -> None:
@@ -161,12 +165,12 @@ def replace_file(path: Path, data: bytes) -> None:
         raise _store_error(path, error) from error
 
 
-def read_trials(folder: Path) -> list[Record]:
+def read_trials(folder: Path) -> list[Trial]:
     """Every finished trial of a result, warm-ups included. Raises StoreError if there are none or a line is damaged."""
     path = folder / "trials.jsonl"
     whole, last = _read_parted(path)
     lines = [*whole.splitlines(), *([last] if is_whole(last) else [])]
-    return [_record(line, f"{path}:{number}") for number, line in enumerate(lines, 1)]
+    return [_trial(line, f"{path}:{number}") for number, line in enumerate(lines, 1)]
 
 
 def torn_note(folder: Path) -> str | None:
@@ -188,17 +192,15 @@ def _read_parted(path: Path) -> tuple[bytes, bytes]:
         ) from error
 
 
-def _record(line: bytes, where: str) -> Record:
+def _trial(line: bytes, where: str) -> Trial:
     try:
-        record = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        told = f"column {error.colno}: {error.msg}" if isinstance(error, json.JSONDecodeError) else str(error)
+        return _decoder.decode(line)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        if is_whole(line) and "setting" not in json.loads(line):
+            raise StoreError(f"{where} is of an older aiflow (schema 1): run the experiment anew") from None
         raise StoreError(
-            f"{where} is damaged ({told}): take that line out, and its trial counts as not made"
+            f"{where} is damaged ({error}): take that line out, and its trial counts as not made"
         ) from error
-    if not isinstance(record, dict):
-        raise StoreError(f"{where} is damaged: this is no trial; take that line out")
-    return record
 
 
 def read_run(folder: Path) -> dict[str, Any]:
