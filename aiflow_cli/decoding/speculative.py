@@ -68,12 +68,11 @@ class Device(DeviceHalf):
         return self._verdict(message) if isinstance(message, Verdict) else super().answer(message)
 
     def _verdict(self, message: Verdict) -> list[Action]:
-        about = (message.epoch, message.base)
-        if message.base < len(self.output.tokens) and about < (self._epoch, self._base):
-            return []  # a draft that has been settled
-        if self._out is None or about != (self._epoch, self._base):
+        if message.base < len(self.output.tokens):
+            return []  # on a draft that has been settled
+        if self._out is None or (message.epoch, message.base) != (self._epoch, self._base):
             raise OutOfTurn(
-                f"the server sent a verdict on a draft of epoch {about[0]} after {about[1]} tokens: none is out"
+                f"the server sent a verdict on a draft of epoch {message.epoch} after {message.base} tokens: none is out"
             )
         tree, self._out = self._out, None
         found = self._checked(tree, message)

@@ -108,8 +108,9 @@ class Draft(_Message, frozen=True, tag=3):
     """Device to server: drafted ids (packed) that follow `base` output tokens.
 
     `epoch` counts how often the output has left what the device had drafted: a draft of an epoch that has passed is
-    dropped unread. `parents`: for each id the number of its parent, a byte each; 0 is the last of the `base` tokens, n
-    the n-th id. None: a chain.
+    dropped unread. Of a draft that begins before the end of the output, what is output already is passed over; if that
+    is all of it, there is no verdict. `parents`: for each id the number of its parent, a byte each; 0 is the last of
+    the `base` tokens, n the n-th id. None: a chain.
     """
 
     request_id: _RequestId
