@@ -23,9 +23,10 @@ from aiflow_cli.decoding.events import Cancelled, Event, Received, Started, Work
 from aiflow_cli.errors import AiflowError, UsageError
 from aiflow_cli.models.vlm import VisionLanguageModel
 from aiflow_cli.node.compute import Compute
-from aiflow_cli.node.connection import Arrived, Connection
+from aiflow_cli.node.connection import Connection
 from aiflow_cli.node.perform import Models, begin
 from aiflow_cli.wire.messages import Message
+from aiflow_cli.wire.transport import Arrived
 
 
 class Observer(Protocol):

@@ -15,7 +15,7 @@ from aiflow_cli.decoding.events import Cancelled, Event, Received, Started
 from aiflow_cli.decoding.methods import Method
 from aiflow_cli.decoding.server import ServerSession
 from aiflow_cli.node.perform import Models, perform
-from aiflow_cli.wire.framing import FrameReader, encode
+from aiflow_cli.wire.framing import decode, encode
 from aiflow_cli.wire.messages import Message, Picture
 from aiflow_cli.world.record import Link, Setting, Trial
 from aiflow_cli.world.recorder import Recorder
@@ -52,8 +52,7 @@ class Side:
     finished: Finish | None = None
 
     def receive(self) -> Message:
-        ((message, _),) = FrameReader().feed(self.inbox.popleft())
-        return message
+        return decode(self.inbox.popleft())
 
     def compute(self, clock: Callable[[], float]) -> Event:
         return perform(self.work.popleft(), Models(self.target, self.draft), QUEUE_US, clock)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aiflow_cli.wire import messages as m
-from aiflow_cli.wire.framing import FrameReader, MalformedMessage, encode
+from aiflow_cli.wire.framing import MalformedMessage, decode, encode
 from aiflow_cli.wire.messages import pack_ids, unpack_ids
 from tests.wire.strategies import SERVED, token_ids
 
@@ -124,7 +124,7 @@ TOO_MUCH: list[tuple[m.Message, str]] = [
 @pytest.mark.parametrize(("message", "what"), TOO_MUCH, ids=[what for _, what in TOO_MUCH])
 def test_fields_out_of_bounds_are_refused_on_receipt(message: m.Message, what: str) -> None:
     with pytest.raises(MalformedMessage, match="no message of this protocol"):
-        FrameReader().feed(encode(message))
+        decode(encode(message))
 
 
 @pytest.mark.parametrize(
@@ -149,4 +149,4 @@ def test_fields_out_of_bounds_are_refused_on_receipt(message: m.Message, what: s
 def test_what_is_nearly_a_message_is_refused(body: object) -> None:
     packed = msgspec.msgpack.encode(body)
     with pytest.raises(MalformedMessage):
-        FrameReader().feed(len(packed).to_bytes(4, "big") + packed)
+        decode(len(packed).to_bytes(4, "big") + packed)
