@@ -1,5 +1,5 @@
-"""A world without time: both sessions, simulated models, a wire of real frames, and a recorder; what happens next, of all that may, is drawn
-by a seed. Messages may come twice, and late: also when their response is over.
+"""A world without time: both sessions, simulated models, a wire of real frames, and a recorder; what happens next, of
+all that may, is drawn by a seed. Messages may come twice, and late: also when their response is over.
 """
 
 from __future__ import annotations
@@ -60,7 +60,9 @@ class Side:
 
 
 class World:
-    """One device and one server. `run` goes on until nothing is left to do. `echo`: the share of messages that come twice."""
+    """One device and one server. `run` goes on until nothing is left to do. `echo`: the share of messages that come
+    twice.
+    """
 
     def __init__(self, behaviour: Behaviour, seed: int = 0, can_draft: bool = True, echo: float = 0.0) -> None:
         self.behaviour = behaviour
