@@ -180,13 +180,14 @@ class Recorder:
 
 
 def _round(cost: wire.Verification, **known: Any) -> Round:
-    seconds = {
+    known |= {
+        "judged": cost.judged,
         "queue_s": cost.queue_us * MICROSECONDS,
         "verify_s": cost.verify_us * MICROSECONDS,
+        "redecide_steps": cost.redecide_steps,
         "redecide_s": cost.redecide_us * MICROSECONDS,
     }
-    rounded = {name: _rounded(value) if name.endswith("_s") else value for name, value in (known | seconds).items()}
-    return Round(judged=cost.judged, redecide_steps=cost.redecide_steps, **rounded)
+    return Round(**{name: _rounded(value) if name.endswith("_s") else value for name, value in known.items()})
 
 
 def _rounded(seconds: float) -> float:

@@ -105,7 +105,8 @@ class Streamer:
         room = self.limit - len(text) - 1
         if room < 0 or not self.output or text[-1] in self.behaviour.stop_ids:
             return None
-        base, tokens = len(text), []
+        base = len(text)
+        tokens: list[int] = []
         while len(tokens) < min(self.gamma, room) and not (tokens and tokens[-1] in self.behaviour.stop_ids):
             tokens.append(self.behaviour.draft((*text, *tokens)))
         if not tokens and self.out:

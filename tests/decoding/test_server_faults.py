@@ -275,9 +275,9 @@ def test_a_target_of_another_vocabulary() -> None:
 @pytest.mark.parametrize("make", [prefilling, waiting, verifying])
 def test_cancel_makes_idle(make: Callable[[], ServerSession]) -> None:
     session = make()
-    assert session.busy
+    before = session.busy
     assert session.handle(Received(Cancel(7))) == []
-    assert not session.busy
+    assert (before, session.busy) == (True, False)
     assert session.handle(Received(Cancel(7))) == [], "twice does no harm"
 
 

@@ -187,8 +187,9 @@ class World:
 def planned(method: Method, gamma: int) -> Trial:
     """A trial before it is made."""
     setting = Setting(pair="small", method=method, gamma=gamma or None, link=LINK)
-    place = {"block": 0, "order": 0, "repeat": 0}
-    return Trial(trial="0", node="", image_id="", image_bytes=8, setting=setting, started_at="", **place)
+    return Trial(
+        trial="0", node="", block=0, order=0, repeat=0, image_id="", image_bytes=8, setting=setting, started_at=""
+    )
 
 
 def respond(world: World, method: Method, gamma: int, max_new_tokens: int) -> DeviceSession:
