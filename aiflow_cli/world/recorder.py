@@ -187,7 +187,8 @@ def _round(cost: wire.Verification, **known: Any) -> Round:
         "redecide_steps": cost.redecide_steps,
         "redecide_s": cost.redecide_us * MICROSECONDS,
     }
-    return Round(**{name: _rounded(value) if name.endswith("_s") else value for name, value in known.items()})
+    rounded: dict[str, Any] = {n: _rounded(value) if n.endswith("_s") else value for n, value in known.items()}
+    return Round(**rounded)
 
 
 def _rounded(seconds: float) -> float:

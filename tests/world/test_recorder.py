@@ -66,7 +66,8 @@ def test_a_round_over_the_link() -> None:
     assert [delivery.at_s for delivery in trial.deliveries] == pytest.approx([0.5, 0.76])
     assert trial.bytes_up_by_message == {"Request": 5000, "Draft": 25}
     assert trial.bytes_down_by_message == {"Tokens": 30, "Verdict": 31}
-    assert (trial.ttft_s, trial.latency_s, trial.bytes_up, trial.bytes_down) == (0.5, pytest.approx(0.76), 5025, 61)
+    assert (trial.ttft_s, trial.bytes_up, trial.bytes_down) == (0.5, 5025, 61)
+    assert trial.latency_s == pytest.approx(0.76)
 
 
 def test_the_prefill_where_the_device_drafts() -> None:
@@ -105,7 +106,7 @@ def test_single_steps() -> None:
     alone.performed(DRAFT, Drafted(2, (6,)), 0.1, 0.102)
     alone.delivered((6,), 0.103)
     trial = alone.trial("")
-    assert trial.steps_s == (pytest.approx(0.002),)
+    assert list(trial.steps_s) == pytest.approx([0.002])
     assert trial.prefill == record.Prefill(draft_s=0.1)
     assert (trial.bytes_up, trial.bytes_down) == (0, 0)
 
