@@ -127,9 +127,10 @@ class _Drive:
             if self._link is not None:
                 for arrived in self._link.poll():
                     self._hear(arrived)
+            if self._finished:
+                return
         self._observer.performed(work, done, begun_s, perf_counter())
-        if not self._finished:
-            self._tell(done)
+        self._tell(done)
 
     def _hear(self, arrived: Arrived) -> None:
         self._observer.received(arrived.message, arrived.n_bytes, arrived.at_s)

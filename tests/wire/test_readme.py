@@ -44,7 +44,7 @@ def diagram() -> list[tuple[str, str]]:
     """Who sends what, in the order of the diagram; and `loop` with its method."""
     block = README.partition("```mermaid")[2].partition("```")[0]
     sent = re.findall(r"^ *(Device|Server)->>(?:Device|Server): (\w+)|^ *loop ([\w-]+):", block, re.MULTILINE)
-    return [(loop and "loop" or sender, loop or kind) for sender, kind, loop in sent]
+    return [("loop" if loop else sender, loop or kind) for sender, kind, loop in sent]
 
 
 def test_every_message_is_in_the_diagram_and_goes_its_way() -> None:
