@@ -64,7 +64,9 @@ def trees(draw: st.DrawFn) -> Tree:
 def test_along_a_tree_the_targets_own_path_is_accepted(
     tree: Tree, predictions: list[int], stop_ids: frozenset[int]
 ) -> None:
-    """Each accepted node is what the target puts after its parent, and what follows the last is no child of it, or an end."""
+    """Each accepted node is what the target puts after its parent, and what follows the last is no child of it, or an
+    end.
+    """
     found = accept(tree, predictions[: len(tree.tokens) + 1], stop_ids, 99)
     path = tree.path(found.node)
     assert [tree.tokens[node - 1] for node in path] == [predictions[parent] for parent in (0, *path)[:-1]]

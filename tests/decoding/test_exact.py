@@ -1,7 +1,8 @@
-"""A target that rounds: passes over several tokens differ from single steps, and so does all that comes after what they left in the cache.
+"""A target that rounds: passes over several tokens differ from single steps, and so does all that comes after what they
+left in the cache.
 
-Its margin between the two best tokens is moved by up to DRIFT wherever a pass had more than one row or the cache holds anything that such a
-pass left. With a bound above that, the output is server-only's own; without, it is not.
+Its margin between the two best tokens is moved by up to DRIFT wherever a pass had more than one row or the cache holds
+anything that such a pass left. With a bound above that, the output is server-only's own; without, it is not.
 """
 
 from __future__ import annotations
@@ -36,7 +37,9 @@ def drawn(*key: object) -> float:
 
 @dataclass
 class Rounding:
-    """Target and draft. `dirty` counts, for every cached token, how it came into the cache: 0 by a single step on a cache of such."""
+    """Target and draft. `dirty` counts, for every cached token, how it came into the cache: 0 by a single step on a
+    cache of such.
+    """
 
     seed: int
     ties: float

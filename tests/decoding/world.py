@@ -1,5 +1,5 @@
-"""A world without time: both sessions, simulated models, a wire of real frames, and a recorder; what happens next, of all that may, is drawn
-by a seed. Messages may come twice, and late: also when their response is over.
+"""A world without time: both sessions, simulated models, a wire of real frames, and a recorder; what happens next, of
+all that may, is drawn by a seed. Messages may come twice, and late: also when their response is over.
 """
 
 from __future__ import annotations
@@ -59,7 +59,9 @@ class Side:
 
 
 class World:
-    """One device and one server. `run` goes on until nothing is left to do. `echo`: the share of messages that come twice."""
+    """One device and one server. `run` goes on until nothing is left to do. `echo`: the share of messages that come
+    twice.
+    """
 
     def __init__(self, behaviour: Behaviour, seed: int = 0, can_draft: bool = True, echo: float = 0.0) -> None:
         self.behaviour = behaviour
@@ -184,8 +186,9 @@ class World:
 def planned(method: Method, gamma: int) -> Trial:
     """A trial before it is made."""
     setting = Setting(pair="small", method=method, gamma=gamma or None, link=LINK)
-    place = {"block": 0, "order": 0, "repeat": 0}
-    return Trial(trial="0", node="", image_id="", image_bytes=8, setting=setting, started_at="", **place)
+    return Trial(
+        trial="0", node="", block=0, order=0, repeat=0, image_id="", image_bytes=8, setting=setting, started_at=""
+    )
 
 
 def respond(world: World, method: Method, gamma: int, max_new_tokens: int) -> DeviceSession:

@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from aiflow_cli.node.response import Response
 
 from aiflow_cli.decoding.device import Task
 from aiflow_cli.decoding.exact import DEFAULT_BOUND
@@ -17,7 +18,6 @@ from aiflow_cli.link.spec import LinkSpec
 from aiflow_cli.models.vlm import VisionLanguageModel
 from aiflow_cli.node.connection import Connection
 from aiflow_cli.node.device import Device
-from aiflow_cli.node.response import Response
 from tests.conftest import TinyPair, photograph
 from tests.e2e.tools import Background, aiflow, one_line
 from tests.models import fixtures
