@@ -5,9 +5,10 @@ In bfloat16 the same logits come out of a pass over k tokens and of k single ste
 keys and values that the pass leaves in the cache. Where the two best tokens are close, the other one may win. With a
 bound on the margin between them:
 
-- every position of a verification whose margin is below the bound is undecided, and decided again by the one-token steps that server-only
-  would have made: from the last position whose cache is known to be made of such steps (`clean`), over all committed tokens since, up to
-  it. That leaves the cache as server-only would have it, so the decision is bit for bit server-only's. Drafts behind it are dropped.
+- every position of a verification whose margin is below the bound is undecided, and decided again by the one-token
+  steps that server-only would have made: from the last position whose cache is known to be made of such steps
+  (`clean`), over all committed tokens since, up to it. That leaves the cache as server-only would have it, so the
+  decision is bit for bit server-only's. Drafts behind it are dropped.
 - every other position is decided by the pass.
 
 Guaranteed: identity with server-only, if a pass changes no margin by more than the bound (a token that leads by more

@@ -84,9 +84,8 @@ class ServerSession:
             raise BadRequest(f"method {request.method!r} is not served: known are {', '.join(SERVER)}")
         half = SERVER[request.method]
         if half.drafts and not self._can_draft:
-            raise BadRequest(
-                f"{request.method} needs the draft model on the server: start it with `aiflow serve --pair PAIR --with-draft`"
-            )
+            start = "start it with `aiflow serve --pair PAIR --with-draft`"
+            raise BadRequest(f"{request.method} needs the draft model on the server: {start}")
         if half.needs_gamma and request.gamma < 1:
             raise BadRequest(f"method {request.method} needs a draft length of at least 1")
         output = Output(request.max_new_tokens, self._stop_ids, self._vocab_size)

@@ -71,9 +71,8 @@ class Device(DeviceHalf):
         if message.base < len(self.output.tokens):
             return []  # on a draft that has been settled
         if self._out is None or (message.epoch, message.base) != (self._epoch, self._base):
-            raise OutOfTurn(
-                f"the server sent a verdict on a draft of epoch {message.epoch} after {message.base} tokens: none is out"
-            )
+            about = f"a draft of epoch {message.epoch} after {message.base} tokens"
+            raise OutOfTurn(f"the server sent a verdict on {about}: none is out")
         tree, self._out = self._out, None
         found = self._checked(tree, message)
         delivered = self.deliver(found.tokens, message.done)

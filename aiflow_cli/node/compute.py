@@ -24,7 +24,8 @@ class Compute:
     def prefill(self, work: Prefill) -> int:
         """Decode and tile the picture, run the prompt; the most likely first token.
 
-        Raises ImageError, and UsageError for a bad question, or if prompt and answer need more room than the model has; none is made then.
+        Raises ImageError, and UsageError for a bad question, or if prompt and answer need more room than the model has;
+        none is made then.
         """
         prompt = self.model.prepare(work.input.data, work.prompt)
         needed = self.model.room(len(prompt), work.max_new_tokens)

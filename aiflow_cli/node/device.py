@@ -1,11 +1,11 @@
 """The device: drives a DeviceSession with a draft model and a connection, and tells an observer what happened when.
 
-What is timed: t0 is when the image's bytes are in memory and the response begins; a delivery is when the session hands tokens out.
-Nothing else happens between: no output, no allocation worth naming, no garbage collection.
+What is timed: t0 is when the image's bytes are in memory and the response begins; a delivery is when the session hands
+tokens out. Nothing else happens between: no output, no allocation worth naming, no garbage collection.
 
-The draft model's prefill runs while the image is on its way (the kernel or a thread sends it); an answer that comes before it is over
-counts when the device reads it. Between two passes of drafting the device looks at the socket; with nothing to compute it waits there,
-so that its core is free and the answer wakes it at once.
+The draft model's prefill runs while the image is on its way (the kernel or a thread sends it); an answer that comes
+before it is over counts when the device reads it. Between two passes of drafting the device looks at the socket; with
+nothing to compute it waits there, so that its core is free and the answer wakes it at once.
 """
 
 from __future__ import annotations
@@ -23,13 +23,16 @@ from aiflow_cli.decoding.events import Cancelled, Event, Received, Started, Work
 from aiflow_cli.errors import AiflowError, UsageError
 from aiflow_cli.models.vlm import VisionLanguageModel
 from aiflow_cli.node.compute import Compute
-from aiflow_cli.node.connection import Arrived, Connection
+from aiflow_cli.node.connection import Connection
 from aiflow_cli.node.perform import Models, begin
 from aiflow_cli.wire.messages import Message
+from aiflow_cli.wire.transport import Arrived
 
 
 class Observer(Protocol):
-    """Who is told of a response as it is made. Times are of one monotonic clock, in seconds; bytes are frames, whole."""
+    """Who is told of a response as it is made. Times are of one monotonic clock, in seconds; bytes are frames,
+    whole.
+    """
 
     def begun(self, at_s: float) -> None:
         """The image's bytes are in memory: t0."""
@@ -59,7 +62,8 @@ class Device:
         self._models = Models(draft=Compute(model))
 
     def respond(self, task: Task, connection: Connection | None, observer: Observer) -> tuple[int, ...]:
-        """Make one response; its tokens. `connection` may be None for on-device. Raises LinkError, ProtocolError, ImageError.
+        """Make one response; its tokens. `connection` may be None for on-device. Raises LinkError, ProtocolError,
+        ImageError.
 
         Whatever is raised, the server is told that the request is over: the connection can go on with the next.
         """
@@ -124,9 +128,10 @@ class _Drive:
             if self._link is not None:
                 for arrived in self._link.poll():
                     self._hear(arrived)
+            if self._finished:
+                return
         self._observer.performed(work, done, begun_s, perf_counter())
-        if not self._finished:
-            self._tell(done)
+        self._tell(done)
 
     def _hear(self, arrived: Arrived) -> None:
         self._observer.received(arrived.message, arrived.n_bytes, arrived.at_s)

@@ -1,7 +1,9 @@
-"""The record: one trial, typed. What is written, read, exported and documented of a trial is derived from these classes.
+"""The record: one trial, typed. What is written, read, exported and documented of a trial is derived from these
+classes.
 
-Seconds are of the device's clock from t0 (the image's bytes are in memory) unless a field says that the server measured them; None: there
-was nothing to measure. Only the device's clock times a response, so nothing needs synchronised clocks.
+Seconds are of the device's clock from t0 (the image's bytes are in memory) unless a field says that the server measured
+them; None: there was nothing to measure. Only the device's clock times a response, so nothing needs synchronised
+clocks.
 """
 
 from __future__ import annotations
@@ -101,7 +103,9 @@ class Prefill(_Part, frozen=True, kw_only=True):
 
 
 class Round(_Part, frozen=True, kw_only=True):
-    """One draft and one verification. The six parts follow one another and sum to `wall_s`, but for what no clock saw."""
+    """One draft and one verification. The six parts follow one another and sum to `wall_s`, but for what no clock
+    saw.
+    """
 
     drafted: Annotated[int, Meta(description="Drafted tokens.")]
     judged: Annotated[

@@ -1,7 +1,8 @@
 """The recorder: what happens in a response and when goes in, one trial comes out. It has neither clock nor I/O.
 
-A round of speculation begins with the delivery before it. The clock is read four more times in it (drafted, sent, answer read, tokens
-delivered), so that its parts follow one another without gaps; what the server did of the time between the last two is told by the server.
+A round of speculation begins with the delivery before it. The clock is read four more times in it (drafted, sent,
+answer read, tokens delivered), so that its parts follow one another without gaps; what the server did of the time
+between the last two is told by the server.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ class Recorder:
     def __init__(self, planned: Trial) -> None:
         self._planned = planned
         self._t0_s = self._last_s = self._drafted_s = 0.0
+        self._request_id: int | None = None
         self._drafts: dict[tuple[int, int], _Sent] = {}
         self._answer: tuple[wire.Answer, int, float] | None = None
         """The answer that is being handled, its bytes, and when it was read."""
@@ -65,6 +67,8 @@ class Recorder:
     def sent(self, message: wire.Message, n_bytes: int, at_s: float) -> None:
         """The device sent a message."""
         self._up[type(message).__name__] += n_bytes
+        if isinstance(message, wire.Request):
+            self._request_id = message.request_id
         if isinstance(message, wire.Draft):
             drafted_s = max(self._drafted_s, self._last_s)  # with room for one token nothing is drafted
             drafted = len(message.ids) // wire.TOKEN_BYTES
@@ -73,7 +77,8 @@ class Recorder:
     def received(self, message: wire.Message, n_bytes: int, at_s: float) -> None:
         """The device read a message."""
         self._down[type(message).__name__] += n_bytes
-        self._answer = (message, n_bytes, at_s) if isinstance(message, wire.Answer) else None
+        if isinstance(message, wire.Answer) and message.request_id == self._request_id:
+            self._answer = (message, n_bytes, at_s)
 
     def delivered(self, tokens: tuple[int, ...], at_s: float) -> None:
         """Output tokens are there."""
@@ -135,7 +140,9 @@ class Recorder:
         )
 
     def _server_round(self, told: wire.Round, n_bytes: int, delivered: int, at_s: float) -> Round:
-        """A round on the server (co-located): nothing goes up, and what is neither model time nor queue is the way down."""
+        """A round on the server (co-located): nothing goes up, and what is neither model time nor queue is the way
+        down.
+        """
         cost, draft_s, wall_s = told.verification, told.draft_us * MICROSECONDS, at_s - self._last_s
         server_s = draft_s + (cost.queue_us + cost.verify_us) * MICROSECONDS
         return _round(
@@ -153,7 +160,9 @@ class Recorder:
         )
 
     def _prefill(self) -> Prefill:
-        """An upload is timed by the server's first answer: what TTFT holds beyond the queue and the prefills on the server."""
+        """An upload is timed by the server's first answer: what TTFT holds beyond the queue and the prefills on the
+        server.
+        """
         first = self._first
         if first is None:
             return Prefill(draft_s=_rounded_or_none(self._draft_prefill_s))
@@ -171,13 +180,15 @@ class Recorder:
 
 
 def _round(cost: wire.Verification, **known: Any) -> Round:
-    seconds = {
+    known |= {
+        "judged": cost.judged,
         "queue_s": cost.queue_us * MICROSECONDS,
         "verify_s": cost.verify_us * MICROSECONDS,
+        "redecide_steps": cost.redecide_steps,
         "redecide_s": cost.redecide_us * MICROSECONDS,
     }
-    rounded = {name: _rounded(value) if name.endswith("_s") else value for name, value in (known | seconds).items()}
-    return Round(judged=cost.judged, redecide_steps=cost.redecide_steps, **rounded)
+    rounded: dict[str, Any] = {n: _rounded(value) if n.endswith("_s") else value for n, value in known.items()}
+    return Round(**rounded)
 
 
 def _rounded(seconds: float) -> float:

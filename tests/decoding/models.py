@@ -1,4 +1,6 @@
-"""Models that are functions of the text before: as arbitrary as a seed makes them, with a cache that notices when it is misused."""
+"""Models that are functions of the text before: as arbitrary as a seed makes them, with a cache that notices when it is
+misused.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,8 @@ NextToken = Callable[[tuple[int, ...]], int]
 
 @dataclass(frozen=True)
 class Behaviour:
-    """What target and draft say after any text, drawn by `seed`: the draft agrees with the target on `agreement` of all texts.
+    """What target and draft say after any text, drawn by `seed`: the draft agrees with the target on `agreement` of all
+    texts.
 
     Nothing else is assumed: what either says after one text tells nothing of what it says after another.
     """
@@ -51,7 +54,9 @@ def greedy(next_token: NextToken, stop_ids: frozenset[int], max_new_tokens: int)
 
 @dataclass
 class CachedModel:
-    """A model behind a cache of the text after the prompt. Every answer is computed from the cache, so a wrong one shows."""
+    """A model behind a cache of the text after the prompt. Every answer is computed from the cache, so a wrong one
+    shows.
+    """
 
     next_token: NextToken
     cache: list[int] | None = None

@@ -1,4 +1,6 @@
-"""Both sessions, driven by arbitrary models: what comes out is the target's own greedy output, and how it comes about is in order."""
+"""Both sessions, driven by arbitrary models: what comes out is the target's own greedy output, and how it comes about
+is in order.
+"""
 
 from __future__ import annotations
 
@@ -84,7 +86,9 @@ def test_messages_take_turns_and_both_sides_end_idle(
 def test_a_pass_costs_what_it_must_and_never_more(
     behaviour: Behaviour, gamma: int, max_new_tokens: int, seed: int
 ) -> None:
-    """Caches are cropped, never filled again: the target is fed one token and the drafts, the draft model what it lacks."""
+    """Caches are cropped, never filled again: the target is fed one token and the drafts, the draft model what it
+    lacks.
+    """
     for method in (Method.SPECULATIVE, Method.CO_LOCATED):
         world = simulated(behaviour, method, gamma, max_new_tokens, seed)
         drafter = world.device if method is Method.SPECULATIVE else world.server
@@ -102,7 +106,9 @@ def test_a_pass_costs_what_it_must_and_never_more(
 def test_the_draft_model_is_prefilled_before_the_first_token_goes_out(
     behaviour: Behaviour, gamma: int, max_new_tokens: int, seed: int
 ) -> None:
-    """Co-located: what follows the first token is drafting and verifying alone. Nothing is prefilled for an output that has ended."""
+    """Co-located: what follows the first token is drafting and verifying alone. Nothing is prefilled for an output that
+    has ended.
+    """
     world = simulated(behaviour, Method.CO_LOCATED, gamma, max_new_tokens, seed)
     asked = world.server.asked
     first = next(at for at, action in enumerate(asked) if isinstance(action, Send))

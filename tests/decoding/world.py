@@ -1,5 +1,5 @@
-"""A world without time: both sessions, simulated models, a wire of real frames, and a recorder; what happens next, of all that may, is drawn
-by a seed. Messages may come twice, and late: also when their response is over.
+"""A world without time: both sessions, simulated models, a wire of real frames, and a recorder; what happens next, of
+all that may, is drawn by a seed. Messages may come twice, and late: also when their response is over.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from aiflow_cli.decoding.events import Cancelled, Event, Received, Started
 from aiflow_cli.decoding.methods import Method
 from aiflow_cli.decoding.server import ServerSession
 from aiflow_cli.node.perform import Models, perform
-from aiflow_cli.wire.framing import FrameReader, encode
+from aiflow_cli.wire.framing import decode, encode
 from aiflow_cli.wire.messages import Message, Picture
 from aiflow_cli.world.record import Link, Setting, Trial
 from aiflow_cli.world.recorder import Recorder
@@ -52,15 +52,16 @@ class Side:
     finished: Finish | None = None
 
     def receive(self) -> Message:
-        ((message, _),) = FrameReader().feed(self.inbox.popleft())
-        return message
+        return decode(self.inbox.popleft())
 
     def compute(self, clock: Callable[[], float]) -> Event:
         return perform(self.work.popleft(), Models(self.target, self.draft), QUEUE_US, clock)
 
 
 class World:
-    """One device and one server. `run` goes on until nothing is left to do. `echo`: the share of messages that come twice."""
+    """One device and one server. `run` goes on until nothing is left to do. `echo`: the share of messages that come
+    twice.
+    """
 
     def __init__(self, behaviour: Behaviour, seed: int = 0, can_draft: bool = True, echo: float = 0.0) -> None:
         self.behaviour = behaviour
@@ -185,8 +186,9 @@ class World:
 def planned(method: Method, gamma: int) -> Trial:
     """A trial before it is made."""
     setting = Setting(pair="small", method=method, gamma=gamma or None, link=LINK)
-    place = {"block": 0, "order": 0, "repeat": 0}
-    return Trial(trial="0", node="", image_id="", image_bytes=8, setting=setting, started_at="", **place)
+    return Trial(
+        trial="0", node="", block=0, order=0, repeat=0, image_id="", image_bytes=8, setting=setting, started_at=""
+    )
 
 
 def respond(world: World, method: Method, gamma: int, max_new_tokens: int) -> DeviceSession:

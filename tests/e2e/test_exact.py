@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -13,16 +14,16 @@ from aiflow_cli.decoding.device import Task
 from aiflow_cli.decoding.exact import DEFAULT_BOUND
 from aiflow_cli.decoding.methods import Method
 from aiflow_cli.link.address import parse_address
-from aiflow_cli.link.spec import LinkSpec
 from aiflow_cli.models.vlm import VisionLanguageModel
 from aiflow_cli.node.connection import Connection
 from aiflow_cli.node.device import Device
-from aiflow_cli.node.response import Response
+from aiflow_cli.wire.messages import Picture
+from aiflow_cli.world.record import Trial
+from aiflow_cli.world.recorder import Recorder
 from tests.conftest import TinyPair, photograph
+from tests.decoding.world import planned
 from tests.e2e.tools import Background, aiflow, one_line
 from tests.models import fixtures
-
-UNLIMITED = LinkSpec(float("inf"), float("inf"))
 
 
 @fixtures.needed
@@ -30,13 +31,15 @@ def test_bfloat16_server_gives_server_onlys_output(background: Callable[..., Bac
     folder = fixtures.ROOT / "tiny-2b"
     options = ("--target", folder, "--draft", folder, "--with-draft", "--dtype", "bfloat16")
     address = parse_address(background("serve", *options, "--listen", "127.0.0.1:0").listening())
-    device = Device(VisionLanguageModel.from_folder(folder))
+    device, numbers = Device(VisionLanguageModel.from_folder(folder)), itertools.count()
     with Connection(address) as connection:
         connection.greet(device.model.fingerprint)
 
-        def respond(method: Method, gamma: int, seed: int) -> Response:
-            task = Task(seed, method, gamma, 30, "What is it?", photograph(seed, 80), DEFAULT_BOUND["bfloat16"])
-            return device.respond(task, connection, UNLIMITED)
+        def respond(method: Method, gamma: int, seed: int) -> Trial:
+            picture, recorder = Picture(photograph(seed, 80)), Recorder(planned(method, gamma))
+            task = Task(next(numbers), method, gamma, 30, "What is it?", picture, DEFAULT_BOUND["bfloat16"])
+            device.respond(task, connection, recorder)
+            return recorder.trial("")
 
         rounds = []
         for seed in range(3):

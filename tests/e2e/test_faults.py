@@ -18,7 +18,7 @@ from aiflow_cli.models.pair import find_pair
 from aiflow_cli.models.vlm import VisionLanguageModel
 from aiflow_cli.node.connection import Connection
 from aiflow_cli.wire.framing import encode
-from aiflow_cli.wire.messages import PROTOCOL_VERSION, Draft, Hello, Request, Tokens, pack_ids
+from aiflow_cli.wire.messages import PROTOCOL_VERSION, Draft, Hello, Picture, Request, Tokens, pack_ids
 from tests.conftest import TinyPair, photograph
 from tests.e2e.tools import Background, aiflow, assert_gone, descendants, finished_trials, one_line, wait_for
 
@@ -143,7 +143,7 @@ class _Served:
         self.model = VisionLanguageModel.from_folder(tiny_pair.draft)
 
     def request(self, max_new_tokens: int = 6, method: str = "server-only") -> Request:
-        return Request(1, method, 4, max_new_tokens, find_pair("small").question, photograph())
+        return Request(1, method, 4, max_new_tokens, find_pair("small").question, Picture(photograph()))
 
     def connect(self) -> Connection:
         connection = Connection(self.address)
@@ -156,7 +156,7 @@ class _Served:
         with self.connect() as connection:
             connection.send(self.request())
             while True:
-                message = connection.receive(30)
+                message = connection.receive(30).message
                 assert isinstance(message, Tokens)
                 answers.append(message.ids)
                 if message.done:
@@ -172,9 +172,9 @@ def test_what_peers_can_do_to_a_server(tiny_pair: TinyPair, background: Start) -
         "garbage": b"GET / HTTP/1.1\r\n\r\n" * 20,
         "4 GB": b"\xff\xff\xff\xff",
         "an empty message": b"\0\0\0\0",
-        "out of turn": hello + encode(Draft(0, 1, pack_ids([5]))),
+        "out of turn": hello + encode(Draft(1, 0, 1, pack_ids([5]))),
         "twice hello": hello + hello,
-        "a bad image": hello + encode(Request(1, "server-only", 0, 5, "?", b"no image")),
+        "a bad image": hello + encode(Request(1, "server-only", 0, 5, "?", Picture(b"no image"))),
         "an unknown method": hello + encode(served.request(method="telepathy")),
     }.items():
         with socket.create_connection(served.address, 10) as peer:
@@ -186,15 +186,14 @@ def test_what_peers_can_do_to_a_server(tiny_pair: TinyPair, background: Start) -
         assert served.caption() == expected  # served while the other is stuck in its message
     with served.connect() as dying:
         dying.send(served.request(40, "speculative"))
-        first = dying.receive(30)
-        assert isinstance(first, Tokens)
-        dying.send(Draft(0, 1, pack_ids([5, 6, 7])))
+        assert isinstance(dying.receive(30).message, Tokens)
+        dying.send(Draft(1, 0, 1, pack_ids([5, 6, 7])))
     assert served.caption() == expected
     with served.connect() as liar:
         liar.send(served.request(40, "speculative"))
         liar.receive(30)
-        liar.send(Draft(0, 1, pack_ids([16_000_000])))
-        assert "vocabulary" in str(getattr(liar.receive(30), "reason", ""))
+        liar.send(Draft(1, 0, 1, pack_ids([16_000_000])))
+        assert "vocabulary" in str(getattr(liar.receive(30).message, "reason", ""))
     assert served.caption() == expected
     code, errors = served.command.signal(signal.SIGTERM)
     assert code == 0
@@ -213,7 +212,7 @@ def test_device_that_is_not_aiflow_or_of_another_version(tiny_pair: TinyPair, ba
     ):
         with Connection(served.address) as connection:
             connection.send(message)
-            reason = str(getattr(connection.receive(30), "reason", ""))
+            reason = str(getattr(connection.receive(30).message, "reason", ""))
         assert "protocol 99" in reason or "no pair" in reason
 
 

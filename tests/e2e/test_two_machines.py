@@ -28,7 +28,7 @@ from aiflow_cli.trials.served import check_served, describe_here
 from aiflow_cli.trials.settings import make_settings
 from aiflow_cli.trials.store import read_run, read_trials, rewrite_trials
 from aiflow_cli.trials.sweep import earlier_trials, open_sweep, run_sweep
-from aiflow_cli.wire.framing import FrameReader, encode
+from aiflow_cli.wire.framing import decode, encode
 from aiflow_cli.wire.messages import Fingerprint, Welcome
 from tests.conftest import TinyPair
 from tests.e2e.tools import Background, aiflow, finished_trials
@@ -102,7 +102,7 @@ def test_a_folder_whose_name_is_no_text_still_has_one(tiny_pair: TinyPair, tmp_p
     served = describe_here(folder, None, "cpu", "float32", None, 1)
     assert served.target == r"tar\xffget\n\x1b[2J"
     welcome = Welcome(2, Fingerprint("a", "b", 5), served)
-    assert FrameReader().feed(encode(welcome))[0][0] == welcome
+    assert decode(encode(welcome)) == welcome
     shutil.rmtree(folder)
     check_served(find_pair("small", None, str(folder)), served, Address("192.0.2.7", 7411), co_located=False)
 
