@@ -95,7 +95,7 @@ class Connection:
             if not self._uploading:
                 self._write()
                 if self._goes_on():
-                    threading.Thread(target=self._upload, daemon=True).start()
+                    threading.Thread(target=self._upload, name="upload", daemon=True).start()
         return size
 
     def _upload(self) -> None:
@@ -128,19 +128,20 @@ class Connection:
             left_s = deadline_s - perf_counter()
             if left_s <= 0:
                 raise self._late(timeout_s)
-            self._readable.poll(math.ceil(min(left_s, LONGEST_SLEEP_S) * 1e3))
-            self._read()
+            self._read(math.ceil(min(left_s, LONGEST_SLEEP_S) * 1e3))
         return arrived
 
     def poll(self) -> Iterator[Arrived]:
         """The messages that have come, one after another; never waits. Raises as `receive` does."""
         yield from iter(self._transport.next, None)
-        self._read()
+        self._read(0)
         yield from iter(self._transport.next, None)
 
-    def _read(self) -> None:
+    def _read(self, wait_ms: int) -> None:
+        """Read what has come, or comes within this time."""
         try:
-            self._stream.read()
+            if self._readable.poll(wait_ms):
+                self._stream.read()
         except PeerGone as error:
             raise self._gone(self._broken or error) from error
 
