@@ -17,16 +17,7 @@ from aiflow_cli.models.files import checkpoint_files, hub_blob
 from aiflow_cli.models.pair import PairSpec
 from aiflow_cli.trials import provenance
 
-STARTED = (
-    "__main__",
-    "cli.app",
-    "cli.errors",
-    "cli.serve",
-    "cli.link",
-    "trials.live",
-    "trials.schedule",
-    "trials.settings",
-)
+STARTED = ("__main__", "cli.app", "cli.errors", "cli.serve", "cli.link", "world.live", "trials.schedule")
 """Where a trial begins: in the world that makes it, and in the commands that it starts as processes."""
 ENTRIES = ("__main__", "cli.app")
 """What every command passes through; they name all other commands, which a trial does not run."""
@@ -113,7 +104,8 @@ def of_trials(pairs: Mapping[str, PairSpec], target: str | None = None) -> Finge
 
 
 def pair(spec: PairSpec, target: str | None = None) -> str:
-    """Of both checkpoints and of what the registry says of the pair; `target` is what the server says of its own, which need not be here.
+    """Of both checkpoints and of what the registry says of the pair; `target` is what a server says of its own, which need
+    not be here.
 
     Raises what a missing checkpoint raises.
     """

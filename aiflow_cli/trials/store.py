@@ -1,4 +1,5 @@
-"""A result: a folder with `trials.jsonl` (one line a trial, on disk before the next starts) and `run.json`.
+"""A result: a folder with `trials.jsonl` (one line a trial, on disk before the next starts) and `run.json`; when it is
+finished, its trials as tables too, which can stand in for `trials.jsonl`.
 
 `run.json` is written by rename, so that it is always whole. A torn last line of `trials.jsonl` (power cut, disk full) is
 passed over on reading, and cut off before the next is appended. A folder has one owner at a time (`owned`).
@@ -23,20 +24,19 @@ import msgspec
 from aiflow_cli import disk
 from aiflow_cli.errors import StoreError
 from aiflow_cli.text import printable_json
-from aiflow_cli.world.record import SCHEMA_VERSION, Trial
-
-__all__ = ["RESULTS", "SCHEMA_VERSION"]
+from aiflow_cli.trials import tables
+from aiflow_cli.world.record import Trial
 
 RESULTS = Path("results")
+LINES, TABLE = "trials.jsonl", tables.TRIALS
 
+_OLDER = "it is of an older aiflow (schema 1): run the experiment anew"
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(Trial)
 
 
-def new_folder(name: str, output: Path | None = None) -> Path:
-    """The folder of a new result: `output`, made if need be, or a new `results/<stamp>-<name>`. Raises StoreError."""
-    if output is not None:
-        return make_folder(output)
+def new_folder(name: str) -> Path:
+    """A new folder `results/<stamp>-<name>`. Raises StoreError."""
     stamped = make_folder(RESULTS) / f"{datetime.now():%Y%m%d-%H%M%S}-{name}"
     folder = stamped
     for number in itertools.count(2):  # others may begin in the same second: whoever makes the folder has it
@@ -84,21 +84,23 @@ def owned(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def check_unused(folder: Path) -> None:
-    """Raise StoreError if a folder holds a result: finished trials. What a start that failed left there is no result."""
-    if (folder / "trials.jsonl").exists() and read_trials(folder):
-        raise StoreError(f"{folder} already holds a result: give another --output")
+def holds_trials(folder: Path) -> bool:
+    """Whether there is a file of trials, whatever is in it."""
+    return any((folder / name).exists() for name in (LINES, TABLE))
 
 
 class TrialWriter:
     """Appends trials to `trials.jsonl` of a folder, each flushed to the disk. A context manager."""
 
-    def __init__(self, folder: Path) -> None:
-        """Open the file; what a torn last line left is cut off. Raises StoreError."""
-        self.path = folder / "trials.jsonl"
+    def __init__(self, folder: Path, found: Iterable[Trial] = ()) -> None:
+        """Open the file; what a torn last line left is cut off. A folder that had tables alone gets its file of what was
+        `found` in them. Raises StoreError.
+        """
+        self.path = folder / LINES
+        if not self.path.exists():
+            rewrite_trials(folder, found)
         try:
             self._file = self.path.open("ab", buffering=0)  # no buffer that would write a refused line again on closing
-            disk.sync_folder(folder)
             whole, last = _parted(self.path.read_bytes())
             if is_whole(last):
                 self._file.write(b"\n")
@@ -149,7 +151,7 @@ def is_whole(line: bytes) -> bool:
 
 def rewrite_trials(folder: Path, trials: Iterable[Trial]) -> None:
     """Put `trials` in place of what `trials.jsonl` holds, at once; on failure the old file stays. Raises StoreError."""
-    replace_file(folder / "trials.jsonl", b"".join(map(_line, trials)))
+    replace_file(folder / LINES, b"".join(map(_line, trials)))
 
 
 def write_run(folder: Path, document: Mapping[str, Any]) -> None:
@@ -165,17 +167,36 @@ def replace_file(path: Path, data: bytes) -> None:
         raise _store_error(path, error) from error
 
 
+def write_tables(folder: Path, trials: Iterable[Trial]) -> None:
+    """Write the measured trials as tables. Raises StoreError."""
+    for name, data in tables.of_trials(trials).items():
+        replace_file(folder / name, data)
+
+
 def read_trials(folder: Path) -> list[Trial]:
-    """Every finished trial of a result, warm-ups included. Raises StoreError if there are none or a line is damaged."""
-    path = folder / "trials.jsonl"
+    """Every finished trial of a result, warm-ups included; of its tables where there is no trials.jsonl. Raises StoreError
+    if there are none, or they are damaged.
+    """
+    path = folder / LINES
+    if not path.exists() and (folder / TABLE).exists():
+        return _read_tables(folder)
     whole, last = _read_parted(path)
     lines = [*whole.splitlines(), *([last] if is_whole(last) else [])]
     return [_trial(line, f"{path}:{number}") for number, line in enumerate(lines, 1)]
 
 
+def _read_tables(folder: Path) -> list[Trial]:
+    try:
+        return tables.read(folder)
+    except KeyError as error:
+        raise StoreError(f"{folder / TABLE} has no column {error}: {_OLDER}") from None
+    except (OSError, ValueError) as error:
+        raise StoreError(f"cannot read the tables in {folder} ({error}): give a folder with whole ones") from None
+
+
 def torn_note(folder: Path) -> str | None:
     """What is to be said of a last line that was not written to its end; None where there is none. Raises StoreError."""
-    path = folder / "trials.jsonl"
+    path = folder / LINES
     whole, last = _read_parted(path)
     if not last.strip() or is_whole(last):
         return None
@@ -197,7 +218,7 @@ def _trial(line: bytes, where: str) -> Trial:
         return _decoder.decode(line)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         if is_whole(line) and "setting" not in json.loads(line):
-            raise StoreError(f"{where} is of an older aiflow (schema 1): run the experiment anew") from None
+            raise StoreError(f"{where}: {_OLDER}") from None
         raise StoreError(
             f"{where} is damaged ({error}): take that line out, and its trial counts as not made"
         ) from error

@@ -1,13 +1,16 @@
-"""The record: one trial, typed. What is written, read, exported and documented of a trial is derived from these classes.
+"""The record: one trial, typed. What is written, read, exported and documented of a trial is derived from these
+classes.
 
-Seconds are of the device's clock from t0 (the image's bytes are in memory) unless a field says that the server measured them; None: there
-was nothing to measure. Only the device's clock times a response, so nothing needs synchronised clocks.
+Seconds are of the device's clock from t0 (the image's bytes are in memory) unless a field says that the server measured
+them; None: there was nothing to measure. Only the device's clock times a response, so nothing needs synchronised
+clocks.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any, Literal
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal, Self
 
 import msgspec
 from msgspec import Meta
@@ -20,8 +23,17 @@ DRAFTING = (Method.SPECULATIVE, Method.CO_LOCATED)
 """Methods that have a draft length."""
 
 
+def now() -> str:
+    """This moment as ISO 8601 in UTC. For the record only: nothing is timed by it."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
 class _Part(msgspec.Struct, frozen=True, kw_only=True):
     """Base of all parts of a record: immutable, written in the order of its fields."""
+
+    def replace(self, **changes: Any) -> Self:
+        """The same with other values in some fields."""
+        return msgspec.structs.replace(self, **changes)
 
 
 class Link(_Part, frozen=True, kw_only=True):
@@ -59,6 +71,11 @@ class Setting(_Part, frozen=True, kw_only=True):
         return self.method.value if self.gamma is None else f"{self.method.value}-{self.gamma}"
 
     @property
+    def words(self) -> str:
+        """Method and draft length in a sentence: `speculative gamma 4`."""
+        return self.method.value if self.gamma is None else f"{self.method.value} gamma {self.gamma}"
+
+    @property
     def on_server(self) -> bool:
         """Whether the target makes the tokens, so that they must equal those of server-only."""
         return self.method is not Method.ON_DEVICE
@@ -67,8 +84,8 @@ class Setting(_Part, frozen=True, kw_only=True):
 class Delivery(msgspec.Struct, frozen=True, array_like=True):
     """Tokens that came together: seconds since t0, and how many."""
 
-    at_s: float
-    n_tokens: int
+    at_s: Annotated[float, Meta(description="When each delivery came, since t0.")]
+    n_tokens: Annotated[int, Meta(description="Tokens of each delivery.")]
 
 
 class Prefill(_Part, frozen=True, kw_only=True):
@@ -86,7 +103,9 @@ class Prefill(_Part, frozen=True, kw_only=True):
 
 
 class Round(_Part, frozen=True, kw_only=True):
-    """One draft and one verification. The six parts follow one another and sum to `wall_s`, but for what no clock saw."""
+    """One draft and one verification. The six parts follow one another and sum to `wall_s`, but for what no clock
+    saw.
+    """
 
     drafted: Annotated[int, Meta(description="Drafted tokens.")]
     judged: Annotated[
@@ -112,9 +131,9 @@ class Round(_Part, frozen=True, kw_only=True):
 class Mismatch(_Part, frozen=True, kw_only=True):
     """The first token in which an output differs from server-only's. A token is None where that output had ended."""
 
-    position: int
-    expected: int | None
-    got: int | None
+    position: Annotated[int, Meta(description="In the output, from 0.")]
+    expected: Annotated[int | None, Meta(description="Server-only's token.")]
+    got: Annotated[int | None, Meta(description="This output's token.")]
     margin: Annotated[float | None, Meta(description="Between the target's logits of both tokens.")]
     kind: Annotated[
         Literal["tie", "defect", "unexplained"],
@@ -130,15 +149,15 @@ class Trial(_Part, frozen=True, kw_only=True):
     node: Annotated[str, Meta(description="The machine's name.")]
     block: Annotated[int, Meta(description="Trials of one image, in which every setting has its turn.")]
     order: Annotated[int, Meta(description="Place within the block.")]
-    repeat: int
+    repeat: Annotated[int, Meta(description="How often the image had been run before, within its session.")]
     warmup: Annotated[bool, Meta(description="Made first and thrown away.")] = False
-    image_id: str
+    image_id: Annotated[str, Meta(description="The image's name in its set.")]
     image_bytes: Annotated[int, Meta(description="Of the encoded picture.")]
     setting: Setting
     started_at: Annotated[str, Meta(description="UTC. For the record only: nothing is timed by it.")]
     tokens: Annotated[tuple[int, ...], Meta(description="Output ids.")] = ()
     stopped: Annotated[bool, Meta(description="Ended by an end token, not by the maximum length.")] = False
-    caption: str = ""
+    caption: Annotated[str, Meta(description="The output as text.")] = ""
     deliveries: Annotated[tuple[Delivery, ...], Meta(description="[seconds since t0, tokens], in order.")] = ()
     prefill: Prefill = Prefill()
     steps_s: Annotated[tuple[float, ...], Meta(description="Single decode steps, where a method makes such.")] = ()
@@ -177,7 +196,3 @@ class Trial(_Part, frozen=True, kw_only=True):
     def bytes_down(self) -> int:
         """All bytes from server to device."""
         return sum(self.bytes_down_by_message.values())
-
-    def replace(self, **changes: Any) -> Trial:
-        """The trial with other values in some fields."""
-        return msgspec.structs.replace(self, **changes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -12,20 +13,30 @@ from typing import Self
 import torch
 
 from aiflow_cli.link.address import bound_address
-from aiflow_cli.link.spec import LinkSpec
 from aiflow_cli.models.pair import find_pair
 from aiflow_cli.models.vlm import VisionLanguageModel
 from aiflow_cli.node.client import Timeouts
 from aiflow_cli.node.connection import Connection
 from aiflow_cli.node.server import Server
 from aiflow_cli.wire.framing import encode
-from aiflow_cli.wire.messages import PROTOCOL_VERSION, Fingerprint, Hello, Message, Refused, Request, Tokens, Welcome
+from aiflow_cli.wire.messages import (
+    PROTOCOL_VERSION,
+    Fingerprint,
+    Hello,
+    Message,
+    Picture,
+    Refused,
+    Request,
+    Tokens,
+    Welcome,
+)
+from aiflow_cli.wire.transport import Arrived
 from tests.conftest import photograph
 from tests.e2e.tools import wait_for
 from tests.wire.strategies import SERVED
 
 PATIENCE_S = 60.0
-UNLIMITED = LinkSpec(float("inf"), float("inf"))
+_ids = itertools.count(1)
 
 
 class Served:
@@ -114,7 +125,9 @@ def scripted(model: VisionLanguageModel, script: Callable[[socket.socket], None]
 
 
 def request_for_caption(method: str = "server-only", max_new_tokens: int = 6, prompt: str | None = None) -> Request:
-    return Request(1, method, 4, max_new_tokens, prompt or find_pair("small").question, photograph())
+    """A request of its own id, since ids count upward on a connection."""
+    question = prompt or find_pair("small").question
+    return Request(next(_ids), method, 4, max_new_tokens, question, Picture(photograph()))
 
 
 def caption(connection: Connection, request: Message) -> list[bytes]:
@@ -122,16 +135,16 @@ def caption(connection: Connection, request: Message) -> list[bytes]:
     connection.send(request)
     answers: list[bytes] = []
     while True:
-        message = connection.receive(PATIENCE_S)
+        message = connection.receive(PATIENCE_S).message
         assert isinstance(message, Tokens), message
         answers.append(message.ids)
         if message.done:
             return answers
 
 
-def reason_of(read: Callable[[], Message]) -> str:
+def reason_of(read: Callable[[], Arrived]) -> str:
     """Why the server refuses, which has to be what it says next."""
-    message = read()
+    message = read().message
     assert isinstance(message, Refused), message
     return message.reason
 

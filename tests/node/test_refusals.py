@@ -14,15 +14,17 @@ from aiflow_cli.decoding.methods import Method
 from aiflow_cli.errors import LinkError, UsageError
 from aiflow_cli.models.pair import find_pair
 from aiflow_cli.models.vlm import VisionLanguageModel
-from aiflow_cli.node.connection import Connection, answer_timeout_s
+from aiflow_cli.node.connection import answer_timeout_s
 from aiflow_cli.node.device import Device
 from aiflow_cli.node.farewell import LINGER_BYTES, LINGER_S
 from aiflow_cli.wire.framing import encode
-from aiflow_cli.wire.messages import Refused
+from aiflow_cli.wire.messages import Picture, Refused
+from aiflow_cli.world.recorder import Recorder
 from tests.conftest import photograph
+from tests.decoding.world import planned
 from tests.e2e.tools import wait_for
 from tests.link.process import Link
-from tests.node.served import UNLIMITED, Served, reason_of, request_for_caption, scripted
+from tests.node.served import PATIENCE_S, Served, reason_of, request_for_caption, scripted
 
 REFUSAL = encode(Refused("too many devices here"))
 
@@ -39,11 +41,11 @@ def test_the_reason_is_read_although_sending_fails(tiny_target: VisionLanguageMo
         peer.sendall(REFUSAL)
         reset(peer)
 
-    task = Task(1, Method.SPECULATIVE, 4, 20, find_pair("small").question, photograph())
+    task = Task(1, Method.SPECULATIVE, 4, 20, find_pair("small").question, Picture(photograph()))
     with scripted(tiny_target, refuse) as connection:
         time.sleep(0.3)
         with pytest.raises(LinkError, match="the server gave up: too many devices here"):
-            Device(tiny_target).respond(task, connection, UNLIMITED)
+            Device(tiny_target).respond(task, connection, Recorder(planned(Method.SPECULATIVE, 4)))
 
 
 def test_a_server_that_left_without_a_word_is_gone_at_once(tiny_target: VisionLanguageModel) -> None:
@@ -87,12 +89,13 @@ def test_the_reason_arrives_in_the_middle_of_an_upload(delay: str, tiny_target: 
     with (
         Served(tiny_target) as served,
         Link("--rate", "2MB/s", "--delay", delay, to=served.address) as link,
-        Connection(link.address) as device,
+        socket.create_connection(link.address, PATIENCE_S) as device,
     ):
-        device.greet(tiny_target.fingerprint)
+        device.sendall(served.hello)
+        assert device.recv(65_536)
         with suppress(OSError):
-            device._socket.sendall(b"\xff\xff\xff\xff" + bytes(1_000_000))
-        assert "over the limit" in reason_of(device.receive)
+            device.sendall(b"\xff\xff\xff\xff" + bytes(1_000_000))
+        assert b"over the limit" in device.recv(65_536)
 
 
 def test_a_stranger_that_goes_on_for_ever_is_not_listened_to_for_ever(tiny_target: VisionLanguageModel) -> None:
