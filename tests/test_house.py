@@ -19,6 +19,7 @@ LAYERS = (
     {"__main__"},
     {"cli"},
     {"trials", "analysis", "training"},
+    {"world"},
     {"node"},
     {"decoding", "wire", "link", "models", "images", "pairs"},
     {"fetching"},

@@ -61,12 +61,12 @@ def bench(
     unwind_on_sigterm()
     with counted_progress("responses") as show:
         result = library.bench(settings, show)
-    verdicts = judge(result.records)
+    verdicts = judge(result.arms)
     if json_:
         print_json(document(result, verdicts))
     else:
         print_verdicts(result, verdicts)
-    if differing := differing_images(result.records):
+    if differing := differing_images(result.arms):
         note(
             f"{len(differing)} of {images} images have outputs that differ, {differing[0]} first: `aiflow run` says why"
         )
@@ -91,8 +91,8 @@ def document(result: BenchResult, verdicts: list[Verdict]) -> dict[str, Any]:
         **result.document,
         "no_verdicts": too_few(result.document["data"]["images"]),
         "bounds": [verdict.as_json() for verdict in verdicts],
-        "decode_tpot_ms": decode_tpot_ms(result.records),
-        "differing_images": differing_images(result.records),
+        "decode_tpot_ms": decode_tpot_ms(result.arms),
+        "differing_images": differing_images(result.arms),
     }
 
 
@@ -104,7 +104,7 @@ def print_verdicts(result: BenchResult, verdicts: list[Verdict]) -> None:
 
     columns = ("measured", "over", "ratio", "95 %", "at most", "holds")
     print_table(columns, [_row(v) for v in verdicts], left=2, first_out=("95 %", "at most"))
-    times = {arm: "-" if ms is None else f"{ms:.2f}" for arm, ms in decode_tpot_ms(result.records).items()}
+    times = {arm: "-" if ms is None else f"{ms:.2f}" for arm, ms in decode_tpot_ms(result.arms).items()}
     print_table(("arm", "decode TPOT\nms"), list(times.items()))
     say(
         f"{result.document['data']['images']} images, gamma {result.document['gamma']}, arms in turns on each image. "

@@ -46,8 +46,8 @@ def plot(
     json_: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
 ) -> None:
     """Draw figures from results: PNG, PDF and SVG at the width of a column, with their data as CSV beside them."""
-    from aiflow_cli.analysis.plotting import check_names, places
-    from aiflow_cli.analysis.plotting import plot as draw
+    from aiflow_cli.analysis.figures.plotting import check_names, places
+    from aiflow_cli.analysis.figures.plotting import plot as draw
     from aiflow_cli.analysis.result import find
     from aiflow_cli.cli.output import note, print_json
     from aiflow_cli.cli.progress import counted_progress

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from aiflow_cli.trials.run import Step
 
 _LINE_EVERY_S = 10.0
+_WIDTH = 60
 
 
 def _bars() -> Bars:
@@ -103,23 +104,7 @@ def stages_progress() -> Iterator[Callable[[StageProgress], None]]:
 
 @contextmanager
 def trials_progress() -> Iterator[Callable[[Step], None]]:
-    """Show the trials of a run, each with its caption."""
-    bars, line = _bars(), _lines()
-    if _on_terminal(bars):
-        with bars:
-            task = bars.add_task("starting", total=None, note="")
-
-            def show(step: Step) -> None:
-                bars.update(task, description="trials", completed=step.done, total=step.total, note=_caption(step, 60))
-
-            yield show
-    else:
-        yield lambda step: line("trials", step.done, step.total, _caption(step, 120))
-
-
-@contextmanager
-def sweep_progress() -> Iterator[Callable[[Step], None]]:
-    """Show the trials of a sweep: the last setting, and how long the rest will take at the pace so far."""
+    """Show the trials of an experiment: the last setting, and how long the rest will take at the pace so far."""
     bars, line = _bars(), _lines()
     if _on_terminal(bars):
         with bars:
@@ -134,7 +119,7 @@ def sweep_progress() -> Iterator[Callable[[Step], None]]:
         began: list[tuple[float, int]] = []
 
         def show_line(step: Step) -> None:
-            if step.record is not None:  # the time before the first trial went into starting
+            if step.trial is not None:  # the time before the first trial went into starting
                 began[1:] = [(time.monotonic(), step.done)]
             line("trials", step.done, step.total, f"{_left(began, step)}{_setting(step)}")
 
@@ -151,15 +136,11 @@ def _left(began: list[tuple[float, int]], step: Step) -> str:
 
 
 def _setting(step: Step) -> str:
-    if step.record is None:
+    if step.trial is None:
         return ""
-    r = step.record
-    gamma = "" if r["gamma"] is None else f" gamma {r['gamma']}"
-    return f"{r['pair']} {r['method']}{gamma}{' (warm-up)' if r['warmup'] else ''}"
+    trial = step.trial
+    return f"{trial.setting.pair} {trial.setting.words}{' (warm-up)' if trial.warmup else ''}: {_cut(trial.caption)}"
 
 
-def _caption(step: Step, width: int) -> str:
-    if step.record is None:
-        return ""
-    text = f"{step.record['method']}: {step.record['caption']}"
-    return text if len(text) <= width else text[: width - 1] + "…"
+def _cut(caption: str) -> str:
+    return caption if len(caption) <= _WIDTH else caption[: _WIDTH - 1] + "…"

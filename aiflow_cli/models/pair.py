@@ -32,6 +32,8 @@ class PairSpec:
     question: str
     max_new_tokens: int
     dtype: str
+    like_paper: bool = False
+    """Whether it is meant to behave like the paper's pair, so that a report judges it by the paper's figures."""
 
     def dtype_on(self, device: str) -> str:
         """What its weights are computed in unless another dtype is asked for: float32 on a CPU, its own on a GPU."""

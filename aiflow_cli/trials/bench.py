@@ -93,7 +93,7 @@ def bench(settings: BenchSettings, show: Show) -> BenchResult:
     turns = _turns(len(images), settings)
     document = _document(settings, len(images))
     pair, made = settings.pair, {arm: list[Trial]() for arm in ARMS}
-    conditions = Conditions(device=settings.device, max_new_tokens=settings.max_new_tokens)  # type: ignore[call-arg]
+    conditions = Conditions(device=settings.device, max_new_tokens=settings.max_new_tokens)
     with LiveWorld({pair.name: pair}, map(settings.setting, OVER_A_LINK), conditions) as world:
         document["pair"] |= recorded(pair, world.served[pair.name])
         arms = dict.fromkeys(OVER_A_LINK, _over_a_link(world)) | _in_process(settings, world)

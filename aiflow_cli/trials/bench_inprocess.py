@@ -54,6 +54,7 @@ class InProcess:
         recorder = Recorder(trial)
         with _undisturbed():
             recorder.begun(perf_counter())
+            recorder.sent(request, 0, perf_counter())
             actions: deque[Action] = deque(session.handle(Received(request)))
             while actions:
                 match actions.popleft():

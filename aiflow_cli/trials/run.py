@@ -68,7 +68,12 @@ class RunResult:
     @property
     def failures(self) -> list[Failure]:
         """The trials that could not be made."""
-        return [Failure(**failed) for failed in self.document["failed"]]
+        return failures(self.document)
+
+
+def failures(document: Document) -> list[Failure]:
+    """The trials that run.json tells to have failed."""
+    return [Failure(**failed) for failed in document["failed"]]
 
 
 def run_experiment(experiment: Experiment, show: Show) -> RunResult:

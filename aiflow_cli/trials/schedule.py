@@ -54,9 +54,18 @@ def schedule(
 
 
 def warmups(
-    image: ImageRecord, settings: Sequence[Setting], repeats: int, first_block: int, session: int, sessions: int
+    image: ImageRecord,
+    settings: Sequence[Setting],
+    repeats: int,
+    first_block: int,
+    session: int,
+    sessions: int,
+    times: int = 0,
 ) -> list[Planned]:
-    """An image with every setting, to be thrown away: memory, caches and clocks settle. Blocks count from `first_block`."""
+    """An image with every setting, to be thrown away: memory, caches and clocks settle. Blocks count from `first_block`,
+    and on for each of the `times` that there were warm-ups before.
+    """
+    first_block += times * repeats
     made = [
         _in_session(planned(image, setting, first_block + repeat, order, repeat), session, sessions)
         for repeat in range(repeats)

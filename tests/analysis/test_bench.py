@@ -87,7 +87,7 @@ def test_a_ratio_that_equals_its_bound_holds() -> None:
         for arm in bench.ARMS
     ]
     for record in records:
-        record["latency_s"] = {bench.LEAN: 0.75, bench.GENERATE: 1.0}.get(record["arm"], 0.1)
+        record.latency_s = {bench.LEAN: 0.75, bench.GENERATE: 1.0}.get(record.arm, 0.1)
     assert judge(records)[0].holds is True
 
 
@@ -120,7 +120,7 @@ def test_differing_outputs_are_named() -> None:
 
 
 def test_too_few_images_judge_no_bound(capsys: pytest.CaptureFixture[str]) -> None:
-    few = [record for record in RECORDS if record["image_id"] in IMAGES[:3]]
+    few = [record for record in RECORDS if record.image_id in IMAGES[:3]]
     verdicts = judge(few)
     assert {verdict.holds for verdict in verdicts} == {None}
     told = verdicts[0].as_json()

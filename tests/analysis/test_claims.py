@@ -107,8 +107,8 @@ def test_short_drafts_leave_break_even_open(make: Make) -> None:
 
 def broken(result: Result, kind: str, folder: Path) -> Result:
     """One output that differs."""
-    changed: list[Any] = [dict(r) for r in result.records]
-    victim = next(r for r in changed if r["method"] == "speculative")
+    changed: list[Any] = [dict(r) for r in result.trials]
+    victim = next(r for r in changed if r.setting.method.value == "speculative")
     victim |= {"identical": False, "mismatch": {"position": 3, "expected": 5, "got": 6, "margin": 1e-5, "kind": kind}}
     write_records(folder, changed)
     return load(folder)
@@ -124,7 +124,7 @@ def test_one_output_that_differs_is_enough(kind: str, one_gamma: Result, tmp_pat
 
 
 def test_outputs_not_compared_yet(one_gamma: Result, tmp_path: Path) -> None:
-    write_records(tmp_path, [dict(r) | {"identical": None} for r in one_gamma.records])
+    write_records(tmp_path, [dict(r) | {"identical": None} for r in one_gamma.trials])
     assert judged(load(tmp_path))["identical"].verdict == UNTESTED
 
 

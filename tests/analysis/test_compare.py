@@ -41,7 +41,7 @@ def test_an_image_that_several_machines_captioned_is_compared_on_each(tmp_path: 
     """Machine b is a third slower. Were its trials added to those of a, or taken for them, an image would not equal itself."""
     sweep = FakeSweep(**{**BASE.__dict__, "nodes": ("a", "b")})
     made = list(records(sweep))
-    swapped = [r | {"node": {"a": "b", "b": "a"}[r["node"]], "trial": f"again-{r['trial']}"} for r in made]
+    swapped = [r | {"node": {"a": "b", "b": "a"}[r.node], "trial": f"again-{r['trial']}"} for r in made]
     for name, trials in (("both", [*made, *swapped]), ("one", made)):
         write_records(write_result(tmp_path / name, sweep), trials)
     both, one = load(tmp_path / "both"), load(tmp_path / "one")

@@ -152,9 +152,9 @@ def sampled(n: int, samples: int) -> Iterator[Curve]:
     """Curves of n images drawn from the reference run; an image that is drawn twice is two."""
     series, rng = series_of("small-weak"), np.random.default_rng(n)
     by_image: dict[str, list[Record]] = {}
-    for record in reference().records:
-        if record["pair"] == series.pair and (record["method"] == BASELINE or record["gamma"] in GAMMAS):
-            by_image.setdefault(record["image_id"], []).append(record)
+    for record in reference().trials:
+        if record.setting.pair == series.pair and (record.setting.method.value == BASELINE or record.setting.gamma in GAMMAS):
+            by_image.setdefault(record.image_id, []).append(record)
     images = sorted(by_image)
     for drawn in rng.integers(0, len(images), size=(samples, n)):
         made = [{**r, "image_id": str(k)} for k, image in enumerate(drawn) for r in by_image[images[image]]]
@@ -164,7 +164,7 @@ def sampled(n: int, samples: int) -> Iterator[Curve]:
 def test_optimum_and_fits_are_covered_too() -> None:
     """All of them by the same tails."""
     series = series_of("small-weak")
-    kept = tuple(r for r in reference().records if r["method"] == BASELINE or r["gamma"] in GAMMAS)
+    kept = tuple(r for r in reference().trials if r.setting.method.value == BASELINE or r.setting.gamma in GAMMAS)
     truth = curve(Result(REFERENCE, reference().document, kept), series)
     names = ("alpha", "draft_cost", "round_cost")
     held: dict[str, list[bool]] = {name: [] for name in ("optimum", *names)}

@@ -86,7 +86,7 @@ def test_comparisons_stay_within_a_node(make: Make) -> None:
 def test_an_image_without_all_settings_is_left_out_and_counted(tmp_path: Path) -> None:
     sweep = FakeSweep(pairs=(FakePair("small"),), images=6, gammas=(2, 4), co_located=(), on_device=False)
     made = list(records(sweep))
-    last = max(place for place, r in enumerate(made) if r["gamma"] == 4)
+    last = max(place for place, r in enumerate(made) if r.setting.gamma == 4)
     write_records(tmp_path, [r for place, r in enumerate(made) if place != last])
     found = curves(load(tmp_path))[0]
     assert found.images == 5
@@ -94,7 +94,7 @@ def test_an_image_without_all_settings_is_left_out_and_counted(tmp_path: Path) -
 
 
 def test_without_server_only(tmp_path: Path) -> None:
-    made = [r for r in records(FakeSweep(images=3, gammas=(2, 4))) if r["method"] != "server-only"]
+    made = [r for r in records(FakeSweep(images=3, gammas=(2, 4))) if r.setting.method.value != "server-only"]
     write_records(tmp_path, made)
     result = load(tmp_path)
     with pytest.raises(UsageError, match="no server-only trials"):
@@ -104,7 +104,7 @@ def test_without_server_only(tmp_path: Path) -> None:
 def test_answers_of_one_delivery(tmp_path: Path) -> None:
     made = list(records(FakeSweep(images=3, gammas=(2, 4), on_device=False)))
     short = [
-        r | {"deliveries": r["deliveries"][:1], "n_tokens": 1, "latency_s": r["ttft_s"], "rounds": []} for r in made
+        r | {"deliveries": r.deliveries[:1], "n_tokens": 1, "latency_s": r.ttft_s, "rounds": []} for r in made
     ]
     write_records(tmp_path, short)
     with pytest.raises(StoreError, match="one delivery"):

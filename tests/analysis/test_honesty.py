@@ -56,8 +56,8 @@ def test_drift_is_shown_and_its_absence_too(tmp_path: Path, make: Make) -> None:
     assert "no drift shown" in examine(Study(make(sweep))).drift[0]
 
     def later_is_slower(r: dict[str, Any]) -> dict[str, Any]:
-        pace = 1 + 0.012 * r["block"]
-        return r | {"latency_s": r["latency_s"] * pace, "ttft_s": r["ttft_s"] * pace}
+        pace = 1 + 0.012 * r.block
+        return r | {"latency_s": r.latency_s * pace, "ttft_s": r.ttft_s * pace}
 
     line = examine(Study(changed(tmp_path, sweep, later_is_slower))).drift[0]
     assert "server-only: drift" in line
@@ -76,22 +76,22 @@ def test_too_few_images_are_not_judged(make: Make) -> None:
 
 def test_an_outlier_is_listed_and_stays(tmp_path: Path) -> None:
     sweep = FakeSweep(pairs=(WEAK,), gammas=(2, 4), images=10)
-    victim = next(r["trial"] for r in records(sweep) if r["method"] == "speculative")
+    victim = next(r.trial for r in records(sweep) if r.setting.method.value == "speculative")
 
     def stall(r: dict[str, Any]) -> dict[str, Any]:
-        if r["trial"] != victim:
+        if r.trial != victim:
             return r
-        return r | {"rounds": [one | {"wall_s": one["wall_s"] * 3} for one in r["rounds"]]}
+        return r | {"rounds": [one | {"wall_s": one["wall_s"] * 3} for one in r.rounds]}
 
     result = changed(tmp_path, sweep, stall)
-    found = outliers(result.records)
+    found = outliers(result.trials)
     assert [o.trial for o in found] == [victim]
     assert 2.5 < found[0].ratio < 3.5
-    assert victim in {r["trial"] for r in result.records}
+    assert victim in {r.trial for r in result.trials}
 
 
 def test_no_outliers_among_equals(figure6: Result) -> None:
-    assert outliers(figure6.records) == []
+    assert outliers(figure6.trials) == []
 
 
 def test_notes(make: Make, figure6: Result) -> None:
@@ -121,4 +121,4 @@ def test_notes(make: Make, figure6: Result) -> None:
 def test_an_unfinished_run_says_how_far_it_is(tmp_path: Path, make: Make) -> None:
     result = make(FakeSweep(pairs=(WEAK,), gammas=(2, 4), images=12))
     result.document["trials"] = 1000
-    assert any(f"{len(result.records)} of 1000 trials" in note for note in examine(Study(result)).notes)
+    assert any(f"{len(result.trials)} of 1000 trials" in note for note in examine(Study(result)).notes)

@@ -60,9 +60,9 @@ def test_tokens_per_round_are_one_thing_everywhere(figure6: Result) -> None:
     """Delivered over rounds in table, curve and formula; a round that ends with an accepted end has no token beside its drafts."""
     series = figure6.series()[0]
     records = figure6.trials(series, "speculative", 8)
-    rounds = [r for record in records for r in record["rounds"]]
-    expected = sum(r["delivered"] for r in rounds) / len(rounds)
-    assert expected < 1 + sum(r["accepted"] for r in rounds) / len(rounds)
+    rounds = [r for record in records for r in record.rounds]
+    expected = sum(r.delivered for r in rounds) / len(rounds)
+    assert expected < 1 + sum(r.accepted for r in rounds) / len(rounds)
     assert metrics.ratio_of_sums(records, metrics.tokens_per_round) == expected
     assert curves(figure6)[0].at(8).tokens_per_round.value == pytest.approx(expected)
     assert next(m for m in summarise(records) if m.gamma == 8).tokens_per_round == expected

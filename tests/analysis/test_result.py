@@ -30,15 +30,15 @@ def test_a_result_without_run_json_is_read(tmp_path: Path) -> None:
 def test_warmups_are_left_out(tmp_path: Path) -> None:
     made = list(records(SMALL))
     write_records(tmp_path, made)
-    assert len(load(tmp_path).records) == len([r for r in made if not r["warmup"]]) < len(made)
+    assert len(load(tmp_path).trials) == len([r for r in made if not r.warmup]) < len(made)
 
 
 def test_a_torn_last_line_is_passed_over(tmp_path: Path) -> None:
     write_result(tmp_path, SMALL)
-    before = len(load(tmp_path).records)
+    before = len(load(tmp_path).trials)
     with (tmp_path / "trials.jsonl").open("a") as file:
         file.write('{"trial": "torn')
-    assert len(load(tmp_path).records) == before
+    assert len(load(tmp_path).trials) == before
 
 
 def damaged(change: Callable[[list[dict[str, Any]]], None], folder: Path) -> str:

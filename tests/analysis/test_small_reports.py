@@ -24,14 +24,14 @@ NO_INTERVAL = re.compile(r"\[(> )?[-+]?\d[^],]*, ")
 
 def undrafted(record: dict[str, Any]) -> dict[str, Any]:
     """Answers of two tokens: the last is the target's own, so that rounds draft nothing."""
-    rounds = [r | {"drafted": 0, "accepted": 0, "delivered": 1} for r in record["rounds"][:1]]
-    short = {"deliveries": [[record["ttft_s"], 1], [record["latency_s"], 1]], "n_tokens": 2, "rounds": rounds}
-    return record | short | {"tokens": record["tokens"][:2]}
+    rounds = [r | {"drafted": 0, "accepted": 0, "delivered": 1} for r in record.rounds[:1]]
+    short = {"deliveries": [[record.ttft_s, 1], [record.latency_s, 1]], "n_tokens": 2, "rounds": rounds}
+    return record | short | {"tokens": record.tokens[:2]}
 
 
 def all_drafts_alike(record: dict[str, Any]) -> dict[str, Any]:
     """Answers so short that every draft length drafts as much."""
-    return record | {"rounds": [r | {"drafted": 1, "accepted": min(r["accepted"], 1)} for r in record["rounds"]]}
+    return record | {"rounds": [r | {"drafted": 1, "accepted": min(r.accepted, 1)} for r in record.rounds]}
 
 
 def written(folder: Path, sweep: FakeSweep, change: Change = dict) -> str:

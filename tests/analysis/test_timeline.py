@@ -8,10 +8,10 @@ from collections import Counter
 
 import pytest
 
-from aiflow_cli.analysis.figures_waterfall import typical
+from aiflow_cli.analysis.study import typical
 from aiflow_cli.analysis.metrics import Record
 from aiflow_cli.analysis.result import Result
-from aiflow_cli.analysis.timeline import LANES, chrome_trace, segments
+from aiflow_cli.analysis.figures.timeline import LANES, chrome_trace, segments
 
 METHODS = [("server-only", None), ("speculative", 4), ("co-located", 4), ("on-device", None)]
 
@@ -26,7 +26,7 @@ def test_segments_lie_within_the_response(method: str, gamma: int | None, figure
     found = segments(record)
     assert {s.lane for s in found} <= set(LANES)
     assert min(s.start_s for s in found) >= 0
-    assert max(s.end_s for s in found) == pytest.approx(record["latency_s"], abs=1e-6)
+    assert max(s.end_s for s in found) == pytest.approx(record.latency_s, abs=1e-6)
     for lane in LANES:
         mine = sorted((s for s in found if s.lane == lane and s.part != "prefill"), key=lambda s: s.start_s)
         assert all(b.start_s >= a.end_s - 1e-9 for a, b in itertools.pairwise(mine)), lane
@@ -34,11 +34,11 @@ def test_segments_lie_within_the_response(method: str, gamma: int | None, figure
 
 def test_parts_of_a_round_follow_one_another(figure6: Result) -> None:
     record = a_response(figure6, "speculative", 4)
-    for number, r in enumerate(record["rounds"]):
+    for number, r in enumerate(record.rounds):
         mine = [s for s in segments(record) if s.round == number]
-        assert mine[0].start_s == pytest.approx(record["deliveries"][number][0])
-        assert mine[-1].end_s == pytest.approx(record["deliveries"][number + 1][0])
-        assert sum(s.duration_s for s in mine) == pytest.approx(r["wall_s"])
+        assert mine[0].start_s == pytest.approx(record.deliveries[number][0])
+        assert mine[-1].end_s == pytest.approx(record.deliveries[number + 1][0])
+        assert sum(s.duration_s for s in mine) == pytest.approx(r.wall_s)
 
 
 def test_who_drafts_is_where_it_is_drawn(figure6: Result) -> None:
@@ -72,7 +72,7 @@ def test_a_trace_that_perfetto_reads(figure6: Result) -> None:
 
 def test_the_typical_response_is_the_median(figure6: Result) -> None:
     trials = figure6.trials(figure6.series()[0], "speculative", 4)
-    paces = sorted(r["latency_s"] / r["n_tokens"] for r in trials)
+    paces = sorted(r.latency_s / r.n_tokens for r in trials)
     chosen = typical(trials)
     assert chosen["latency_s"] / chosen["n_tokens"] == paces[(len(paces) - 1) // 2]
     assert typical(list(reversed(trials))) == chosen

@@ -17,6 +17,7 @@ from aiflow_cli.link.address import parse_address
 from aiflow_cli.models.pair import find_pair
 from aiflow_cli.models.vlm import VisionLanguageModel
 from aiflow_cli.node.connection import Connection
+from aiflow_cli.trials.store import read_run
 from aiflow_cli.wire.framing import encode
 from aiflow_cli.wire.messages import PROTOCOL_VERSION, Draft, Hello, Picture, Request, Tokens, pack_ids
 from tests.conftest import TinyPair, photograph
@@ -25,8 +26,8 @@ from tests.e2e.tools import Background, aiflow, assert_gone, descendants, finish
 Start = Callable[..., Background]
 
 WRONG_USE = {
-    "gamma 0": (("-g", "0"), "gamma"),
-    "gamma 1000": (("-g", "1000"), "1 to 64"),
+    "gamma 0": (("-g", "0"), "--gamma 0: give 1 or more"),
+    "gamma 1000": (("-g", "1000"), "--gamma 1000: give 64 or less"),
     "method": (("-m", "speculativ"), "speculative"),
     "unit": (("--rate", "1MiB/s"), "1MB/s"),
     "rate of nothing": (("--rate", "0MB/s"), "more than 0"),
@@ -109,29 +110,38 @@ def test_full_disk_keeps_finished_trials(tiny_pair: TinyPair, photographs: Path,
     assert "space" in one_line(finished)
     trials = finished_trials(folder)
     assert len(trials) > 2
-    assert all(trial["n_tokens"] for trial in trials)
+    assert all(trial["tokens"] for trial in trials)
 
 
 @pytest.mark.parametrize(("command_name", "name"), [("serve", "server"), ("link", "link")])
 def test_child_killed_while_it_works(
     command_name: str, name: str, tiny_pair: TinyPair, photographs: Path, tmp_path: Path, background: Start
 ) -> None:
+    """The trial under way is told to have failed, and all others are made by processes that are started anew; the same
+    command makes the one that is lacking.
+    """
     folder = tmp_path / "result"
-    options = (*tiny_pair.options, "--data", photographs, "--repeats", "500", "--output", folder)
+    options = (*tiny_pair.options, "--data", photographs, "--repeats", "30", "--output", folder)
     command = background("run", *options, cwd=tmp_path)
-    wait_for(lambda: len(finished_trials(folder)) > 3, "the first trials")
+    wait_for(lambda: len(finished_trials(folder)) > 6, "the first trials")
     children = descendants(command.process.pid)
     link = next(child.cmdline() for child in children if "link" in child.cmdline())
     server = link[link.index("--to") + 1]
     next(child for child in children if command_name in child.cmdline()).kill()
     code, errors = command.end()
     assert code == 1
-    lines = [line for line in errors.splitlines() if line.startswith("error: ")]
-    assert len(lines) == 1, errors
-    assert re.search(rf"server at {server} went away \(.*\): the {name} was ended by SIGKILL", lines[0])
-    assert "Traceback" not in errors
+    (failed,) = [line for line in errors.splitlines() if line.startswith("failed: ")]
+    assert re.search(rf"server at {server} went away \(.*\): the {name} was ended by SIGKILL", failed)
+    (error,) = [line for line in errors.splitlines() if line.startswith("error: ")]
+    assert error == f"error: 1 of 180 trials failed, the others are in {folder}: the same command tries them again"
     assert_gone(children)
-    assert len(finished_trials(folder)) > 3
+    (told,) = read_run(folder)["failed"]
+    assert told["trial"] in failed
+    assert sum(not trial["warmup"] for trial in finished_trials(folder)) == 179
+    again = aiflow("run", *options, cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert read_run(folder)["failed"] == []
+    assert told["trial"] in {trial["trial"] for trial in finished_trials(folder)}
 
 
 class _Served:

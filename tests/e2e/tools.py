@@ -85,6 +85,11 @@ class Background:
         return str(json.loads(line)["listening"])
 
 
+def method_of(trial: dict[str, Any]) -> str:
+    """The method of a trial as it lies on the disk."""
+    return str(trial["setting"]["method"])
+
+
 def finished_trials(folder: Path) -> list[dict[str, Any]]:
     """The trials on the disk so far."""
     path = folder / "trials.jsonl"

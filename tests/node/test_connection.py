@@ -15,10 +15,10 @@ from aiflow_cli.link.address import Address, bound_address
 from aiflow_cli.node import connection
 from aiflow_cli.node.connection import Connection
 from aiflow_cli.node.stream import PeerGone
-from aiflow_cli.trials.served import ask
 from aiflow_cli.wire.framing import encode
 from aiflow_cli.wire.messages import Refused, pack_ids
 from aiflow_cli.wire.messages import Tokens as TokensMessage
+from aiflow_cli.world.live import ask
 
 
 @contextmanager

@@ -116,7 +116,7 @@ def test_a_lost_nodes_blocks_run_again_elsewhere(cluster: Cluster, tiny_pair: Ti
     assert not set.intersection(*blocks.values())  # a block is made on one node, whole
     lost = next(node for node in blocks if node.endswith(cluster.nodes[0][:6]))
     assert len(blocks[lost]) < IMAGES / 2
-    assert all(t["identical"] for t in trials if t["method"] != "on-device")
+    assert all(t["identical"] for t in trials if t["setting"]["method"] != "on-device")
     assert document["sessions"][0]["ray"] == cluster.address
     again = aiflow("sweep", spec, "--ray", cluster.address, "-o", folder)
     assert again.returncode == 0
@@ -139,12 +139,13 @@ def test_nodes_with_too_few_cores_make_no_trials(
 @needs_ray
 def test_an_absent_cluster_is_named_at_once(tiny_pair: TinyPair, photographs: Path, tmp_path: Path) -> None:
     from aiflow_cli.errors import PrerequisiteError
-    from aiflow_cli.trials.sweep import open_sweep, run_sweep
+    from aiflow_cli.trials.experiment import open_experiment
+    from aiflow_cli.trials.run import run_experiment
     from tests.trials.sweeps import read_spec
 
     spec = read_spec(tmp_path, tiny_pair, photographs)
     with pytest.raises(PrerequisiteError, match=r"no Ray cluster at 127\.0\.0\.1:1 .*`ray start --head`"):
-        run_sweep(open_sweep(spec, tmp_path / "result", ray="127.0.0.1:1"), lambda step: None)
+        run_experiment(open_experiment(spec, tmp_path / "result", ray="127.0.0.1:1"), lambda step: None)
 
 
 @needs_ray

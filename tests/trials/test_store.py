@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import os
 import re
+import subprocess
+import sys
 import tempfile
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,16 +21,19 @@ from aiflow_cli.disk import make_folder
 from aiflow_cli.errors import StoreError
 from aiflow_cli.trials.store import (
     TrialWriter,
-    check_unused,
+    holds_trials,
     new_folder,
     owned,
     read_run,
     read_trials,
     torn_note,
     write_run,
+    write_tables,
 )
+from tests.world.trials import trial
 
-TRIALS = [{"trial": f"0000-{n:03d}", "caption": "a bus, γ ×"} for n in range(3)]
+TRIALS = [trial("speculative", 5, 6, gamma=4, trial=f"0000-{n:03d}", caption="a bus, γ ×") for n in range(3)]
+LINES = [msgspec.json.encode(one).decode() for one in TRIALS]
 
 
 def written(folder: Path, *lines: str, end: str = "\n") -> Path:
@@ -45,7 +51,7 @@ def damage(folder: Path) -> str:
 @pytest.mark.parametrize("number", [1, 2, 3])
 @pytest.mark.parametrize("wrong", ['{"trial": ', "nonsense", "", "[1]", "7", "[" * 100_000, "\x00\x00"], ids=range(7))
 def test_a_damaged_line_is_named_with_its_number(wrong: str, number: int, tmp_path: Path) -> None:
-    lines = [json.dumps(trial) for trial in TRIALS]
+    lines = list(LINES)
     lines[number - 1] = wrong
     said = damage(written(tmp_path, *lines))
     assert f"trials.jsonl:{number} is damaged" in said
@@ -54,18 +60,18 @@ def test_a_damaged_line_is_named_with_its_number(wrong: str, number: int, tmp_pa
 
 
 def test_a_last_trial_that_only_lacks_its_newline_counts(tmp_path: Path) -> None:
-    written(tmp_path, *map(json.dumps, TRIALS), end="")
+    written(tmp_path, *LINES, end="")
     assert read_trials(tmp_path) == TRIALS
     assert torn_note(tmp_path) is None
     with TrialWriter(tmp_path) as writer:
-        writer.append({"trial": "next"})
-    assert read_trials(tmp_path) == [*TRIALS, {"trial": "next"}]
+        writer.append(trial(trial="next"))
+    assert read_trials(tmp_path) == [*TRIALS, trial(trial="next")]
 
 
-@given(st.integers(1, len(json.dumps(TRIALS[0])) - 1))
+@given(st.integers(1, len(LINES[2]) - 1))
 def test_a_torn_last_trial_is_told_and_cut_off(kept: int) -> None:
     with tempfile.TemporaryDirectory() as name:
-        folder = written(Path(name), *map(json.dumps, TRIALS[:2]), json.dumps(TRIALS[2])[:kept], end="")
+        folder = written(Path(name), *LINES[:2], LINES[2][:kept], end="")
         assert read_trials(folder) == TRIALS[:2]
         assert torn_note(folder) == f"{folder}/trials.jsonl:3 is torn and passed over: it was not written to its end"
         with TrialWriter(folder) as writer:
@@ -74,10 +80,30 @@ def test_a_torn_last_trial_is_told_and_cut_off(kept: int) -> None:
         assert torn_note(folder) is None
 
 
-@pytest.mark.parametrize("text", ["\ufeff{}", '\ufeff{"a": 1}\r\n'])
-def test_other_line_ends_and_a_byte_order_mark_are_read(text: str, tmp_path: Path) -> None:
-    (tmp_path / "trials.jsonl").write_bytes(text.encode())
-    assert len(read_trials(tmp_path)) == 1
+def test_other_line_ends_are_read(tmp_path: Path) -> None:
+    (tmp_path / "trials.jsonl").write_bytes("\r\n".join([*LINES, ""]).encode())
+    assert read_trials(tmp_path) == TRIALS
+
+
+def test_a_refused_append_leaves_nothing_of_its_line(tmp_path: Path) -> None:
+    """A limit on the size of files stands in for a full disk: part of the line was written before it was refused."""
+    code = (
+        "import resource, sys\nfrom pathlib import Path\nfrom aiflow_cli.errors import StoreError\n"
+        "from aiflow_cli.trials.store import TrialWriter, read_trials\n"
+        "folder = Path(sys.argv[1])\n(one, *_) = read_trials(folder)\nwriter = TrialWriter(folder)\n"
+        "size = writer.path.stat().st_size + 50\nresource.setrlimit(resource.RLIMIT_FSIZE, (size, size))\n"
+        "try:\n    writer.append(one)\nexcept StoreError as error:\n    print(error)\n"
+    )
+    before = written(tmp_path, *LINES) / "trials.jsonl"
+    data = before.read_bytes()
+    done = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("no space left to write")
+    assert before.read_bytes() == data
+
+
+def test_lines_of_an_older_schema_are_refused_as_such(tmp_path: Path) -> None:
+    said = damage(written(tmp_path, '{"trial": "0000-000-server-only", "method": "server-only"}'))
+    assert said.endswith("trials.jsonl:1: it is of an older aiflow (schema 1): run the experiment anew")
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "7", "[" * 100_000])
@@ -115,16 +141,12 @@ def test_a_folder_has_one_owner_and_keeps_no_trace_of_it(tmp_path: Path) -> None
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_is_unused_until_a_trial_is_finished_in_it(tmp_path: Path) -> None:
-    check_unused(tmp_path)
+def test_a_folder_holds_trials_in_lines_or_in_tables(tmp_path: Path) -> None:
     write_run(tmp_path, {})
-    with TrialWriter(tmp_path):
-        check_unused(tmp_path)
-    written(tmp_path, '{"trial": "torn', end="")
-    check_unused(tmp_path)
-    written(tmp_path, '{"trial": "whole"}')
-    with pytest.raises(StoreError, match="already holds a result: give another --output"):
-        check_unused(tmp_path)
+    assert not holds_trials(tmp_path)
+    write_tables(tmp_path, TRIALS)
+    assert holds_trials(tmp_path)
+    assert read_trials(tmp_path) == TRIALS
 
 
 def test_folders_are_made_with_all_above_them(tmp_path: Path) -> None:

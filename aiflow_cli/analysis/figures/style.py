@@ -1,7 +1,8 @@
 """How every figure looks, and how it is written: the same colours, markers, units and sizes throughout.
 
-Width is a column of a two-column paper (3.5 in). Colours are Okabe and Ito's, told apart by colour-blind eyes; nothing rests on colour alone,
-markers and line styles differ too. Files are the same, byte for byte, for the same data: no dates, fixed ids.
+Width is a column of a two-column paper (3.5 in). Colours are Okabe and Ito's, told apart by colour-blind eyes; nothing
+rests on colour alone, markers and line styles differ too. Files are the same, byte for byte, for the same data: no
+dates, fixed ids.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aiflow_cli.analysis.intervals import Interval
 from aiflow_cli.text import SPELT_OUT
@@ -105,9 +106,23 @@ class Table(NamedTuple):
     rows: list[tuple[object, ...]]
 
 
+def table(rows: Iterable[Mapping[str, object]]) -> Table:
+    """Rows by column; an interval fills three columns, and what a row does not tell is empty."""
+    wide = [dict(cell for name, value in row.items() for cell in _cells(name, value)) for row in rows]
+    columns = tuple(dict.fromkeys(name for row in wide for name in row))
+    return Table(columns, [tuple(map(row.get, columns)) for row in wide])
+
+
+def _cells(name: str, value: object) -> Iterator[tuple[str, object]]:
+    if isinstance(value, Interval):
+        yield from ((name, value.value), (f"{name}_low", value.low), (f"{name}_high", value.high))
+    else:
+        yield name, value
+
+
 @dataclass(frozen=True)
 class Drawing:
-    """A figure with its data: `title` is a line, `caption` says what is shown and how it is computed, `alt` what a reader would see."""
+    """A figure with its data. `title` is a line, `caption` says what is shown and how, `alt` what a reader would see."""
 
     name: str
     title: str
@@ -147,21 +162,17 @@ def span(intervals: Iterable[Interval]) -> tuple[float, float] | None:
 def draw_points(
     axes: Axes, x: Sequence[float], y: Sequence[Interval], look: Look, label: str, style: str = "joined"
 ) -> None:
-    """Points with intervals: `joined` by the look's line, only `dots`, or `open` (hollow, dotted) for what is not device-edge."""
-    axes.errorbar(
-        x,
-        [interval.value for interval in y],
-        yerr=list(zip(*map(error_bars, y), strict=True)),
-        color=look.color,
-        marker=look.marker,
-        linestyle={"joined": look.line, "dots": "none", "open": (0, (1, 1.5))}[style],
-        markerfacecolor="white" if style == "open" else look.color,
-        elinewidth=0.7,
-        capsize=1.4,
-        capthick=0.7,
-        label=label,
-        zorder=3,
-    )
+    """Points with intervals: `joined` by the look's line, only `dots`, or `open` (hollow, dotted) for no device-edge."""
+    line = {"joined": look.line, "dots": "none", "open": (0, (1, 1.5))}[style]
+    face = "white" if style == "open" else look.color
+    marks = {"color": look.color, "marker": look.marker, "linestyle": line, "markerfacecolor": face}
+    draw_bars(axes, x, y, label=label, **marks)
+
+
+def draw_bars(axes: Axes, x: Sequence[float], y: Sequence[Interval], **how: Any) -> None:
+    """Values with their intervals as bars."""
+    bars = list(zip(*map(error_bars, y), strict=True))
+    axes.errorbar(x, [i.value for i in y], yerr=bars, elinewidth=0.7, capsize=1.4, capthick=0.7, zorder=3, **how)
 
 
 def draw_level(axes: Axes, level: Interval, label: str, color: str = BLACK, line: str = "--") -> None:
@@ -186,14 +197,9 @@ def _legend_width_in(labels: Sequence[str], columns: int) -> float:
     return sum(_KEY_IN + _LETTER_IN * max(map(len, labels[at : at + rows])) for at in range(0, len(labels), rows))
 
 
-def title_of(drawing: Drawing, run_id: str) -> str:
-    """The title that a file's metadata hold."""
-    return f"{drawing.title} ({run_id})"
-
-
 def render(drawing: Drawing, extension: str, run_id: str, commit: str) -> bytes:
     """The bytes of a figure as png, pdf or svg, with run id and commit in its metadata. Call within `styled()`."""
-    title, about = title_of(drawing, run_id), f"result {run_id}, commit {commit}"
+    title, about = f"{drawing.title} ({run_id})", f"result {run_id}, commit {commit}"
     metadata: Mapping[str, Mapping[str, object]] = {
         "png": {"Title": title, "Description": about, "Software": "aiflow"},
         "pdf": {"Title": title, "Subject": about, "Creator": "aiflow", "Producer": None, "CreationDate": None},
