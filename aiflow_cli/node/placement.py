@@ -40,8 +40,8 @@ def available() -> frozenset[int]:
 
 
 def pin(cores: frozenset[int], pid: int | None = None) -> None:
-    """Bind a process (None: this one) to `cores` with all its threads: the system moves one thread at a time, and torch's pool is there
-    before its process is bound. Threads that are started later inherit the cores of the one that starts them.
+    """Bind a process (None: this one) to `cores` with all its threads: the system moves one thread at a time, and
+    torch's pool is there before its process is bound. Threads that are started later inherit the cores of their own.
     """
     if not cores or not hasattr(os, "sched_setaffinity"):
         return
@@ -55,7 +55,7 @@ def pin(cores: frozenset[int], pid: int | None = None) -> None:
 
 
 def _threads(pid: int) -> set[int]:
-    """The threads of a process; the main one alone, which has the process's number, where the system does not list them."""
+    """The threads of a process; where the system does not list them, the main one, which has the process's number."""
     try:
         return {int(name) for name in os.listdir(f"/proc/{pid}/task")}  # noqa: PTH208
     except OSError:

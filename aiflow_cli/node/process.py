@@ -21,8 +21,6 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import aiflow_cli
 from aiflow_cli.errors import AiflowError, LinkError
@@ -40,6 +38,8 @@ DROPPED = "dropped a device: "
 _FRAME = " \t\r│╭╮╰╯─"
 """Wrong use of a command is told in a frame."""
 _PR_SET_PDEATHSIG = 1
+_ROOT = Path(aiflow_cli.__file__).parents[1]
+"""The folder that holds the package as it runs here."""
 _START = (
     "import sys; root = sys.argv[1]; sys.argv[:2] = ['aiflow']; "
     "sys.path.insert(0, root); import aiflow_cli; del sys.path[0]; "
@@ -49,7 +49,9 @@ _START = (
 
 
 def environment() -> dict[str, str]:
-    """This process's environment for a Python that imports nothing from the current folder. An empty entry of PYTHONPATH means that too."""
+    """This process's environment for a Python that imports nothing from the current folder, which an empty entry of
+    PYTHONPATH means too.
+    """
     entries = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     kept = [entry for entry in entries if entry and not _is_current_folder(entry)]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(kept), "PYTHONSAFEPATH": "1"}
@@ -77,11 +79,6 @@ def parent_is_gone(parent: int | None) -> bool:
     return parent is not None and os.getppid() != parent
 
 
-def _root() -> str:
-    """The folder that holds the package as it runs here."""
-    return str(Path(aiflow_cli.__file__).parents[1])
-
-
 def _ending(code: int) -> str:
     if code >= 0:
         return f"ended with exit code {code}"
@@ -90,7 +87,7 @@ def _ending(code: int) -> str:
     return f"was ended by signal {-code}"
 
 
-class Child:
+class Child(contextlib.AbstractContextManager["Child"]):
     """`aiflow ARGUMENTS` as a child process. A context manager that ends it."""
 
     def __init__(self, name: str, arguments: Sequence[str]) -> None:
@@ -100,22 +97,14 @@ class Child:
         self.name = name
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115
         self._process = subprocess.Popen(
-            [sys.executable, "-c", _START, _root(), *arguments, "--parent", str(os.getpid())],
+            [sys.executable, "-c", _START, str(_ROOT), *arguments, "--parent", str(os.getpid())],
             env=environment(),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=self._errors,
             start_new_session=True,
         )
-
-    @property
-    def pid(self) -> int:
-        """Its process id."""
-        return self._process.pid
-
-    def alive(self) -> bool:
-        """Whether it still runs."""
-        return self._process.poll() is None
+        self.pid = self._process.pid
 
     def ready(self, timeout_s: float = READY_TIMEOUT_S) -> Address:
         """Wait for its ready line; where it listens. Raises AiflowError with its own error line and exit code if it ends before."""
@@ -184,12 +173,8 @@ class Child:
 
     def _signal(self, number: signal.Signals) -> None:
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, number)
+            os.killpg(self.pid, number)
 
-    def __enter__(self) -> Self:
-        """The child itself."""
-        return self
-
-    def __exit__(self, _kind: type[BaseException] | None, _e: BaseException | None, _tb: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         """End it."""
         self.end()

@@ -167,4 +167,4 @@ def test_a_length_that_is_not_whole_has_its_time_too(n_bytes: int, tiny_target: 
         peer.sendall(bytes(n_bytes))
         peer.settimeout(20)
         assert b"did not come in time" in last_words(peer)
-        wait_for(lambda: served.server.n_clients == 0, "the end")
+        wait_for(lambda: served.n_clients == 0, "the end")
