@@ -1,7 +1,7 @@
-"""Which core does what: the device and the server each on their own, where there are enough; one torch thread each by default.
+"""Which core does what: the device and the server each on their own, where there are enough.
 
-The relay is left to the scheduler among the cores that remain, or all where there are only two: it is light (some 5 % of
-a core), and whenever it has work at least one of the other two is waiting (the server during an upload, the device while
+The relay is left to the system among the cores that remain, or all where there are only two: it is light (some 5 % of a
+core), and whenever it has work at least one of the other two is waiting (the server during an upload, the device while
 tokens stream down, both while a draft or a verdict travels).
 """
 
@@ -13,7 +13,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 _PASSES = 3
-"""A thread that is not bound yet can start another while the first pass is under way; one that is bound hands its cores on."""
+"""While the first pass is under way a thread that is not bound yet can start another; one that is bound hands its cores
+on."""
 
 
 @dataclass(frozen=True)

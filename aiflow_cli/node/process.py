@@ -45,7 +45,7 @@ _START = (
     "sys.path.insert(0, root); import aiflow_cli; del sys.path[0]; "
     "from aiflow_cli.cli.app import main; main()"
 )
-"""Only the package itself is looked for in the folder that holds its parent's; all else as the interpreter is set up."""
+"""Only the package itself is looked for in the folder that holds its parent's, all else where Python looks anyway."""
 
 
 def environment() -> dict[str, str]:
@@ -65,7 +65,7 @@ def _is_current_folder(path: str) -> bool:
 
 
 def die_with_parent(parent: int | None) -> None:
-    """Have the kernel kill this process when its parent dies; exits at once if `parent` (its process id) is gone already."""
+    """Have the kernel kill this process when its parent dies; exits at once if `parent`, a process id, is gone."""
     if parent is None:
         return
     if sys.platform == "linux":
@@ -107,7 +107,7 @@ class Child(contextlib.AbstractContextManager["Child"]):
         self.pid = self._process.pid
 
     def ready(self, timeout_s: float = READY_TIMEOUT_S) -> Address:
-        """Wait for its ready line; where it listens. Raises AiflowError with its own error line and exit code if it ends before."""
+        """Wait until it is ready; where it listens. If it ends before, raises its own error, an AiflowError."""
         line = self._read_line(time.monotonic() + timeout_s)
         if not line.endswith(b"\n") and len(line) < MAX_READY_BYTES:
             raise self._failure(timeout_s)
@@ -145,7 +145,7 @@ class Child(contextlib.AbstractContextManager["Child"]):
         return error
 
     def last_words(self, known: str = "") -> str:
-        """How it has ended, if it has, and the last that it wrote on standard error; what is `known` of that is left out."""
+        """How it has ended, if it has, and the last that it wrote on standard error, but for what is `known`."""
         with contextlib.suppress(subprocess.TimeoutExpired):  # its socket may be gone a moment before itself
             self._process.wait(LAST_WORDS_S)
         code = self._process.returncode

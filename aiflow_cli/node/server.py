@@ -27,6 +27,7 @@ from aiflow_cli.node.client import Client, Job, Timeouts
 from aiflow_cli.node.compute import Compute
 from aiflow_cli.node.farewell import Farewell
 from aiflow_cli.node.perform import Models, perform
+from aiflow_cli.node.process import DROPPED
 from aiflow_cli.node.scheduler import next_in_turn
 from aiflow_cli.node.stream import PeerGone
 from aiflow_cli.wire.messages import PROTOCOL_VERSION, Served, Welcome
@@ -164,7 +165,7 @@ class Server:
             self._selector.unregister(client.socket)
             client.socket.close()
             return
-        _say(f"dropped a device: {reason}")
+        _say(DROPPED + reason)
         client.refuse(reason)
         farewell = Farewell(client.socket, perf_counter())
         self._leaving[farewell] = None

@@ -145,7 +145,7 @@ def talk(client: Client) -> None:
 
 
 def test_a_machine_that_vanished_is_noticed(tiny_target: VisionLanguageModel) -> None:
-    """The kernel asks after a minute of silence and gives up after another; what was sent may be unread for two minutes."""
+    """The kernel asks after a minute of silence and gives up after another; what was sent may wait for two minutes."""
     with Served(tiny_target) as served, served.connect():
         served.wait_until_clients(1)
         (client,) = served.server._clients
