@@ -153,7 +153,9 @@ def sampled(n: int, samples: int) -> Iterator[Curve]:
     series, rng = series_of("small-weak"), np.random.default_rng(n)
     by_image: dict[str, list[Record]] = {}
     for record in reference().trials:
-        if record.setting.pair == series.pair and (record.setting.method.value == BASELINE or record.setting.gamma in GAMMAS):
+        if record.setting.pair == series.pair and (
+            record.setting.method.value == BASELINE or record.setting.gamma in GAMMAS
+        ):
             by_image.setdefault(record.image_id, []).append(record)
     images = sorted(by_image)
     for drawn in rng.integers(0, len(images), size=(samples, n)):

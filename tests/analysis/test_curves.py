@@ -103,9 +103,7 @@ def test_without_server_only(tmp_path: Path) -> None:
 
 def test_answers_of_one_delivery(tmp_path: Path) -> None:
     made = list(records(FakeSweep(images=3, gammas=(2, 4), on_device=False)))
-    short = [
-        r | {"deliveries": r.deliveries[:1], "n_tokens": 1, "latency_s": r.ttft_s, "rounds": []} for r in made
-    ]
+    short = [r | {"deliveries": r.deliveries[:1], "n_tokens": 1, "latency_s": r.ttft_s, "rounds": []} for r in made]
     write_records(tmp_path, short)
     with pytest.raises(StoreError, match="one delivery"):
         curves(load(tmp_path))

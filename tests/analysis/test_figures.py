@@ -100,11 +100,7 @@ def test_data_beside_a_figure_are_what_is_drawn(folder: Path, figure6: Result) -
     for row, point in zip(mine, weak.points, strict=True):
         for column, value in zip(("", "_low", "_high"), point.latency_per_token_ms, strict=True):
             assert float(row[f"latency_per_token_ms{column}"]) == pytest.approx(value, rel=1e-5)
-    closed = [
-        float(r.closed_form)
-        for r in rows(folder / "speedup.csv")
-        if r.series == "small-weak" and r.closed_form
-    ]
+    closed = [float(r.closed_form) for r in rows(folder / "speedup.csv") if r.series == "small-weak" and r.closed_form]
     assert closed == pytest.approx([weak.fit.model.speedup(g) for g in weak.gammas], rel=1e-5)
 
 

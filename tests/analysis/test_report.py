@@ -135,7 +135,9 @@ def test_scenes_are_not_called_wrong(page: str) -> None:
 
 
 def test_no_server_only(tmp_path: Path) -> None:
-    write_records(tmp_path, [r for r in records(FakeSweep(images=2, gammas=(4,))) if r.setting.method.value != "server-only"])
+    write_records(
+        tmp_path, [r for r in records(FakeSweep(images=2, gammas=(4,))) if r.setting.method.value != "server-only"]
+    )
     with pytest.raises(UsageError, match="no server-only trials"):
         write_report(load(tmp_path))
     assert not (tmp_path / "report.html").exists()
