@@ -139,8 +139,8 @@ def _captions(result: RunResult) -> list[dict[str, Any]]:
 
 
 def print_groups(folder: Path, groups: Sequence[Group]) -> None:
-    """A table for each pair and link, what its columns mean, why values have no interval if they have none, and where the
-    trials are.
+    """A table for each pair and link, what its columns mean, why values have no interval if they have none, and where
+    the trials are.
     """
     from aiflow_cli.analysis.metrics import FORMULAS
     from aiflow_cli.cli.output import print_table

@@ -56,7 +56,8 @@ def sweep(
     """Run an experiment: every image with every setting, in blocks, live.
 
     Each finished trial is on the disk before the next starts. After an interruption the same command goes on where it
-    stopped. Outputs are checked against server-only, token for token; a difference that rounding cannot explain fails it.
+    stopped. Outputs are checked against server-only, token for token; a difference that rounding cannot explain fails
+    it.
     """
     from aiflow_cli.cli.experiments import conduct
     from aiflow_cli.cli.output import print_json

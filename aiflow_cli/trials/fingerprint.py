@@ -59,7 +59,9 @@ def sources(root: Path) -> list[Path]:
 
 
 def _imported(root: Path, path: Path) -> Iterator[Path | None]:
-    """The package's modules that a file imports when it runs, wherever in it; not those that only its annotations name."""
+    """The package's modules that a file imports when it runs, wherever in it; not those that only its annotations
+    name.
+    """
     tree = ast.parse(path.read_bytes())
     named = {id(node) for block in ast.walk(tree) if _is_for_types(block) for node in ast.walk(block)}
     for node in ast.walk(tree):
@@ -98,14 +100,16 @@ def machine() -> str:
 
 
 def of_trials(pairs: Mapping[str, PairSpec], target: str | None = None) -> Fingerprints:
-    """All that decides trials beside their settings and images; `target` as for `pair`. Raises what a missing checkpoint raises."""
+    """All that decides trials beside their settings and images; `target` as for `pair`. Raises what a missing
+    checkpoint raises.
+    """
     by_pair = {f"pair {name}": pair(spec, target) for name, spec in pairs.items()}
     return {"code": code(), **by_pair, "packages": packages(), "machine": machine()}
 
 
 def pair(spec: PairSpec, target: str | None = None) -> str:
-    """Of both checkpoints and of what the registry says of the pair; `target` is what a server says of its own, which need
-    not be here.
+    """Of both checkpoints and of what the registry says of the pair; `target` is what a server says of its own, which
+    need not be here.
 
     Raises what a missing checkpoint raises.
     """

@@ -14,10 +14,10 @@ import pytest
 
 from aiflow_cli.analysis.curves import curves
 from aiflow_cli.analysis.figures.plotting import FIGURES, plan, plot, slug
+from aiflow_cli.analysis.figures.style import Drawing, looks, styled
 from aiflow_cli.analysis.report import Written
 from aiflow_cli.analysis.result import Result, load
 from aiflow_cli.analysis.study import Study
-from aiflow_cli.analysis.figures.style import Drawing, looks, styled
 from aiflow_cli.errors import StoreError, UsageError
 from aiflow_cli.link.spec import LinkSpec
 from tests.analysis.records import FakePair, FakeSweep, records, write_records, write_result

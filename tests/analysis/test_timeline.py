@@ -8,10 +8,10 @@ from collections import Counter
 
 import pytest
 
-from aiflow_cli.analysis.study import typical
+from aiflow_cli.analysis.figures.timeline import LANES, chrome_trace, segments
 from aiflow_cli.analysis.metrics import Record
 from aiflow_cli.analysis.result import Result
-from aiflow_cli.analysis.figures.timeline import LANES, chrome_trace, segments
+from aiflow_cli.analysis.study import typical
 
 METHODS = [("server-only", None), ("speculative", 4), ("co-located", 4), ("on-device", None)]
 
