@@ -18,7 +18,7 @@ from aiflow_cli.models.vlm import VisionLanguageModel
 from aiflow_cli.node.connection import Connection
 from aiflow_cli.node.device import Device
 from aiflow_cli.wire.messages import Picture
-from aiflow_cli.world.record import Trial
+from aiflow_cli.world.record import Round, Trial
 from aiflow_cli.world.recorder import Recorder
 from tests.conftest import TinyPair, photograph
 from tests.decoding.world import planned
@@ -41,7 +41,7 @@ def test_bfloat16_server_gives_server_onlys_output(background: Callable[..., Bac
             device.respond(task, connection, recorder)
             return recorder.trial("")
 
-        rounds = []
+        rounds = list[Round]()
         for seed in range(3):
             expected = respond(Method.SERVER_ONLY, 0, seed)
             for method in (Method.SPECULATIVE, Method.CO_LOCATED):
