@@ -21,7 +21,7 @@ LAYERS = (
     {"trials", "analysis", "training"},
     {"node"},
     {"decoding", "wire", "link", "models", "images", "pairs"},
-    {"fetching"},
+    {"fetching", "environment"},
     {"units", "disk", "paths", "text"},
     {"errors"},
 )
