@@ -97,7 +97,7 @@ def test_what_came_whole_before_a_fault_comes_out_however_it_is_cut(
 
 @given(st.integers(SMALL_FRAME_BYTES + 1, 2**32 - 1), st.binary(max_size=20))
 def test_a_length_over_the_limit_is_refused_at_once(length: int, rest: bytes) -> None:
-    with pytest.raises(FrameTooLarge, match="over the limit of 16,384"):
+    with pytest.raises(FrameTooLarge, match=f"of {length:,} bytes, over the limit of 16,384"):
         heard(transport(SMALL_FRAME_BYTES), [length.to_bytes(LENGTH_BYTES, "big") + rest])
 
 
