@@ -122,23 +122,27 @@ def _of_this_pair(claim: Claim, found: Found, curve: Curve) -> Found | None:
         return found
     if claim not in _TOLD_OF_OTHERS:
         return None
-    return Found(found.measured, found.interval, None, curve.too_few or "told, not judged")
+    return Found(found.measured, found.interval, None, curve.too_few or "told, not judged: no pair like the paper's")
 
 
-def footnotes(findings: Sequence[Finding]) -> list[str]:
-    """What stands below the table: the margins, and why some rows have no verdict."""
-    keys = {finding.claim: MARGINS[finding.claim.key] for finding in findings if finding.claim.key in MARGINS}
-    margins = "; ".join(f"{claim.statement}: {margin.words}" for claim, margin in keys.items())
-    told = dict.fromkeys(finding.series for finding in findings if finding.verdict is None)
-    lines = [
-        f"A claim HOLDS where the whole interval lies within its margin, DIFFERS where the whole interval lies outside, "
-        f"and is UNDECIDED HERE otherwise. The margins were stated beforehand. {margins}."
-    ]
-    if told:
-        lines.append(
-            f"{listed(list(told))}: not meant to be like the paper's pair, so what it does is told, not judged."
-        )
-    return lines
+class Footnotes(NamedTuple):
+    """What stands below the table: how verdicts come about, the margins, and why some rows have none."""
+
+    rule: str
+    margins: list[str]
+    told: str
+
+
+def footnotes(findings: Sequence[Finding]) -> Footnotes:
+    """What is to be said below a table."""
+    claims = dict.fromkeys(f.claim for f in findings if f.verdict and f.claim.key in MARGINS)
+    told = list(dict.fromkeys(f.series for f in findings if f.verdict is None))
+    return Footnotes(
+        "A claim HOLDS where the whole interval lies within its margin, DIFFERS where the whole interval lies outside, "
+        "and is UNDECIDED HERE otherwise. The margins were stated before anything was measured:",
+        [f"{claim.statement}: {MARGINS[claim.key].words}" for claim in claims],
+        f"{listed(told)}: not meant to be like the paper's pair, so what it does is told, not judged." if told else "",
+    )
 
 
 def _identical(result: Result, curve: Curve) -> Found:

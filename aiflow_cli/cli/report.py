@@ -57,7 +57,7 @@ def report(
     say(f"         {written.html}")
 
 
-_COLORS = {"HOLDS": "green", "DIFFERS": "red", "NOT TESTED HERE": "dim"}
+_COLORS = {"HOLDS": "green", "DIFFERS": "red", "UNDECIDED HERE": "dim"}
 
 
 def print_claims(claims: list[Finding]) -> None:
@@ -72,5 +72,5 @@ def print_claims(claims: list[Finding]) -> None:
         last = finding.claim
         of = (finding.series,) if several else ()
         measured = f"{finding.measured} {finding.interval}".strip()
-        rows.append((told, *of, finding.claim.paper if told else "", measured, finding.why, finding.verdict))
+        rows.append((told, *of, finding.claim.paper if told else "", measured, finding.why, finding.verdict or "-"))
     print_table(columns, rows, left=len(columns) - 1, first_out=("why", "paper"), styles=_COLORS)
