@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from aiflow_cli.analysis import metrics
 from aiflow_cli.analysis.curves import Curve
-from aiflow_cli.analysis.intervals import known, too_few
+from aiflow_cli.analysis.intervals import Interval, known, too_few
 from aiflow_cli.analysis.margins import (
     DIFFERS,
     HOLDS,
@@ -36,7 +36,6 @@ from aiflow_cli.analysis.theory import (
     BEYOND,
     NEVER,
     PAPER,
-    PAPER_BREAK_EVEN,
     PAPER_OPTIMUM,
     CostModel,
     format_break_even,
@@ -99,12 +98,17 @@ class Finding:
 
 def claims_table(study: Study) -> list[Finding]:
     """All claims in the paper's order, for every pair and link. Raises UsageError, StoreError as `Study` does."""
-    rows = [
-        Finding(claim, study.result.label(curve.series) if len(study.curves) > 1 else curve.series.pair, *found)
-        for claim, judge in _JUDGES.items()
-        for curve in study.curves
-        if (found := _of_this_pair(claim, judge(study.result, curve), curve)) is not None
-    ]
+    labels = [study.result.label(c.series) if len(study.curves) > 1 else c.series.pair for c in study.curves]
+    labelled = list(zip(labels, study.curves, strict=True))
+    rows = [Finding(IDENTICAL, label, *_identical(study.result, curve)) for label, curve in labelled]
+    for claim, measure in _CURVES.items():
+        for label, curve in labelled:
+            if like_paper(curve.series.pair):
+                rows.append(Finding(claim, label, *_judged(claim, measure(curve), curve)))
+            elif claim in _TOLD_OF_OTHERS:
+                told = measure(curve)
+                why = told.missing or curve.too_few or "told, not judged"
+                rows.append(Finding(claim, label, told.measured, told.interval, None, why))
     return [*rows, *(Finding(claim, "", *found) for claim, found in _set_up(study.result))]
 
 
@@ -114,15 +118,6 @@ def like_paper(pair: str) -> bool:
 
 
 _TOLD_OF_OTHERS = (OPTIMUM, TWICE, FALLS, BREAK_EVEN)
-
-
-def _of_this_pair(claim: Claim, found: Found, curve: Curve) -> Found | None:
-    """A pair that is not like the paper's has identity judged, and its own figures told."""
-    if claim is IDENTICAL or like_paper(curve.series.pair):
-        return found
-    if claim not in _TOLD_OF_OTHERS:
-        return None
-    return Found(found.measured, found.interval, None, curve.too_few or "told, not judged: no pair like the paper's")
 
 
 class Footnotes(NamedTuple):
@@ -183,114 +178,111 @@ def _mismatches(wrong: Sequence[Trial]) -> str:
     return f"{len(wrong)} differ: {counts}{ties}; the honesty panel lists them"
 
 
-def _optimum(_result: Result, curve: Curve) -> Found:
+class _Measured(NamedTuple):
+    """What a curve shows of a claim: figures as text, and the intervals that must lie within its margin.
+
+    `missing`: why it shows nothing. `by_the_form`: whether the closed form explains what differs.
+    """
+
+    measured: str
+    interval: str = ""
+    tested: tuple[Interval, ...] = ()
+    why: str = ""
+    missing: str = ""
+    by_the_form: bool = False
+
+
+def _judged(claim: Claim, found: _Measured, curve: Curve) -> Found:
+    """By the margin of the claim."""
+    if found.missing:
+        return Found(found.measured, found.interval, UNDECIDED, found.missing)
+    if few := curve.too_few:
+        return Found(found.measured, "", UNDECIDED, few)
+    margin = MARGINS[claim.key]
+    verdict = worst([margin.verdict(interval) for interval in found.tested])
+    form = _by_the_form(curve) if found.by_the_form and verdict != HOLDS else ""
+    why = "; ".join(filter(None, (margin.place(found.tested), found.why, form)))
+    return Found(found.measured, found.interval, verdict, why)
+
+
+def _optimum(curve: Curve) -> _Measured:
     gammas, best = curve.gammas, curve.optimum
     measured, interval = f"{best.value:.0f}", ends(best, "{:.0f}".format)
     if PAPER_OPTIMUM not in gammas or not gammas[0] < PAPER_OPTIMUM < gammas[-1]:
-        return Found(measured, interval, UNDECIDED, "needs draft length 4 and some on either side of it")
-    if curve.too_few:
-        return Found(measured, "", UNDECIDED, curve.too_few)
+        return _Measured(measured, interval, missing="needs draft length 4 and some on either side of it")
     slower = curve.tpot_over_best(PAPER_OPTIMUM)
-    verdict = MARGINS["optimum"].verdict(slower)
     why = f"4 is slower than the best by {change(slower.value)} {ends(slower, change)}"
-    return Found(measured, interval, verdict, why if verdict == HOLDS else f"{why}; {_by_the_form(curve)}")
+    return _Measured(measured, interval, (slower,), why, by_the_form=True)
 
 
 def _by_the_form(curve: Curve) -> str:
     """Why optimum and break-even lie where they do, in numbers."""
-    fit, alpha = curve.fit, curve.fit.alpha.value
-    return (
-        f"(c + s) / F is {fit.draft_share.value:.2f} {ends(fit.draft_share, '{:.2f}'.format)} at α {alpha:.2f} here and "
-        f"{PAPER.draft_share:.2f} at α {PAPER.alpha:.2f} in the paper's calibration, for which the closed form gives "
-        f"{_form(fit.model)} here and {_form(PAPER)} there"
-    )
+    share, model = curve.fit.draft_share, curve.fit.model
+    here = f"{share.value:.2f} {ends(share, '{:.2f}'.format)} at α {model.alpha:.2f} here"
+    there = f"{PAPER.draft_share:.2f} at α {PAPER.alpha:.2f} in the paper's calibration"
+    return f"(c + s) / F is {here} and {there}, so the closed form gives {_form(model)} here and {_form(PAPER)} there"
 
 
 def _form(model: CostModel) -> str:
     return f"optimum {model.optimum()} and break-even {format_break_even(model.break_even())}"
 
 
-def _twice(_result: Result, curve: Curve) -> Found:
-    best, margin = curve.best.speedup, MARGINS["speedup"]
-    measured, interval = f"{best.value:.2f}× at {curve.best.gamma}", ends(best, "{:.2f}".format)
-    beside = f"by latency per token {curve.best.speedup_latency:.2f}"
-    if len(curve.gammas) < 2:
-        return Found(measured, interval, UNDECIDED, f"one draft length shows no optimum; {beside}")
-    if curve.too_few:
-        return Found(measured, "", UNDECIDED, f"{curve.too_few}; {beside}")
-    verdict = margin.verdict(best)
-    side = "slower" if best.high < margin.low else "faster"
-    words = {HOLDS: "decode TPOT", DIFFERS: f"{side} than {margin.low} to {margin.high}"}
-    return Found(measured, interval, verdict, f"{words.get(verdict, 'the interval crosses the margin')}; {beside}")
+def _twice(curve: Curve) -> _Measured:
+    best = curve.best.speedup
+    one = "one draft length shows no optimum" if len(curve.gammas) < 2 else ""
+    why = f"by decode TPOT; by latency per token {curve.best.speedup_latency:.2f}"
+    measured = f"{best.value:.2f}× at {curve.best.gamma}"
+    return _Measured(measured, ends(best, "{:.2f}".format), (best,), why, missing=one)
 
 
-def _below(_result: Result, curve: Curve) -> Found:
+def _below(curve: Curve) -> _Measured:
     below = [gamma for gamma in SLIGHTLY_BELOW if gamma in curve.gammas]
-    if not below or PAPER_OPTIMUM not in curve.gammas:
-        return Found("-", "", UNDECIDED, "needs draft length 4, and 2 or 3")
-    ratios = [curve.tpot_ratio(gamma, PAPER_OPTIMUM) for gamma in below]
-    measured = ", ".join(f"γ {gamma}: {change(r.value)}" for gamma, r in zip(below, ratios, strict=True))
-    if curve.too_few:
-        return Found(measured, "", UNDECIDED, curve.too_few)
-    verdict = worst([MARGINS["below"].verdict(r) for r in ratios])
-    words = {HOLDS: "time per token against that of draft length 4", DIFFERS: "more than slightly"}
-    if verdict == DIFFERS and any(r.high < MARGINS["below"].low for r in ratios):
-        words[DIFFERS] = "not slower: a shorter draft beats 4"
-    why = words.get(verdict, "the intervals cross the margin")
-    return Found(measured, ", ".join(ends(r, change) for r in ratios), verdict, why)
+    return _against_4(curve, below, "needs draft length 4, and 2 or 3", "")
 
 
-def _above(_result: Result, curve: Curve) -> Found:
-    above = [gamma for gamma in curve.gammas if gamma > PAPER_OPTIMUM]
-    if PAPER_OPTIMUM not in curve.gammas or not above:
-        return Found("-", "", UNDECIDED, "needs draft length 4 and some above it")
-    last = curve.tpot_ratio(above[-1], PAPER_OPTIMUM)
-    measured, interval = f"γ {above[-1]}: {change(last.value)}", ends(last, change)
-    if curve.too_few:
-        return Found(measured, "", UNDECIDED, curve.too_few)
-    verdict = MARGINS["above"].verdict(last)
+def _above(curve: Curve) -> _Measured:
     best = curve.best.gamma
     own = f", after a lower point at {best}" if best > PAPER_OPTIMUM else ""
-    return Found(measured, interval, verdict, f"time per token against that of draft length 4{own}")
+    longest = [gamma for gamma in curve.gammas[-1:] if gamma > PAPER_OPTIMUM]
+    return _against_4(curve, longest, "needs draft length 4 and some above it", own)
 
 
-def _acceptance_falls(_result: Result, curve: Curve) -> Found:
+def _against_4(curve: Curve, gammas: Sequence[int], needs: str, more: str) -> _Measured:
+    """Time per token at some draft lengths against that of 4."""
+    if not gammas or PAPER_OPTIMUM not in curve.gammas:
+        return _Measured("-", missing=needs)
+    ratios = tuple(curve.tpot_ratio(gamma, PAPER_OPTIMUM) for gamma in gammas)
+    measured = ", ".join(f"γ {gamma}: {change(r.value)}" for gamma, r in zip(gammas, ratios, strict=True))
+    why = f"time per token against that of draft length 4{more}"
+    return _Measured(measured, ", ".join(ends(r, change) for r in ratios), ratios, why)
+
+
+def _acceptance_falls(curve: Curve) -> _Measured:
     if len(curve.points) < 2:
-        return Found("-", "", UNDECIDED, "needs two draft lengths or more")
+        return _Measured("-", missing="needs two draft lengths or more")
     first, last = (curve.at(PAPER_OPTIMUM) if PAPER_OPTIMUM in curve.gammas[:-1] else curve.points[0]), curve.points[-1]
-    a, b = first.draft_acceptance, last.draft_acceptance
-    measured = f"{100 * a.value:.0f} % of drafts at {first.gamma}, {100 * b.value:.0f} % at {last.gamma}"
-    if few := curve.too_few or (None if a.known and b.known else "too few images have drafts for an interval"):
-        return Found(measured, "", UNDECIDED, few)
-    interval = ", ".join(ends(share.times(100), "{:.0f}".format) for share in (a, b))
+    a, b = (point.draft_acceptance.times(100) for point in (first, last))
+    measured = f"{a.value:.0f} % of drafts at {first.gamma}, {b.value:.0f} % at {last.gamma}"
+    interval = ", ".join(filter(None, (ends(share, "{:.0f}".format) for share in (a, b))))
     ratio = known(last.arm.over(first.arm, metrics.draft_acceptance))
     why = f"accepted over drafted, {ratio:.2f} times; position by position it may stay level: see the figure"
-    return Found(measured, interval, MARGINS["acceptance"].verdict(ratio), why)
+    return _Measured(measured, interval, (ratio,), why)
 
 
-def _break_even(_result: Result, curve: Curve) -> Found:
-    last, crossing, margin = curve.gammas[-1], curve.break_even, MARGINS["break-even"]
+def _break_even(curve: Curve) -> _Measured:
+    last, crossing = curve.gammas[-1], curve.break_even
+    if len(curve.gammas) < 2:
+        return _Measured("-", missing="one draft length shows no break-even")
     measured = format_break_even(crossing.value, last)
     interval = ends(crossing, lambda end: format_break_even(end, last))
-    if len(curve.gammas) < 2:
-        return Found("-", "", UNDECIDED, "one draft length shows no break-even")
-    if curve.too_few:
-        return Found(measured, "", UNDECIDED, curve.too_few)
-    if last < margin.high and crossing.high == BEYOND:
-        return Found(measured, interval, UNDECIDED, f"the longest draft measured is {last}")
-    verdict = margin.verdict(crossing)
-    if verdict == HOLDS:
-        return Found(measured, interval, HOLDS, "where decode TPOT meets that of server-only for good")
-    sooner = "sooner" if crossing.value < PAPER_BREAK_EVEN else "later"
-    told = f"worse than server-only {sooner} than beyond {PAPER_BREAK_EVEN}"
-    if crossing.value == NEVER == crossing.high:
-        told = "slower than server-only at every draft length measured"
-    told = "the interval crosses the margin" if verdict == UNDECIDED else told
-    return Found(measured, interval, verdict, f"{told}; {_by_the_form(curve)}")
+    if crossing.high == BEYOND and last < MARGINS["break-even"].high and not curve.too_few:
+        return _Measured(measured, interval, missing=f"the longest draft measured is {last}")
+    never = "slower than server-only at every draft length measured"
+    why = never if crossing.value == NEVER else "where decode TPOT meets that of server-only for good"
+    return _Measured(measured, interval, (crossing,), why, by_the_form=True)
 
 
-_JUDGES: dict[Claim, Callable[[Result, Curve], Found]] = {
-    IDENTICAL: _identical,
+_CURVES: dict[Claim, Callable[[Curve], _Measured]] = {
     OPTIMUM: _optimum,
     TWICE: _twice,
     BELOW: _below,
