@@ -12,34 +12,14 @@ table tells what they do.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from aiflow_cli.analysis import metrics
+from aiflow_cli.analysis import margins, metrics
 from aiflow_cli.analysis.curves import Curve
 from aiflow_cli.analysis.intervals import Interval, known, too_few
-from aiflow_cli.analysis.margins import (
-    DIFFERS,
-    HOLDS,
-    MARGINS,
-    SLIGHTLY_BELOW,
-    UNDECIDED,
-    Verdict,
-    change,
-    ends,
-    listed,
-    worst,
-)
 from aiflow_cli.analysis.result import Result, link_label, repeats
 from aiflow_cli.analysis.study import Study
-from aiflow_cli.analysis.theory import (
-    BEYOND,
-    NEVER,
-    PAPER,
-    PAPER_OPTIMUM,
-    CostModel,
-    format_break_even,
-)
+from aiflow_cli.analysis.theory import BEYOND, NEVER, PAPER, PAPER_OPTIMUM, CostModel, format_break_even
 from aiflow_cli.decoding.methods import Method
 from aiflow_cli.models.pair import registry
 from aiflow_cli.world.record import Trial
@@ -74,26 +54,24 @@ class Found(NamedTuple):
 
     measured: str
     interval: str
-    verdict: Verdict | None
+    verdict: margins.Verdict | None
     why: str
 
 
-@dataclass(frozen=True)
-class Finding:
-    """A row of the claims table. `series` is empty for what concerns the whole result."""
+class Finding(NamedTuple):
+    """A row of the claims table, `Found` with its claim. `series` is empty for what concerns the whole result."""
 
     claim: Claim
     series: str
     measured: str
     interval: str
-    verdict: Verdict | None
+    verdict: margins.Verdict | None
     why: str
 
     def as_json(self) -> dict[str, Any]:
         """The form of `aiflow report --json`."""
         key, statement, paper, where = self.claim
-        told = {name: getattr(self, name) for name in ("series", *Found._fields)}
-        return {"claim": key, "statement": statement, "paper": paper, "where": where} | told
+        return self._asdict() | {"claim": key, "statement": statement, "paper": paper, "where": where}
 
 
 def claims_table(study: Study) -> list[Finding]:
@@ -130,13 +108,15 @@ class Footnotes(NamedTuple):
 
 def footnotes(findings: Sequence[Finding]) -> Footnotes:
     """What is to be said below a table."""
-    claims = dict.fromkeys(f.claim for f in findings if f.verdict and f.claim.key in MARGINS)
+    claims = dict.fromkeys(f.claim for f in findings if f.verdict and f.claim.key in margins.MARGINS)
     told = list(dict.fromkeys(f.series for f in findings if f.verdict is None))
     return Footnotes(
         "A claim HOLDS where the whole interval lies within its margin, DIFFERS where the whole interval lies outside, "
         "and is UNDECIDED HERE otherwise. The margins were stated before anything was measured:",
-        [f"{claim.statement}: {MARGINS[claim.key].words}" for claim in claims],
-        f"{listed(told)}: not meant to be like the paper's pair, so what it does is told, not judged." if told else "",
+        [f"{claim.statement}: {margins.MARGINS[claim.key].words}" for claim in claims],
+        f"{margins.listed(told)}: not meant to be like the paper's pair, so what it does is told, not judged."
+        if told
+        else "",
     )
 
 
@@ -147,7 +127,7 @@ def _identical(result: Result, curve: Curve) -> Found:
     judged = [t for t in made if t.identical is not None]
     if not judged:
         why = "outputs have not been compared yet: they are when the run is complete"
-        return Found("-", "", UNDECIDED, why)
+        return Found("-", "", margins.UNDECIDED, why)
     wrong = [t for t in (*judged, *again) if not t.identical]
     images, broken = ({metrics.unit(t).image for t in trials} for trials in (judged, wrong))
     clean = len(images - broken)
@@ -155,12 +135,14 @@ def _identical(result: Result, curve: Curve) -> Found:
     few = too_few(len(images))
     interval = "" if few else f"{clean} of {len(images)} images, {_share_interval(clean, len(images))}"
     if wrong:
-        return Found(measured, interval, DIFFERS, _mismatches(wrong))
+        return Found(measured, interval, margins.DIFFERS, _mismatches(wrong))
     if few:
-        return Found(measured, "", UNDECIDED, few)
+        return Found(measured, "", margins.UNDECIDED, few)
     repeated = f"; server-only's own repeats too ({len(again)} of {len(again)})" if again else ""
     unjudged = f"; {len(made) - len(judged)} not compared yet" if len(judged) < len(made) else ""
-    return Found(measured, interval, HOLDS, f"every draft length, device-edge and co-located{repeated}{unjudged}")
+    return Found(
+        measured, interval, margins.HOLDS, f"every draft length, device-edge and co-located{repeated}{unjudged}"
+    )
 
 
 def _share_interval(successes: int, trials: int) -> str:
@@ -195,30 +177,30 @@ class _Measured(NamedTuple):
 def _judged(claim: Claim, found: _Measured, curve: Curve) -> Found:
     """By the margin of the claim."""
     if found.missing:
-        return Found(found.measured, found.interval, UNDECIDED, found.missing)
+        return Found(found.measured, found.interval, margins.UNDECIDED, found.missing)
     if few := curve.too_few:
-        return Found(found.measured, "", UNDECIDED, few)
-    margin = MARGINS[claim.key]
-    verdict = worst([margin.verdict(interval) for interval in found.tested])
-    form = _by_the_form(curve) if found.by_the_form and verdict != HOLDS else ""
+        return Found(found.measured, "", margins.UNDECIDED, few)
+    margin = margins.MARGINS[claim.key]
+    verdict = margins.worst([margin.verdict(interval) for interval in found.tested])
+    form = _by_the_form(curve) if found.by_the_form and verdict != margins.HOLDS else ""
     why = "; ".join(filter(None, (margin.place(found.tested), found.why, form)))
     return Found(found.measured, found.interval, verdict, why)
 
 
 def _optimum(curve: Curve) -> _Measured:
     gammas, best = curve.gammas, curve.optimum
-    measured, interval = f"{best.value:.0f}", ends(best, "{:.0f}".format)
+    measured, interval = f"{best.value:.0f}", margins.ends(best, "{:.0f}".format)
     if PAPER_OPTIMUM not in gammas or not gammas[0] < PAPER_OPTIMUM < gammas[-1]:
         return _Measured(measured, interval, missing="needs draft length 4 and some on either side of it")
     slower = curve.tpot_over_best(PAPER_OPTIMUM)
-    why = f"4 is slower than the best by {change(slower.value)} {ends(slower, change)}"
+    why = f"4 is slower than the best by {margins.change(slower.value)} {margins.ends(slower, margins.change)}"
     return _Measured(measured, interval, (slower,), why, by_the_form=True)
 
 
 def _by_the_form(curve: Curve) -> str:
     """Why optimum and break-even lie where they do, in numbers."""
     share, model = curve.fit.draft_share, curve.fit.model
-    here = f"{share.value:.2f} {ends(share, '{:.2f}'.format)} at α {model.alpha:.2f} here"
+    here = f"{share.value:.2f} {margins.ends(share, '{:.2f}'.format)} at α {model.alpha:.2f} here"
     there = f"{PAPER.draft_share:.2f} at α {PAPER.alpha:.2f} in the paper's calibration"
     return f"(c + s) / F is {here} and {there}, so the closed form gives {_form(model)} here and {_form(PAPER)} there"
 
@@ -232,11 +214,11 @@ def _twice(curve: Curve) -> _Measured:
     one = "one draft length shows no optimum" if len(curve.gammas) < 2 else ""
     why = f"by decode TPOT; by latency per token {curve.best.speedup_latency:.2f}"
     measured = f"{best.value:.2f}× at {curve.best.gamma}"
-    return _Measured(measured, ends(best, "{:.2f}".format), (best,), why, missing=one)
+    return _Measured(measured, margins.ends(best, "{:.2f}".format), (best,), why, missing=one)
 
 
 def _below(curve: Curve) -> _Measured:
-    below = [gamma for gamma in SLIGHTLY_BELOW if gamma in curve.gammas]
+    below = [gamma for gamma in margins.SLIGHTLY_BELOW if gamma in curve.gammas]
     return _against_4(curve, below, "needs draft length 4, and 2 or 3", "")
 
 
@@ -252,9 +234,9 @@ def _against_4(curve: Curve, gammas: Sequence[int], needs: str, more: str) -> _M
     if not gammas or PAPER_OPTIMUM not in curve.gammas:
         return _Measured("-", missing=needs)
     ratios = tuple(curve.tpot_ratio(gamma, PAPER_OPTIMUM) for gamma in gammas)
-    measured = ", ".join(f"γ {gamma}: {change(r.value)}" for gamma, r in zip(gammas, ratios, strict=True))
+    measured = ", ".join(f"γ {gamma}: {margins.change(r.value)}" for gamma, r in zip(gammas, ratios, strict=True))
     why = f"time per token against that of draft length 4{more}"
-    return _Measured(measured, ", ".join(ends(r, change) for r in ratios), ratios, why)
+    return _Measured(measured, ", ".join(margins.ends(r, margins.change) for r in ratios), ratios, why)
 
 
 def _acceptance_falls(curve: Curve) -> _Measured:
@@ -263,7 +245,7 @@ def _acceptance_falls(curve: Curve) -> _Measured:
     first, last = (curve.at(PAPER_OPTIMUM) if PAPER_OPTIMUM in curve.gammas[:-1] else curve.points[0]), curve.points[-1]
     a, b = (point.draft_acceptance.times(100) for point in (first, last))
     measured = f"{a.value:.0f} % of drafts at {first.gamma}, {b.value:.0f} % at {last.gamma}"
-    interval = ", ".join(filter(None, (ends(share, "{:.0f}".format) for share in (a, b))))
+    interval = ", ".join(filter(None, (margins.ends(share, "{:.0f}".format) for share in (a, b))))
     ratio = known(last.arm.over(first.arm, metrics.draft_acceptance))
     why = f"accepted over drafted, {ratio:.2f} times; position by position it may stay level: see the figure"
     return _Measured(measured, interval, (ratio,), why)
@@ -274,8 +256,8 @@ def _break_even(curve: Curve) -> _Measured:
     if len(curve.gammas) < 2:
         return _Measured("-", missing="one draft length shows no break-even")
     measured = format_break_even(crossing.value, last)
-    interval = ends(crossing, lambda end: format_break_even(end, last))
-    if crossing.high == BEYOND and last < MARGINS["break-even"].high and not curve.too_few:
+    interval = margins.ends(crossing, lambda end: format_break_even(end, last))
+    if crossing.high == BEYOND and last < margins.MARGINS["break-even"].high and not curve.too_few:
         return _Measured(measured, interval, missing=f"the longest draft measured is {last}")
     never = "slower than server-only at every draft length measured"
     why = never if crossing.value == NEVER else "where decode TPOT meets that of server-only for good"
@@ -296,18 +278,22 @@ def _set_up(result: Result) -> Iterator[tuple[Claim, Found]]:
     """The paper's set-up: whether it is this one."""
     gpu = (result.provenance.get("gpu") or {}).get("name")
     cpu = (result.provenance.get("cpu") or {}).get("model", "an unknown processor")
-    models: tuple[Verdict, str] = (UNDECIDED, "other models: `aiflow sweep internvl2` runs the paper's")
+    models: tuple[margins.Verdict, str] = (margins.UNDECIDED, "other models: `aiflow sweep internvl2` runs the paper's")
     if PAPER_PAIR in result.pairs:
-        same = (HOLDS, "the same models; the paper names no server GPU")
-        models = same if gpu else (DIFFERS, "the same models on a processor")
+        same = (margins.HOLDS, "the same models; the paper names no server GPU")
+        models = same if gpu else (margins.DIFFERS, "the same models on a processor")
     yield MODELS, Found(f"{', '.join(result.pairs)} on {gpu or cpu}", "", *models)
-    data: tuple[Verdict, str] = (UNDECIDED, "other images")
+    data: tuple[margins.Verdict, str] = (margins.UNDECIDED, "other images")
     if result.data_name == PAPER_DATA:
-        data = (HOLDS, "the same photographs") if result.images == PAPER_IMAGES else (UNDECIDED, "a part of them")
+        data = (
+            (margins.HOLDS, "the same photographs")
+            if result.images == PAPER_IMAGES
+            else (margins.UNDECIDED, "a part of them")
+        )
     yield DATA, Found(f"{result.images} of {result.data_name}", "", *data)
     rates = [rate for link in result.links for rate in (link.uplink_bytes_per_s, link.downlink_bytes_per_s)]
     delays = "; the paper names no delay" if any(link.delay_s for link in result.links) else ""
-    link: tuple[Verdict, str] = (HOLDS, f"shaped by a token bucket on a real socket{delays}")
+    link: tuple[margins.Verdict, str] = (margins.HOLDS, f"shaped by a token bucket on a real socket{delays}")
     if not all(PAPER_RATES[0] <= rate <= PAPER_RATES[1] for rate in rates):
-        link = (DIFFERS, "some rates lie outside")
+        link = (margins.DIFFERS, "some rates lie outside")
     yield LINK, Found("; ".join(map(link_label, result.links)), "", *link)
