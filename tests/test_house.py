@@ -22,7 +22,7 @@ LAYERS = (
     {"world"},
     {"node"},
     {"decoding", "wire", "link", "models", "images", "pairs"},
-    {"fetching"},
+    {"fetching", "environment"},
     {"units", "disk", "paths", "text"},
     {"errors"},
 )

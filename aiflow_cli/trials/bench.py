@@ -1,8 +1,9 @@
 """What `aiflow bench` measures: the same images by this program and by what it is held against, in one run.
 
-Each way to make a response is an arm. Four run in this process without a link, two of them transformers' own generation
-(`bench_inprocess.py`); four go to a server process, over an unlimited link or a shaped one. For each image all arms take
-their turn in seeded random order, so that drift hits all alike. `analysis/bench.py` puts the figures beside their bounds.
+Each way to make a response is an arm. Four run in this process without a link, two of them transformers' own
+generation (`bench_inprocess.py`); four go to a server process, over an unlimited link or a shaped one. For each image
+all arms take their turn in seeded random order, so that drift hits all alike. `analysis/bench.py` puts the figures
+beside their bounds.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """One response in this process, without a link: by this program's own decoding, and by transformers' `generate()`.
 
-Both get the same image, prompt and end tokens, both run in inference mode without garbage collection, and both stamp every
-delivery of tokens by one clock. transformers' assistant is helped to see the image (it is given neither pixels nor features
-otherwise): its own pixels are added to its forward while its cache is empty.
+Both get the same image, prompt and end tokens, both run in inference mode without garbage collection, and both stamp
+every delivery of tokens by one clock. transformers' assistant is helped to see the image (it is given neither pixels
+nor features otherwise): its own pixels are added to its forward while its cache is empty.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""An experiment, opened: its specification with the pairs, images and servers that it runs on, and the folder it goes into.
+"""An experiment, opened: its specification with the pairs, images and servers that it runs on, and the folder it goes
+into.
 
-A folder holds trials of one spec, pair, data, code and machine (`fingerprint`); anything else is refused, or, if allowed,
-noted in run.json under `mixed`.
+A folder holds trials of one spec, pair, data, code and machine (`fingerprint`); anything else is refused, or, if
+allowed, noted in run.json under `mixed`.
 """
 
 from __future__ import annotations
@@ -64,8 +65,8 @@ def open_experiment(
     allow_mixed: bool = False,
     ray: str | None = None,
 ) -> Experiment:
-    """Look at pairs, images and a server elsewhere, and choose the folder: `output`, or by default the one that the spec's
-    hash names, with `stamped` a new one. Raises UsageError, PrerequisiteError, ImageError, LinkError.
+    """Look at pairs, images and a server elsewhere, and choose the folder: `output`, or by default the one that the
+    spec's hash names, with `stamped` a new one. Raises UsageError, PrerequisiteError, ImageError, LinkError.
     """
     from aiflow_cli.images.source import open_images
 

@@ -1,9 +1,10 @@
-"""Is every output the target's own? Each trial is compared with the first server-only trial of the same image and pair,
-on its own node if there is one.
+"""Is every output the target's own? Each trial is compared with the first server-only trial of the same image and
+pair, on its own node if there is one.
 
-Where they differ, the target's logits of both tokens at that position are computed again, by the reference decoder, after
-the trials (so that nothing is timed beside it). A gap below the bound that rounding can bridge (`decoding/exact.py`) is a
-tie: a verification of several rows and a single step add up in another order. Anything larger is a defect.
+Where they differ, the target's logits of both tokens at that position are computed again, by the reference decoder,
+after the trials (so that nothing is timed beside it). A gap below the bound that rounding can bridge
+(`decoding/exact.py`) is a tie: a verification of several rows and a single step add up in another order. Anything
+larger is a defect.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Making trials in a live world, one after the other, whatever becomes of each.
 
-What a trial raises is its failure, and the next is made; where its connection may be gone, in a world that is entered anew.
+What a trial raises is its failure, and the next is made; where its connection may be gone, in a world that is entered
+anew.
 """
 
 from __future__ import annotations
@@ -8,8 +9,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Self
 
 from aiflow_cli.errors import AiflowError, LinkError, ProtocolError
 from aiflow_cli.trials.schedule import Planned
@@ -37,7 +36,7 @@ class Failure:
         return f"failed: {self.setting} of {self.pair} on image {self.image_id} ({self.trial}): {self.error}"
 
 
-class Maker:
+class Maker(contextlib.ExitStack):
     """Enters its world when a trial is to be made and none is there, and makes the warm-ups then. A context manager.
 
     A setting whose warm-up failed has none the next time: else it would hold up the others for ever.
@@ -50,8 +49,8 @@ class Maker:
         entered: Callable[[LiveWorld], None] = lambda _: None,
     ) -> None:
         """`warm` gives the warm-ups of the n-th time; `entered` is told of each new world."""
+        super().__init__()
         self._new_world, self._warm, self._entered = world, warm, entered
-        self._stack = contextlib.ExitStack()
         self._world: LiveWorld | None = None
         self._times = self._in_a_row = 0
         self._cold: set[Setting] = set()
@@ -67,7 +66,7 @@ class Maker:
 
     def enter(self) -> Iterator[Trial]:
         """Enter a new world; the warm-ups in it."""
-        self._world = world = self._stack.enter_context(self._new_world())
+        self._world = world = self.enter_context(self._new_world())
         self._entered(world)
         warm, self._times = self._warm(self._times), self._times + 1
         for planned in warm:
@@ -99,12 +98,4 @@ class Maker:
     def leave(self) -> None:
         """End the processes."""
         self._world = None
-        self._stack.close()
-
-    def __enter__(self) -> Self:
-        """The maker itself."""
-        return self
-
-    def __exit__(self, _kind: type[BaseException] | None, _e: BaseException | None, _tb: TracebackType | None) -> None:
-        """Leave the world."""
-        self.leave()
+        self.close()

@@ -1,8 +1,9 @@
 """What a sweep would do: `--dry-run`. Starts nothing, writes nothing.
 
-The time of a trial is the mean of earlier trials with the same pair, method, draft length and link on this machine, where there
-are any. Else it is a formula, and the plan says for how many trials: tokens are made at an assumed pace, a method that drafts
-needs (F + c gamma) / E(gamma) of it, and the link takes its time for the image and for the round trips.
+The time of a trial is the mean of earlier trials with the same pair, method, draft length and link on this machine,
+where there are any. Else it is a formula, and the plan says for how many trials: tokens are made at an assumed pace, a
+method that drafts needs (F + c gamma) / E(gamma) of it, and the link takes its time for the image and for the round
+trips.
 """
 
 from __future__ import annotations
@@ -48,8 +49,8 @@ ALPHA, DRAFT_COST, ROUND_COST = 0.80, 0.18, 0.95
 
 @dataclass(frozen=True)
 class Plan:
-    """`trials` without warm-ups; None where the number of images is not known. `measured` of those to go have an earlier
-    time.
+    """`trials` without warm-ups; None where the number of images is not known. `measured` of those to go have an
+    earlier time.
     """
 
     folder: Path
@@ -81,7 +82,12 @@ def plan_experiment(
         lacking = [one.trial for one in remaining(experiment, earlier_trials(experiment))]
         todo, done = [(t.session, t.setting) for t in lacking], len(experiment.planned) - len(lacking)
     warm = list(dict.fromkeys(todo)) * spec.warmups
-    times = _Times(spec, earlier_times(folder, fingerprints))
+    earlier, pairs = earlier_times(folder, fingerprints), spec.pair_specs()
+
+    def seconds_of(setting: Setting) -> float:
+        known = earlier.get(setting)
+        return formula_s(setting, pairs[setting.pair], spec.max_new_tokens) if known is None else known
+
     starts = START_S * len({session for session, _ in todo})
     known = images is not None
     return Plan(
@@ -91,9 +97,9 @@ def plan_experiment(
         trials=done + len(todo) if known else None,
         done=done,
         warmups=len(warm),
-        seconds=starts + sum(times.of(setting) for _, setting in [*todo, *warm]) if known else None,
-        measured=sum(times.known(setting) for _, setting in todo),
-        assumed=sum(not times.known(setting) for _, setting in todo),
+        seconds=starts + sum(seconds_of(setting) for _, setting in [*todo, *warm]) if known else None,
+        measured=sum(setting in earlier for _, setting in todo),
+        assumed=sum(setting not in earlier for _, setting in todo),
         missing=tuple(missing),
     )
 
@@ -119,21 +125,6 @@ def _missing(spec: ExperimentSpec) -> Iterator[str]:
         yield str(error)
 
 
-class _Times:
-    """Seconds of a trial, from earlier ones or by formula."""
-
-    def __init__(self, spec: ExperimentSpec, earlier: Mapping[Setting, float]) -> None:
-        self._pairs, self._spec, self._earlier = spec.pair_specs(), spec, earlier
-
-    def known(self, setting: Setting) -> bool:
-        return setting in self._earlier
-
-    def of(self, setting: Setting) -> float:
-        if setting in self._earlier:
-            return self._earlier[setting]
-        return formula_s(setting, self._pairs[setting.pair], self._spec.max_new_tokens)
-
-
 def formula_s(setting: Setting, pair: PairSpec, max_new_tokens: int | None) -> float:
     """Seconds of a trial where none was measured."""
     most = max_new_tokens or pair.max_new_tokens
@@ -151,8 +142,8 @@ def formula_s(setting: Setting, pair: PairSpec, max_new_tokens: int | None) -> f
 
 
 def earlier_times(folder: Path, fingerprints: Mapping[str, str]) -> dict[Setting, float]:
-    """Mean seconds of a trial by setting, over the trials of these pairs on this machine in `folder` and the newest results
-    beside it.
+    """Mean seconds of a trial by setting, over the trials of these pairs on this machine in `folder` and the newest
+    results beside it.
     """
     places = {folder, *store.RESULTS.glob("*"), *folder.parent.glob("*")}
     found = sorted((p for p in places if _changed(p)), key=_changed, reverse=True)

@@ -1,4 +1,6 @@
-"""Where a result comes from: the command, the code, the machine, the data. Plain JSON, gathered in a fraction of a second."""
+"""Where a result comes from: the command, the code, the machine, the data. Plain JSON, gathered in a fraction of a
+second.
+"""
 
 from __future__ import annotations
 

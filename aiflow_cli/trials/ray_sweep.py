@@ -203,7 +203,8 @@ class _Pool:
 
 
 def run_blocks(address: str, job: Job, todo: Sequence[Planned]) -> Iterator[Made]:
-    """Make `todo` block by block on the cluster at `address`; gives each node's warm-ups, and each block when it is whole.
+    """Make `todo` block by block on the cluster at `address`; gives each node's warm-ups, and each block when it is
+    whole.
 
     Raises PrerequisiteError without Ray or a cluster, LinkError with the reasons when no node is left.
     """

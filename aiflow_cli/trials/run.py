@@ -1,8 +1,8 @@
 """Running an experiment: all its trials, in one folder, over as many calls as it takes.
 
-A call makes the trials that the folder lacks, by name, each on the disk before the next starts; so whatever ends it, the
-same command goes on where it stopped. An experiment has one or more sessions: for each the processes are started anew and
-warmed up. When no trial is lacking but those that failed, outputs are compared, and tables written.
+A call makes the trials that the folder lacks, by name, each on the disk before the next starts; so whatever ends it,
+the same command goes on where it stopped. An experiment has one or more sessions: for each the processes are started
+anew and warmed up. When no trial is lacking but those that failed, outputs are compared, and tables written.
 """
 
 from __future__ import annotations
@@ -77,8 +77,8 @@ def failures(document: Document) -> list[Failure]:
 
 
 def run_experiment(experiment: Experiment, show: Show) -> RunResult:
-    """Make what is lacking, then compare and write tables. Finished trials stay, whatever is raised: what starting raises,
-    or several trials in a row.
+    """Make what is lacking, then compare and write tables. Finished trials stay, whatever is raised: what starting
+    raises, or several trials in a row.
 
     `show` is first called when nothing speaks against beginning: what is raised before is a refusal.
     """

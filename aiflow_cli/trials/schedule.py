@@ -1,7 +1,10 @@
-"""The order of the trials: blocks by image, all settings of a block in seeded random order, so that drift hits all alike."""
+"""The order of the trials: blocks by image, all settings of a block in seeded random order, so that drift hits all
+alike.
+"""
 
 from __future__ import annotations
 
+import itertools
 import platform
 import random
 from collections.abc import Iterator, Sequence
@@ -12,6 +15,8 @@ from aiflow_cli.world.record import Setting, Trial
 if TYPE_CHECKING:
     from aiflow_cli.images.imageset import ImageRecord
 
+WARMUP = "warmup-"
+
 
 class Planned(NamedTuple):
     """A trial to be made, and the bytes of its image."""
@@ -21,15 +26,17 @@ class Planned(NamedTuple):
 
 
 def planned(
-    image: ImageRecord, setting: Setting, block: int, order: int, repeat: int, name: str | None = None
+    image: ImageRecord, setting: Setting, block: int, order: int, repeat: int, session: int = 0, prefix: str = ""
 ) -> Planned:
     """A trial as it is known beforehand, on this machine."""
     trial = Trial(
-        trial=name or f"{block:04d}-{order:03d}-{setting.label}",
+        trial=f"{prefix}{block:04d}-{order:03d}-{setting.label}",
+        session=session,
         node=platform.node(),
         block=block,
         order=order,
         repeat=repeat,
+        warmup=prefix.startswith(WARMUP),
         image_id=image.image_id,
         image_bytes=len(image.data),
         setting=setting,
@@ -41,16 +48,15 @@ def planned(
 def schedule(
     images: Sequence[ImageRecord], block: Sequence[Setting], repeats: int, seed: int, sessions: int = 1
 ) -> Iterator[Planned]:
-    """Every image with every setting of a block, `repeats` times in each session. Names carry the session if there are
-    several; the order within a block depends on seed, session and block alone.
+    """Every image with every setting of a block, `repeats` times in each session. The order within a block depends on
+    seed, session and block alone.
     """
-    for session in range(sessions):
-        for number in range(repeats * len(images)):
-            repeat, index = divmod(number, len(images))
-            order = list(block)
-            random.Random(f"{seed}/{session}/{number}").shuffle(order)
-            for place, setting in enumerate(order):
-                yield _in_session(planned(images[index], setting, number, place, repeat), session, sessions)
+    for session, number in itertools.product(range(sessions), range(repeats * len(images))):
+        repeat, index = divmod(number, len(images))
+        order = list(block)
+        random.Random(f"{seed}/{session}/{number}").shuffle(order)
+        for place, setting in enumerate(order):
+            yield planned(images[index], setting, number, place, repeat, session, _prefix(session, sessions))
 
 
 def warmups(
@@ -62,18 +68,17 @@ def warmups(
     sessions: int,
     times: int = 0,
 ) -> list[Planned]:
-    """An image with every setting, to be thrown away: memory, caches and clocks settle. Blocks count from `first_block`,
-    and on for each of the `times` that there were warm-ups before.
+    """An image with every setting, to be thrown away: memory, caches and clocks settle. Blocks count from
+    `first_block`, and on for each of the `times` that there were warm-ups before.
     """
-    first_block += times * repeats
-    made = [
-        _in_session(planned(image, setting, first_block + repeat, order, repeat), session, sessions)
+    prefix, first = WARMUP + _prefix(session, sessions), first_block + times * repeats
+    return [
+        planned(image, setting, first + repeat, order, repeat, session, prefix)
         for repeat in range(repeats)
         for order, setting in enumerate(settings)
     ]
-    return [Planned(trial.replace(trial=f"warmup-{trial.trial}", warmup=True), data) for trial, data in made]
 
 
-def _in_session(one: Planned, session: int, sessions: int) -> Planned:
-    name = f"s{session}-{one.trial.trial}" if sessions > 1 else one.trial.trial
-    return Planned(one.trial.replace(trial=name, session=session), one.image)
+def _prefix(session: int, sessions: int) -> str:
+    """Names carry the session where there are several."""
+    return f"s{session}-" if sessions > 1 else ""

@@ -1,6 +1,8 @@
-"""What a server says that it runs, and whether that is what a run names: a result records what ran, not what was asked.
+"""What a server says that it runs, and whether that is what a run names: a result records what ran, not what was
+asked.
 
-The target may lie on the server's machine alone. Where it is on this one too, both are compared by the hash of their files, else by name.
+The target may lie on the server's machine alone. Where it is on this one too, both are compared by the hash of their
+files, else by name.
 """
 
 from __future__ import annotations
@@ -51,7 +53,9 @@ def _text(value: str) -> str:
 
 
 def check_served(pair: PairSpec, served: Served, address: Address, co_located: bool) -> None:
-    """Raise UsageError unless a server runs the target of `pair`, and its draft model too where both are on the server."""
+    """Raise UsageError unless a server runs the target of `pair`, and its draft model too where both are on the
+    server.
+    """
     _check_same(pair, "target", served.target, served.target_sha256, address)
     if not co_located:
         return

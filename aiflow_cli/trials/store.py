@@ -1,8 +1,8 @@
 """A result: a folder with `trials.jsonl` (one line a trial, on disk before the next starts) and `run.json`; when it is
 finished, its trials as tables too, which can stand in for `trials.jsonl`.
 
-`run.json` is written by rename, so that it is always whole. A torn last line of `trials.jsonl` (power cut, disk full) is
-passed over on reading, and cut off before the next is appended. A folder has one owner at a time (`owned`).
+`run.json` is written by rename, so that it is always whole. A torn last line of `trials.jsonl` (power cut, disk full)
+is passed over on reading, and cut off before the next is appended. A folder has one owner at a time (`owned`).
 """
 
 from __future__ import annotations
@@ -16,8 +16,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import msgspec
 
@@ -25,7 +24,9 @@ from aiflow_cli import disk
 from aiflow_cli.errors import StoreError
 from aiflow_cli.text import printable_json
 from aiflow_cli.trials import tables
-from aiflow_cli.world.record import Trial
+from aiflow_cli.world.record import SCHEMA_VERSION, Trial
+
+__all__ = ["SCHEMA_VERSION"]
 
 RESULTS = Path("results")
 LINES, TABLE = "trials.jsonl", tables.TRIALS
@@ -35,29 +36,38 @@ _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(Trial)
 
 
+@contextlib.contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Have what the system refuses told as a StoreError."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            said = f"no space left to write {path}: finished trials are kept; free some space and run again"
+        else:
+            said = f"cannot write {path} ({error.strerror}): give another --output"
+        raise StoreError(said) from error
+
+
 def new_folder(name: str) -> Path:
     """A new folder `results/<stamp>-<name>`. Raises StoreError."""
     stamped = make_folder(RESULTS) / f"{datetime.now():%Y%m%d-%H%M%S}-{name}"
     folder = stamped
     for number in itertools.count(2):  # others may begin in the same second: whoever makes the folder has it
-        try:
-            folder.mkdir()
-        except FileExistsError:
-            folder = stamped.with_name(f"{stamped.name}-{number}")
-        except OSError as error:
-            raise _store_error(folder, error) from error
-        else:
-            break
+        with _told(folder):
+            try:
+                folder.mkdir()
+                break
+            except FileExistsError:
+                folder = stamped.with_name(f"{stamped.name}-{number}")
     disk.sync_folder(RESULTS)
     return folder
 
 
 def make_folder(folder: Path) -> Path:
     """`folder`, made if need be. Raises StoreError."""
-    try:
+    with _told(folder):
         disk.make_folder(folder)
-    except OSError as error:
-        raise _store_error(folder, error) from error
     return folder
 
 
@@ -67,21 +77,21 @@ def owned(folder: Path) -> Iterator[None]:
 
     The lock is on the folder itself: no file is left behind, and the system lets go of it however this process ends.
     """
-    try:
+    with _told(folder):
         descriptor = os.open(folder, os.O_RDONLY)
-    except OSError as error:
-        raise _store_error(folder, error) from error
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        raise StoreError(f"another aiflow is writing into {folder}: wait for it, or name another folder") from None
-    except OSError:
-        pass  # a file system without locks
-    try:
+        with contextlib.suppress(OSError):  # a file system without locks
+            _lock(descriptor, folder)
         yield
     finally:
         os.close(descriptor)
+
+
+def _lock(descriptor: int, folder: Path) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise StoreError(f"another aiflow is writing into {folder}: wait for it, or name another folder") from None
 
 
 def holds_trials(folder: Path) -> bool:
@@ -89,46 +99,39 @@ def holds_trials(folder: Path) -> bool:
     return any((folder / name).exists() for name in (LINES, TABLE))
 
 
-class TrialWriter:
+class TrialWriter(contextlib.ExitStack):
     """Appends trials to `trials.jsonl` of a folder, each flushed to the disk. A context manager."""
 
     def __init__(self, folder: Path, found: Iterable[Trial] = ()) -> None:
-        """Open the file; what a torn last line left is cut off. A folder that had tables alone gets its file of what was
-        `found` in them. Raises StoreError.
+        """Open the file; what a torn last line left is cut off. A folder that had tables alone gets its file of what
+        was `found` in them. Raises StoreError.
         """
+        super().__init__()
         self.path = folder / LINES
         if not self.path.exists():
             rewrite_trials(folder, found)
-        try:
-            self._file = self.path.open("ab", buffering=0)  # no buffer that would write a refused line again on closing
+        with _told(self.path):
+            # without a buffer, which would write a refused line again on closing
+            self._file = self.enter_context(self.path.open("ab", buffering=0))
             whole, last = _parted(self.path.read_bytes())
             if is_whole(last):
                 self._file.write(b"\n")
             else:
                 self._file.truncate(len(whole))
-        except OSError as error:
-            raise _store_error(self.path, error) from error
 
     def append(self, *trials: Trial) -> None:
-        """Write trials and wait until the disk has them. Raises StoreError; what was written of them is then taken back."""
+        """Write trials and wait until the disk has them. Raises StoreError; what was written is then taken back."""
         end = os.fstat(self._file.fileno()).st_size
-        try:
-            rest = memoryview(b"".join(map(_line, trials)))
-            while rest:
-                rest = rest[self._file.write(rest) :]
-            os.fsync(self._file.fileno())
-        except OSError as error:
-            with contextlib.suppress(OSError):  # what is left of a line then is passed over on reading
-                self._file.truncate(end)
-            raise _store_error(self.path, error) from error
-
-    def __enter__(self) -> Self:
-        """The writer itself."""
-        return self
-
-    def __exit__(self, _kind: type[BaseException] | None, _e: BaseException | None, _tb: TracebackType | None) -> None:
-        """Close the file."""
-        self._file.close()
+        with _told(self.path):
+            try:
+                rest = memoryview(b"".join(map(_line, trials)))
+                while rest:
+                    rest = rest[self._file.write(rest) :]
+                os.fsync(self._file.fileno())
+            except OSError:
+                with contextlib.suppress(OSError):  # what is left of a line then is passed over on reading
+                    self._file.truncate(end)
+                raise
 
 
 def _line(trial: Trial) -> bytes:
@@ -161,10 +164,8 @@ def write_run(folder: Path, document: Mapping[str, Any]) -> None:
 
 def replace_file(path: Path, data: bytes) -> None:
     """Write `path` so that at any moment it is either the old file or the new one. Raises StoreError."""
-    try:
+    with _told(path):
         disk.replace_file(path, data)
-    except OSError as error:
-        raise _store_error(path, error) from error
 
 
 def write_tables(folder: Path, trials: Iterable[Trial]) -> None:
@@ -174,8 +175,8 @@ def write_tables(folder: Path, trials: Iterable[Trial]) -> None:
 
 
 def read_trials(folder: Path) -> list[Trial]:
-    """Every finished trial of a result, warm-ups included; of its tables where there is no trials.jsonl. Raises StoreError
-    if there are none, or they are damaged.
+    """Every finished trial of a result, warm-ups included; of its tables where there is no trials.jsonl. Raises
+    StoreError if there are none, or they are damaged.
     """
     path = folder / LINES
     if not path.exists() and (folder / TABLE).exists():
@@ -233,9 +234,3 @@ def read_run(folder: Path) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise StoreError(f"{folder / 'run.json'} is damaged: it is no JSON object")
     return document
-
-
-def _store_error(path: Path, error: OSError) -> StoreError:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return StoreError(f"no space left to write {path}: finished trials are kept; free some space and run again")
-    return StoreError(f"cannot write {path} ({error.strerror}): give another --output")

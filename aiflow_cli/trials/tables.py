@@ -1,8 +1,9 @@
 """Trials as two tables, for whoever analyses them elsewhere: `pandas.read_parquet("results/.../trials.parquet")`.
 
 `trials.parquet` has a row a trial, `rounds.parquet` a row a round, both without warm-ups; together they hold all that
-trials.jsonl holds of these, so that either can be made of the other. Columns follow from the record (`world/record.py`):
-what is nested there is flat here (`prefill_draft_s`, `mismatch_kind`; pair, method, gamma and the link by their own names).
+trials.jsonl holds of these, so that either can be made of the other. Columns follow from the record
+(`world/record.py`): what is nested there is flat here (`prefill_draft_s`, `mismatch_kind`; pair, method, gamma and the
+link by their own names).
 """
 
 from __future__ import annotations

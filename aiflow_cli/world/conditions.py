@@ -17,7 +17,7 @@ class Conditions(BaseModel):
     model_config = STRICT
 
     prompt: str | None = None
-    max_new_tokens: StrictInt | None = Field(None, ge=1, le=4096)
+    max_new_tokens: StrictInt | None = Field(default=None, ge=1, le=4096)
     device: str = "cpu"
     server_device: str | None = None
     """Where the target runs, if not where the draft does."""

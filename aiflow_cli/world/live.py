@@ -12,7 +12,6 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from aiflow_cli.decoding.device import Task
@@ -56,7 +55,7 @@ class _Server:
         return (target, dtype) == (self.target, self.dtype) and draft in (None, self.draft)
 
 
-class LiveWorld:
+class LiveWorld(contextlib.ExitStack):
     """Models and processes that a set of settings needs. A context manager; `trial` may be called within it.
 
     `served` is what the server of each pair says that it runs, once it is entered. Raises what starting can raise:
@@ -65,8 +64,8 @@ class LiveWorld:
 
     def __init__(self, pairs: Mapping[str, PairSpec], settings: Iterable[Setting], conditions: Conditions) -> None:
         """Nothing is started yet."""
+        super().__init__()
         self._pairs, self._settings, self._conditions = dict(pairs), list(settings), conditions
-        self._stack = contextlib.ExitStack()
         self.served: dict[str, Served] = {}
         self._servers: dict[str, _Server] = {}
         self._relays: dict[_Key, Child] = {}
@@ -79,13 +78,9 @@ class LiveWorld:
         try:
             self._start()
         except BaseException:
-            self._stack.close()
+            self.close()
             raise
         return self
-
-    def __exit__(self, _kind: type[BaseException] | None, _e: BaseException | None, _tb: TracebackType | None) -> None:
-        """End every process and close every connection."""
-        self._stack.close()
 
     def draft(self, pair: str) -> VisionLanguageModel:
         """The draft model of a pair, as it was loaded."""
@@ -110,7 +105,7 @@ class LiveWorld:
         if place.device:
             before = placement.available()
             placement.pin(place.device)
-            self._stack.callback(placement.pin, before)
+            self.callback(placement.pin, before)
 
     def _methods(self, pair: str) -> set[Method]:
         return {setting.method for setting in self._settings if setting.pair == pair}
@@ -131,7 +126,7 @@ class LiveWorld:
             if server.serves(target, dtype, draft):
                 return server
         arguments = self._server_arguments(pair, target, dtype, draft)
-        return _Server(target, dtype, draft, self._stack.enter_context(Child("server", arguments)))
+        return _Server(target, dtype, draft, self.enter_context(Child("server", arguments)))
 
     def _server_arguments(self, pair: str, target: Path, dtype: str, draft: Path | None) -> list[str]:
         conditions = self._conditions
@@ -162,7 +157,7 @@ class LiveWorld:
         server = self._address(setting.pair)
         address = self._relayed(key, server, place)
         with self._explained(self._between(*key)):
-            connection = self._stack.enter_context(Connection(address, server))
+            connection = self.enter_context(Connection(address, server))
             connection.greet(self._devices[setting.pair].model.fingerprint)
         self._connections[key] = connection
 
@@ -171,7 +166,7 @@ class LiveWorld:
         link = key[1].spec
         if link.unlimited:
             return server
-        child = self._stack.enter_context(Child("link", ["link", "--to", str(server), *link_options(link)]))
+        child = self.enter_context(Child("link", ["link", "--to", str(server), *link_options(link)]))
         self._relays[key] = child
         address = child.ready()
         placement.pin(place.link, child.pid)

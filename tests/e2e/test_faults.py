@@ -1,4 +1,6 @@
-"""Bad input and faults of the peer: one clear line, an exit code, no orphan, finished trials kept, the server serves on."""
+"""Bad input and faults of the peer: one clear line, an exit code, no orphan, finished trials kept, the server serves
+on.
+"""
 
 from __future__ import annotations
 
@@ -174,7 +176,9 @@ class _Served:
 
 
 def test_what_peers_can_do_to_a_server(tiny_pair: TinyPair, background: Start) -> None:
-    """Garbage, a 4 GB length, half a message, an unknown token, a message out of turn, and a device that dies mid-round."""
+    """Garbage, a 4 GB length, half a message, an unknown token, a message out of turn, and a device that dies
+    mid-round.
+    """
     served = _Served(tiny_pair, background)
     expected = served.caption()
     hello = encode_hello(served)

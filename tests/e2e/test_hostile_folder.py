@@ -1,4 +1,6 @@
-"""Whatever lies in the current folder, the program that runs is the one that is installed: nothing is imported from there."""
+"""Whatever lies in the current folder, the program that runs is the one that is installed: nothing is imported from
+there.
+"""
 
 from __future__ import annotations
 

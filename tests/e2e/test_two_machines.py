@@ -1,6 +1,8 @@
-"""A server elsewhere: the device needs nothing of the target, and the result records what the server says that it runs.
+"""A server elsewhere: the device needs nothing of the target, and the result records what the server says that it
+runs.
 
-Device and server are processes of one machine here; that the target is on the other machine alone is a path that does not exist.
+Device and server are processes of one machine here; that the target is on the other machine alone is a path that does
+not exist.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""Experiments by their library: what a finished one holds, what it takes as done, and with what it refuses to be mixed."""
+"""Experiments by their library: what a finished one holds, what it takes as done, and with what it refuses to be
+mixed.
+"""
 
 from __future__ import annotations
 

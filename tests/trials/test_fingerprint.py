@@ -1,4 +1,4 @@
-"""What a trial runs is what its fingerprint covers: derived from the imports, and held against what a server and a link really load."""
+"""What a trial runs is what its fingerprint covers: held against what a server and a link really load."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from aiflow_cli.trials.fingerprint import code, code_in, packages, sources
 
 ROOT = Path(aiflow_cli.__file__).parent
 COVERED = (
-    *("__main__.py", "cli/app.py", "cli/errors.py", "cli/serve.py", "cli/link.py", "errors.py", "units.py", "disk.py"),
+    *("__main__.py", "cli/app.py", "cli/errors.py", "cli/serve.py", "cli/link.py", "errors.py", "units.py"),
     *(
         "models/lean.py",
         "models/config.py",
