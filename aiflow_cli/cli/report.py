@@ -18,7 +18,7 @@ EXAMPLES = """Examples:
 
   aiflow report figure6-1a2b3c4d -o /tmp/report --json
 """
-_COLORS = {"HOLDS": "green", "DIFFERS": "red", "NOT TESTED HERE": "dim"}
+_COLORS = {"HOLDS": "green", "DIFFERS": "red", "UNDECIDED HERE": "dim"}
 
 
 def report(

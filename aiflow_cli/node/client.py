@@ -9,7 +9,7 @@ import socket
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from aiflow_cli.decoding.actions import Action, DraftTokens, Extend, Finish, Prefill, Send, Work
+from aiflow_cli.decoding.actions import DraftTokens, Extend, Prefill, Send, Work
 from aiflow_cli.decoding.events import Event, Received
 from aiflow_cli.decoding.server import ServerSession
 from aiflow_cli.errors import ProtocolError
@@ -23,9 +23,10 @@ UNREAD_S = 120.0
 """A device whose machine has taken nothing of what it was sent for this long is gone."""
 
 
-class Pending(NamedTuple):
-    """Work to be done, and since when it could have been."""
+class Job(NamedTuple):
+    """Work that waits to be done for a device, and since when it could have been."""
 
+    client: Client
     work: Work
     since_s: float
 
@@ -54,50 +55,40 @@ class Client:
         if hasattr(socket, "TCP_USER_TIMEOUT"):
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(UNREAD_S * 1e3))
         self.session = session
-        self.pending: list[Pending] = []
+        self.jobs: list[Job] = []
         """What the session waits for."""
-        self._transport = self._stream.transport
-        self._active_s = self.heard_at_s
+        self.transport = self._stream.transport
+        self._active_s = self.transport.heard_at_s
         self._request_bytes = 0
         self._greeting = greeting
         self._greeted = False
 
     @property
-    def heard_at_s(self) -> float:
-        """When bytes came last."""
-        return self._transport.heard_at_s
-
-    @property
-    def wants_to_write(self) -> bool:
-        """Whether something waits for the kernel to take it."""
-        return self._transport.unsent > 0
-
-    @property
     def uploading(self) -> bool:
         """Whether a large message is under way."""
-        return self._transport.pending > SMALL_FRAME_BYTES
+        return self.transport.pending > SMALL_FRAME_BYTES
 
     @property
     def held_bytes(self) -> int:
         """What is kept for this device beside its cache: an unfinished message, the picture of its request."""
-        return self._transport.pending + (self._request_bytes if self.session.busy else 0)
+        return self.transport.pending + (self._request_bytes if self.session.busy else 0)
 
     def overdue(self, now_s: float, timeouts: Timeouts) -> str | None:
         """What has been due from this device for too long; None if nothing has."""
         silent_s = now_s - self._active_s
         if not self._greeted:
             return "no hello came in time" if silent_s > timeouts.hello_s else None
-        if self._transport.pending:
-            late = self._transport.is_late(now_s, timeouts.message_s)
+        if self.transport.pending:
+            late = self.transport.is_late(now_s, timeouts.message_s)
             return "the rest of a message did not come in time" if late else None
-        if not self.pending and silent_s > (timeouts.draft_s if self.session.busy else timeouts.idle_s):
+        if not self.jobs and silent_s > (timeouts.draft_s if self.session.busy else timeouts.idle_s):
             return f"nothing came from this device for {silent_s:.0f} s"
         return None
 
     def read(self) -> None:
         """Read what is there and act on whole messages. Raises PeerGone, ProtocolError."""
         self._stream.read()
-        while (arrived := self._transport.next()) is not None:
+        while (arrived := self.transport.next()) is not None:
             if isinstance(arrived.message, Request):
                 self._request_bytes = arrived.n_bytes
             if self._greeted:
@@ -111,39 +102,32 @@ class Client:
         if reason := _mismatch(message, self._greeting.fingerprint):
             raise ProtocolError(reason)
         self._greeted, self._active_s = True, at_s
-        self._transport.max_frame_bytes = MAX_FRAME_BYTES
+        self.transport.max_frame_bytes = MAX_FRAME_BYTES
         self.send(self._greeting)
 
     def tell(self, event: Event, ready_at_s: float) -> None:
-        """Hand an event to the session and do what it asks; work becomes `pending`. Raises ProtocolError, PeerGone."""
+        """Hand an event to the session, and do what it asks: work becomes `jobs`. Raises ProtocolError, PeerGone."""
         self._active_s = ready_at_s
         for action in self.session.handle(event):
-            self._act(action, ready_at_s)
+            match action:
+                case Send(message):
+                    self.send(message)
+                case Prefill() | Extend() | DraftTokens():
+                    self.jobs.append(Job(self, action, ready_at_s))
         if not self.session.busy:
-            self.pending.clear()  # of a request that was cancelled: no one waits for it
-
-    def _act(self, action: Action, ready_at_s: float) -> None:
-        match action:
-            case Send(message):
-                self.send(message)
-            case Prefill() | Extend() | DraftTokens():
-                self.pending.append(Pending(action, ready_at_s))
-            case Finish():
-                pass
-            case _:
-                raise TypeError(f"a server cannot {action}")
+            self.jobs.clear()  # of a request that was cancelled: no one waits for it
 
     def send(self, message: Message) -> None:
         """Send a message, or as much of it as the kernel takes. Raises PeerGone."""
-        self._transport.send(message)
+        self.transport.send(message)
         self.flush()
 
     def flush(self) -> None:
         """Send what is kept. Raises PeerGone if the device reads nothing, or the connection broke."""
-        while self._transport.unsent and self._stream.write():
+        while self.transport.unsent and self._stream.write():
             pass
-        if self._transport.unsent > MAX_UNSENT_BYTES:
-            raise PeerGone(f"it leaves {self._transport.unsent:,} bytes unread")
+        if self.transport.unsent > MAX_UNSENT_BYTES:
+            raise PeerGone(f"it leaves {self.transport.unsent:,} bytes unread")
 
     def refuse(self, reason: str) -> None:
         """Say why this connection ends, if the device still listens, and that no more comes; see `node/farewell.py`."""

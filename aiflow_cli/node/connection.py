@@ -13,8 +13,6 @@ import socket
 import threading
 from collections.abc import Iterator
 from time import perf_counter
-from types import TracebackType
-from typing import Self
 
 from aiflow_cli import environment
 from aiflow_cli.errors import LinkError, ProtocolError
@@ -38,7 +36,7 @@ def answer_timeout_s() -> float:
     return environment.ANSWER_TIMEOUT.value() or ANSWER_TIMEOUT_S
 
 
-class Connection:
+class Connection(contextlib.AbstractContextManager["Connection"]):
     """A connected device. Raises LinkError for whatever happens to the link, ProtocolError for what is no message."""
 
     def __init__(
@@ -151,11 +149,7 @@ class Connection:
             self._stream.socket.shutdown(socket.SHUT_RDWR)  # wakes an upload, if there is one
         self._stream.socket.close()
 
-    def __enter__(self) -> Self:
-        """The connection itself."""
-        return self
-
-    def __exit__(self, _kind: type[BaseException] | None, _e: BaseException | None, _tb: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         """Close it."""
         self.close()
 

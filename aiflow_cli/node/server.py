@@ -23,11 +23,12 @@ from aiflow_cli.decoding.server import ServerSession
 from aiflow_cli.errors import AiflowError
 from aiflow_cli.link.address import OUT_OF_ROOM
 from aiflow_cli.models.vlm import VisionLanguageModel
-from aiflow_cli.node.client import Client, Timeouts
+from aiflow_cli.node.client import Client, Job, Timeouts
 from aiflow_cli.node.compute import Compute
 from aiflow_cli.node.farewell import Farewell
 from aiflow_cli.node.perform import Models, perform
-from aiflow_cli.node.scheduler import Job, next_in_turn
+from aiflow_cli.node.process import DROPPED
+from aiflow_cli.node.scheduler import next_in_turn
 from aiflow_cli.node.stream import PeerGone
 from aiflow_cli.wire.messages import PROTOCOL_VERSION, Served, Welcome
 
@@ -71,11 +72,6 @@ class Server:
         self._leaving: dict[Farewell, None] = {}
         self._deaf_until_s = 0.0
 
-    @property
-    def n_clients(self) -> int:
-        """Connected devices."""
-        return len(self._clients)
-
     def serve(self, stopped: Callable[[], bool]) -> None:
         """Serve until `stopped()`, which is asked at least every TICK_S while idle."""
         gc.freeze()
@@ -96,18 +92,18 @@ class Server:
 
     def _asked(self) -> list[Job]:
         """All work that sessions wait for."""
-        return [Job(client, pending) for client in self._clients for pending in client.pending]
+        return [job for client in self._clients for job in client.jobs]
 
     def _expecting(self) -> bool:
         """Whether a device that is being served should speak within moments: then looking again beats sleeping."""
         now_s = perf_counter()
-        return any(c.session.busy and now_s - c.heard_at_s < SPIN_S for c in self._clients)
+        return any(c.session.busy and now_s - c.transport.heard_at_s < SPIN_S for c in self._clients)
 
     def _look(self, timeout_s: float) -> None:
         for key, events in self._selector.select(timeout_s):
             match key.data:
                 case Farewell() as farewell:
-                    if farewell.discard():
+                    if farewell in self._leaving and farewell.discard():
                         self._end(farewell)
                 case Client() as client:
                     if events & selectors.EVENT_WRITE and client in self._clients:
@@ -157,7 +153,7 @@ class Server:
         if not client.session.busy and (seat := self._clients[client]) is not None:
             self._clients[client] = None
             self._pass_on(seat)
-        wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if client.wants_to_write else 0)
+        wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if client.transport.unsent else 0)
         if self._selector.get_key(client.socket).events != wanted:
             self._selector.modify(client.socket, wanted, client)
 
@@ -169,7 +165,7 @@ class Server:
             self._selector.unregister(client.socket)
             client.socket.close()
             return
-        _say(f"dropped a device: {reason}")
+        _say(DROPPED + reason)
         client.refuse(reason)
         farewell = Farewell(client.socket, perf_counter())
         self._leaving[farewell] = None
@@ -203,14 +199,14 @@ class Server:
 
     def _work(self, job: Job) -> None:
         """Do a piece of work and tell the session that waits for it."""
-        job.client.pending.remove(job.pending)
+        job.client.jobs.remove(job)
         self._guarded(job.client, partial(self._perform, job))
         if job.client not in self._clients or not job.client.session.busy:
             gc.collect(1)
 
     def _perform(self, job: Job) -> None:
-        queue_us = round((perf_counter() - job.pending.since_s) * 1e6)
-        done = perform(job.pending.work, self._seat_of(job.client), queue_us)
+        queue_us = round((perf_counter() - job.since_s) * 1e6)
+        done = perform(job.work, self._seat_of(job.client), queue_us)
         job.client.tell(done, perf_counter())
 
     def _seat_of(self, client: Client) -> Models:

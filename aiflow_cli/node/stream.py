@@ -20,7 +20,7 @@ class PeerGone(LinkError):  # noqa: N818
 
 
 class Stream:
-    """Bytes between a socket and its transport, which takes small messages only until its `max_frame_bytes` is raised."""
+    """Bytes between a socket and its transport, which takes small messages only until its bound is raised."""
 
     def __init__(self, connection: socket.socket) -> None:
         """Take over a connected socket."""

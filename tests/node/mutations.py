@@ -1,4 +1,4 @@
-"""Conversations as a device might hold them, damaged in the ways that bytes and minds get damaged. Seeded, so that a fault comes again."""
+"""Conversations as a device might hold them, damaged as bytes and minds get damaged. Seeded: a fault comes again."""
 
 from __future__ import annotations
 

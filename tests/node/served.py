@@ -14,6 +14,7 @@ import torch
 
 from aiflow_cli.link.address import bound_address
 from aiflow_cli.models.pair import find_pair
+from aiflow_cli.models.prompt import Prompt
 from aiflow_cli.models.vlm import VisionLanguageModel
 from aiflow_cli.node.client import Timeouts
 from aiflow_cli.node.connection import Connection
@@ -61,6 +62,10 @@ class Served:
             self.server.close()
 
     @property
+    def n_clients(self) -> int:
+        return len(self.server._clients)
+
+    @property
     def hello(self) -> bytes:
         return encode(Hello(PROTOCOL_VERSION, self.model.fingerprint))
 
@@ -86,7 +91,7 @@ class Served:
         return peer
 
     def wait_until_clients(self, number: int) -> None:
-        wait_for(lambda: self.server.n_clients == number, f"{number} clients, not {self.server.n_clients}")
+        wait_for(lambda: self.n_clients == number, f"{number} clients, not {self.n_clients}")
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -98,6 +103,26 @@ class Served:
         assert not self._thread.is_alive(), "the server hangs"
         if self._raised is not None:
             raise self._raised
+
+
+class Gated(VisionLanguageModel):
+    """A model whose prefills are counted and wait until they may go on."""
+
+    asked = 0
+    may: threading.Event
+    begun: threading.Event
+
+    def prepare(self, image: bytes, question: str) -> Prompt:
+        self.asked += 1
+        self.begun.set()
+        assert self.may.wait(PATIENCE_S)
+        return super().prepare(image, question)
+
+
+def gated(model: VisionLanguageModel) -> Gated:
+    found = Gated(model.name, model.model, model.tokenizer, model.original)
+    found.may, found.begun = threading.Event(), threading.Event()
+    return found
 
 
 def welcome(fingerprint: Fingerprint) -> Welcome:

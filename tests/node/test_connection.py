@@ -23,7 +23,7 @@ from aiflow_cli.world.live import ask
 
 @contextmanager
 def answering(answer: bytes | None) -> Iterator[Address]:
-    """Something that accepts one connection, reads a hello, and answers with these bytes and the end; None: with nothing, for ever."""
+    """Something that reads one hello and answers with these bytes and the end; None: with nothing, for ever."""
 
     def serve() -> None:
         peer, _ = listener.accept()

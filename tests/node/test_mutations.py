@@ -7,6 +7,7 @@ import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -66,7 +67,7 @@ def test_whatever_a_server_says_a_device_fails_in_one_line(method: Method, tiny_
     failed = 0
     for _ in range(60):
         answers = b"".join(mutator.answers())
-        with scripted(tiny_target, lambda peer, answers=answers: say(peer, answers)) as connection:  # type: ignore[misc]
+        with scripted(tiny_target, partial(say, answers)) as connection:
             try:
                 device.respond(task, connection, Recorder(planned(method, 4)))
             except AiflowError:
@@ -74,7 +75,7 @@ def test_whatever_a_server_says_a_device_fails_in_one_line(method: Method, tiny_
     assert failed > 0
 
 
-def say(peer: socket.socket, answers: bytes) -> None:
+def say(answers: bytes, peer: socket.socket) -> None:
     """Everything at once, when the request has come; then hang up."""
     peer.recv(65_536)
     peer.sendall(answers)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import struct
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 
 import pytest
 
@@ -17,15 +17,17 @@ from aiflow_cli.models.vlm import VisionLanguageModel
 from aiflow_cli.node.connection import answer_timeout_s
 from aiflow_cli.node.device import Device
 from aiflow_cli.node.farewell import LINGER_BYTES, LINGER_S
+from aiflow_cli.node.server import MAX_CLIENTS
 from aiflow_cli.wire.framing import encode
-from aiflow_cli.wire.messages import Picture, Refused
+from aiflow_cli.wire.messages import Picture, Refused, Tokens
 from aiflow_cli.world.recorder import Recorder
 from tests.conftest import photograph
 from tests.decoding.world import planned
 from tests.e2e.tools import wait_for
 from tests.link.process import Link
-from tests.node.served import PATIENCE_S, Served, reason_of, request_for_caption, scripted
+from tests.node.served import PATIENCE_S, Served, gated, reason_of, request_for_caption, scripted
 
+JUNK = b"\xff\xff\xff\xff"
 REFUSAL = encode(Refused("too many devices here"))
 
 
@@ -117,6 +119,25 @@ def test_a_refused_stranger_that_stays_is_closed_in_the_end(tiny_target: VisionL
         assert b"over the limit" in peer.recv(1000)
         wait_for(lambda: not takes_more(peer), "the end")
         assert time.monotonic() - began_s > LINGER_S - 1
+
+
+def test_more_refused_strangers_than_are_waited_for_at_once(tiny_target: VisionLanguageModel) -> None:
+    """Some are closed early, also when they have just said something that the server has yet to look at."""
+    model = gated(tiny_target)
+    with Served(model) as served, ExitStack() as stack:
+        leaving = [stack.enter_context(served.stranger()) for _ in range(MAX_CLIENTS)]
+        for peer in leaving:
+            peer.sendall(JUNK)
+        served.wait_until_clients(0)
+        following = [stack.enter_context(served.stranger()) for _ in range(5)]
+        busy = stack.enter_context(served.connect())
+        busy.send(served.request())
+        assert model.begun.wait(PATIENCE_S)
+        for peer in following + leaving:
+            peer.sendall(JUNK)
+        model.may.set()
+        assert isinstance(busy.receive(PATIENCE_S).message, Tokens)
+        served.wait_until_clients(1)
 
 
 def takes_more(peer: socket.socket) -> bool:

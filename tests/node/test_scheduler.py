@@ -2,50 +2,27 @@
 
 from __future__ import annotations
 
-import threading
-
 from hypothesis import given
 from hypothesis import strategies as st
 
 from aiflow_cli.decoding.actions import Extend
-from aiflow_cli.models.prompt import Prompt
 from aiflow_cli.models.vlm import VisionLanguageModel
-from aiflow_cli.node.client import Pending
-from aiflow_cli.node.scheduler import Job, next_in_turn
+from aiflow_cli.node.client import Job
+from aiflow_cli.node.scheduler import next_in_turn
 from aiflow_cli.wire.messages import Cancel, Tokens
 from aiflow_cli.wire.transport import Arrived
-from tests.node.served import PATIENCE_S, Served
+from tests.node.served import PATIENCE_S, Served, gated
 
 
 @given(st.lists(st.integers(0, 1000), min_size=1, max_size=20, unique=True))
 def test_what_has_waited_longest_is_next(since: list[int]) -> None:
-    jobs = [Job(None, Pending(Extend(keep=0, tokens=(at,)), float(at))) for at in since]  # type: ignore[arg-type]
+    jobs = [Job(None, Extend(keep=0, tokens=(at,)), float(at)) for at in since]  # type: ignore[arg-type]
     order = []
     while jobs:
         chosen = next_in_turn(jobs)
         jobs.remove(chosen)
-        order.append(chosen.pending.since_s)
+        order.append(chosen.since_s)
     assert order == sorted(since)
-
-
-class Gated(VisionLanguageModel):
-    """A model whose prefills are counted and wait until they may go on."""
-
-    asked = 0
-    may: threading.Event
-    begun: threading.Event
-
-    def prepare(self, image: bytes, question: str) -> Prompt:
-        self.asked += 1
-        self.begun.set()
-        assert self.may.wait(PATIENCE_S)
-        return super().prepare(image, question)
-
-
-def gated(model: VisionLanguageModel) -> Gated:
-    found = Gated(model.name, model.model, model.tokenizer, model.original)
-    found.may, found.begun = threading.Event(), threading.Event()
-    return found
 
 
 def test_the_work_of_a_cancelled_request_is_not_done(tiny_target: VisionLanguageModel) -> None:

@@ -75,7 +75,7 @@ def test_after_a_crowd_its_caches_are_freed(served: Served, counting: Counting) 
         for device in devices:
             device.send(Cancel(FIRST))
         wait_for(lambda: len(counting.alive) == SPARE_SEATS, "the caches to be freed")
-        assert served.server.n_clients == 12
+        assert served.n_clients == 12
         assert caption(devices[5], served.request())
         assert counting.made == 12
 
@@ -100,7 +100,7 @@ def test_whoever_finds_no_seat_waits_for_one(served: Served, counting: Counting)
         assert_begun(seated)
         waiting[0].close()
         waiting[1].send(Cancel(FIRST))
-        wait_for(lambda: served.server.n_clients == len(devices) - 1, "the one that left")
+        wait_for(lambda: served.n_clients == len(devices) - 1, "the one that left")
         for leaving, following in zip(seated, waiting[2:], strict=False):
             leaving.send(Cancel(FIRST))
             assert_begun([following])

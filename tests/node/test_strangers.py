@@ -113,7 +113,7 @@ def test_a_log_that_takes_nothing_stops_no_server(
 
 
 def test_large_messages_of_all_devices_have_one_bound(tiny_target: VisionLanguageModel) -> None:
-    """Each may be the largest that there is; together they are not kept. The one that holds the most goes, and not the honest one."""
+    """Each may be the largest that there is, together they are not kept: the one that holds the most goes."""
     announced = (MAX_IMAGE_BYTES + 1000).to_bytes(4, "big")
     with Served(tiny_target) as served, served.connect() as honest, ExitStack() as stack:
         peers = [stack.enter_context(served.stranger()) for _ in range(MAX_HELD_BYTES // MAX_IMAGE_BYTES + 2)]
@@ -148,7 +148,7 @@ with socket.create_connection(("127.0.0.1", int(sys.argv[1]))) as peer:
 
 
 def test_a_flood_of_small_messages_takes_turns(tiny_target: VisionLanguageModel) -> None:
-    """Tens of thousands of them fit the kernel's buffer: they are not all handled between two steps of another's response."""
+    """Tens of thousands fit the kernel's buffer: they are not all handled between two steps of another's response."""
     with Served(tiny_target) as served, served.connect() as honest:
         quiet_s = min(response_s(served, honest) for _ in range(3))
         request = served.request(max_new_tokens=1)
