@@ -11,7 +11,7 @@ from aiflow_cli.cli.options import RESULT, Json, output_option
 from aiflow_cli.cli.output import note, print_json, say
 
 if TYPE_CHECKING:
-    from aiflow_cli.analysis.plotting import Plotted
+    from aiflow_cli.analysis.figures.plotting import Plotted
 
 EXAMPLES = """Examples:
 

@@ -18,7 +18,7 @@ EXAMPLES = """Examples:
 
   aiflow report figure6-1a2b3c4d -o /tmp/report --json
 """
-_COLORS = {"HOLDS": "green", "DIFFERS": "red", "NOT TESTED HERE": "dim"}
+_COLORS = {"HOLDS": "green", "DIFFERS": "red", "UNDECIDED HERE": "dim"}
 
 
 def report(
@@ -67,5 +67,5 @@ def print_claims(claims: list[Finding]) -> None:
         last = finding.claim
         of = (finding.series,) if several else ()
         measured = f"{finding.measured} {finding.interval}".strip()
-        rows.append((told[0], *of, told[1], measured, finding.why, finding.verdict))
+        rows.append((told[0], *of, told[1], measured, finding.why, finding.verdict or "-"))
     print_table(columns, rows, left=len(columns) - 1, first_out=("why", "paper"), styles=_COLORS)
