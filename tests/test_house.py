@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "aiflow_cli"
 LAYERS = (
     {"__main__"},
-    {"cli"},
+    {"cli", "api"},
     {"trials", "analysis", "training"},
     {"world"},
     {"node"},
