@@ -17,12 +17,12 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "aiflow_cli"
 LAYERS = (
     {"__main__"},
-    {"cli"},
+    {"cli", "api"},
     {"trials", "analysis", "training"},
     {"world"},
     {"node"},
     {"decoding", "wire", "link", "models", "images", "pairs"},
-    {"fetching"},
+    {"fetching", "environment"},
     {"units", "disk", "paths", "text"},
     {"errors"},
 )

@@ -11,7 +11,7 @@ from typing import Any
 
 from aiflow_cli.analysis.arms import Arm
 from aiflow_cli.analysis.intervals import Interval, ends_of, value_of
-from aiflow_cli.analysis.metrics import Ratio, decode_tpot
+from aiflow_cli.analysis.metrics import Metric, Ratio, decode_tpot
 from aiflow_cli.link.ways import ideal_ways
 from aiflow_cli.trials import bench
 from aiflow_cli.world.record import Trial
@@ -84,41 +84,27 @@ def latency_over_floor(trial: Trial) -> Ratio:
     return Ratio(trial.latency_s, upload_s + (trial.prefill.server_s or 0.0) + sum(trial.steps_s))
 
 
-_TPOT = "decode TPOT"
+def _tpot(key: str, over: tuple[str, str], under: tuple[str, str], most: float) -> Bound:
+    """Of decode TPOT: each side by its name and its arm."""
+    first, second = (f"{name}: decode TPOT" for name, _ in (over, under))
+    return Bound(key, first, second, most, lambda arms: arms[over[1]].over(arms[under[1]], decode_tpot))
+
+
+def _share(key: str, over: str, under: str, most: float, arm: str, metric: Metric) -> Bound:
+    """Of one arm's metric."""
+    return Bound(key, over, under, most, lambda arms: arms[arm].interval(metric))
+
+
+_SERVER, _COUPLED = ("server-only in one process", bench.LEAN), ("co-located in one process", bench.COUPLED)
+_GENERATE = ("transformers' generate()", bench.GENERATE)
+_ASSISTED = ("transformers' assisted generation", bench.ASSISTED)
+_EDGE, _CO_LOCATED = ("speculative, unlimited link", bench.SPECULATIVE), ("co-located", bench.CO_LOCATED)
+_ROUND, _MODELS = "round at 1 MB/s", "round at 1 MB/s without models and ideal link"
+_LATENCY, _FLOOR = "server-only at 1 MB/s: latency", "fluid upload + prefill + decode steps"
 BOUNDS = (
-    Bound(
-        "decode",
-        f"server-only in one process: {_TPOT}",
-        f"transformers' generate(): {_TPOT}",
-        0.75,
-        lambda arms: arms[bench.LEAN].over(arms[bench.GENERATE], decode_tpot),
-    ),
-    Bound(
-        "speculation",
-        f"co-located in one process: {_TPOT}",
-        f"transformers' assisted generation: {_TPOT}",
-        0.7,
-        lambda arms: arms[bench.COUPLED].over(arms[bench.ASSISTED], decode_tpot),
-    ),
-    Bound(
-        "link",
-        f"speculative, unlimited link: {_TPOT}",
-        f"co-located: {_TPOT}",
-        1.10,
-        lambda arms: arms[bench.SPECULATIVE].over(arms[bench.CO_LOCATED], decode_tpot),
-    ),
-    Bound(
-        "orchestration",
-        "round at 1 MB/s without models and ideal link",
-        "round at 1 MB/s",
-        0.05,
-        lambda arms: arms[bench.SHAPED_SPECULATIVE].interval(orchestration),
-    ),
-    Bound(
-        "latency",
-        "server-only at 1 MB/s: latency",
-        "fluid upload + prefill + decode steps",
-        1.03,
-        lambda arms: arms[bench.SHAPED_SERVER_ONLY].interval(latency_over_floor),
-    ),
+    _tpot("decode", _SERVER, _GENERATE, 0.75),
+    _tpot("speculation", _COUPLED, _ASSISTED, 0.7),
+    _tpot("link", _EDGE, _CO_LOCATED, 1.10),
+    _share("orchestration", _MODELS, _ROUND, 0.05, bench.SHAPED_SPECULATIVE, orchestration),
+    _share("latency", _LATENCY, _FLOOR, 1.03, bench.SHAPED_SERVER_ONLY, latency_over_floor),
 )

@@ -12,35 +12,14 @@ table tells what they do.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from aiflow_cli.analysis import metrics
+from aiflow_cli.analysis import margins, metrics
 from aiflow_cli.analysis.curves import Curve
-from aiflow_cli.analysis.intervals import known, too_few
-from aiflow_cli.analysis.margins import (
-    DIFFERS,
-    HOLDS,
-    MARGINS,
-    SLIGHTLY_BELOW,
-    UNDECIDED,
-    Verdict,
-    change,
-    ends,
-    listed,
-    worst,
-)
+from aiflow_cli.analysis.intervals import Interval, known, too_few
 from aiflow_cli.analysis.result import Result, link_label, repeats
 from aiflow_cli.analysis.study import Study
-from aiflow_cli.analysis.theory import (
-    BEYOND,
-    NEVER,
-    PAPER,
-    PAPER_BREAK_EVEN,
-    PAPER_OPTIMUM,
-    CostModel,
-    format_break_even,
-)
+from aiflow_cli.analysis.theory import BEYOND, NEVER, PAPER, PAPER_OPTIMUM, CostModel, format_break_even
 from aiflow_cli.decoding.methods import Method
 from aiflow_cli.models.pair import registry
 from aiflow_cli.world.record import Trial
@@ -75,36 +54,39 @@ class Found(NamedTuple):
 
     measured: str
     interval: str
-    verdict: Verdict | None
+    verdict: margins.Verdict | None
     why: str
 
 
-@dataclass(frozen=True)
-class Finding:
-    """A row of the claims table. `series` is empty for what concerns the whole result."""
+class Finding(NamedTuple):
+    """A row of the claims table, `Found` with its claim. `series` is empty for what concerns the whole result."""
 
     claim: Claim
     series: str
     measured: str
     interval: str
-    verdict: Verdict | None
+    verdict: margins.Verdict | None
     why: str
 
     def as_json(self) -> dict[str, Any]:
         """The form of `aiflow report --json`."""
         key, statement, paper, where = self.claim
-        told = {name: getattr(self, name) for name in ("series", *Found._fields)}
-        return {"claim": key, "statement": statement, "paper": paper, "where": where} | told
+        return self._asdict() | {"claim": key, "statement": statement, "paper": paper, "where": where}
 
 
 def claims_table(study: Study) -> list[Finding]:
     """All claims in the paper's order, for every pair and link. Raises UsageError, StoreError as `Study` does."""
-    rows = [
-        Finding(claim, study.result.label(curve.series) if len(study.curves) > 1 else curve.series.pair, *found)
-        for claim, judge in _JUDGES.items()
-        for curve in study.curves
-        if (found := _of_this_pair(claim, judge(study.result, curve), curve)) is not None
-    ]
+    labels = [study.result.label(c.series) if len(study.curves) > 1 else c.series.pair for c in study.curves]
+    labelled = list(zip(labels, study.curves, strict=True))
+    rows = [Finding(IDENTICAL, label, *_identical(study.result, curve)) for label, curve in labelled]
+    for claim, measure in _CURVES.items():
+        for label, curve in labelled:
+            if like_paper(curve.series.pair):
+                rows.append(Finding(claim, label, *_judged(claim, measure(curve), curve)))
+            elif claim in _TOLD_OF_OTHERS:
+                told = measure(curve)
+                why = told.missing or curve.too_few or "told, not judged"
+                rows.append(Finding(claim, label, told.measured, told.interval, None, why))
     return [*rows, *(Finding(claim, "", *found) for claim, found in _set_up(study.result))]
 
 
@@ -116,29 +98,26 @@ def like_paper(pair: str) -> bool:
 _TOLD_OF_OTHERS = (OPTIMUM, TWICE, FALLS, BREAK_EVEN)
 
 
-def _of_this_pair(claim: Claim, found: Found, curve: Curve) -> Found | None:
-    """A pair that is not like the paper's has identity judged, and its own figures told."""
-    if claim is IDENTICAL or like_paper(curve.series.pair):
-        return found
-    if claim not in _TOLD_OF_OTHERS:
-        return None
-    return Found(found.measured, found.interval, None, curve.too_few or "told, not judged")
+class Footnotes(NamedTuple):
+    """What stands below the table: how verdicts come about, the margins, and why some rows have none."""
+
+    rule: str
+    margins: list[str]
+    told: str
 
 
-def footnotes(findings: Sequence[Finding]) -> list[str]:
-    """What stands below the table: the margins, and why some rows have no verdict."""
-    keys = {finding.claim: MARGINS[finding.claim.key] for finding in findings if finding.claim.key in MARGINS}
-    margins = "; ".join(f"{claim.statement}: {margin.words}" for claim, margin in keys.items())
-    told = dict.fromkeys(finding.series for finding in findings if finding.verdict is None)
-    lines = [
-        f"A claim HOLDS where the whole interval lies within its margin, DIFFERS where the whole interval lies outside, "
-        f"and is UNDECIDED HERE otherwise. The margins were stated beforehand. {margins}."
-    ]
-    if told:
-        lines.append(
-            f"{listed(list(told))}: not meant to be like the paper's pair, so what it does is told, not judged."
-        )
-    return lines
+def footnotes(findings: Sequence[Finding]) -> Footnotes:
+    """What is to be said below a table."""
+    claims = dict.fromkeys(f.claim for f in findings if f.verdict and f.claim.key in margins.MARGINS)
+    told = list(dict.fromkeys(f.series for f in findings if f.verdict is None))
+    return Footnotes(
+        "A claim HOLDS where the whole interval lies within its margin, DIFFERS where the whole interval lies outside, "
+        "and is UNDECIDED HERE otherwise. The margins were stated before anything was measured:",
+        [f"{claim.statement}: {margins.MARGINS[claim.key].words}" for claim in claims],
+        f"{margins.listed(told)}: not meant to be like the paper's pair, so what it does is told, not judged."
+        if told
+        else "",
+    )
 
 
 def _identical(result: Result, curve: Curve) -> Found:
@@ -148,7 +127,7 @@ def _identical(result: Result, curve: Curve) -> Found:
     judged = [t for t in made if t.identical is not None]
     if not judged:
         why = "outputs have not been compared yet: they are when the run is complete"
-        return Found("-", "", UNDECIDED, why)
+        return Found("-", "", margins.UNDECIDED, why)
     wrong = [t for t in (*judged, *again) if not t.identical]
     images, broken = ({metrics.unit(t).image for t in trials} for trials in (judged, wrong))
     clean = len(images - broken)
@@ -156,12 +135,14 @@ def _identical(result: Result, curve: Curve) -> Found:
     few = too_few(len(images))
     interval = "" if few else f"{clean} of {len(images)} images, {_share_interval(clean, len(images))}"
     if wrong:
-        return Found(measured, interval, DIFFERS, _mismatches(wrong))
+        return Found(measured, interval, margins.DIFFERS, _mismatches(wrong))
     if few:
-        return Found(measured, "", UNDECIDED, few)
+        return Found(measured, "", margins.UNDECIDED, few)
     repeated = f"; server-only's own repeats too ({len(again)} of {len(again)})" if again else ""
     unjudged = f"; {len(made) - len(judged)} not compared yet" if len(judged) < len(made) else ""
-    return Found(measured, interval, HOLDS, f"every draft length, device-edge and co-located{repeated}{unjudged}")
+    return Found(
+        measured, interval, margins.HOLDS, f"every draft length, device-edge and co-located{repeated}{unjudged}"
+    )
 
 
 def _share_interval(successes: int, trials: int) -> str:
@@ -179,114 +160,111 @@ def _mismatches(wrong: Sequence[Trial]) -> str:
     return f"{len(wrong)} differ: {counts}{ties}; the honesty panel lists them"
 
 
-def _optimum(_result: Result, curve: Curve) -> Found:
+class _Measured(NamedTuple):
+    """What a curve shows of a claim: figures as text, and the intervals that must lie within its margin.
+
+    `missing`: why it shows nothing. `by_the_form`: whether the closed form explains what differs.
+    """
+
+    measured: str
+    interval: str = ""
+    tested: tuple[Interval, ...] = ()
+    why: str = ""
+    missing: str = ""
+    by_the_form: bool = False
+
+
+def _judged(claim: Claim, found: _Measured, curve: Curve) -> Found:
+    """By the margin of the claim."""
+    if found.missing:
+        return Found(found.measured, found.interval, margins.UNDECIDED, found.missing)
+    if few := curve.too_few:
+        return Found(found.measured, "", margins.UNDECIDED, few)
+    margin = margins.MARGINS[claim.key]
+    verdict = margins.worst([margin.verdict(interval) for interval in found.tested])
+    form = _by_the_form(curve) if found.by_the_form and verdict != margins.HOLDS else ""
+    why = "; ".join(filter(None, (margin.place(found.tested), found.why, form)))
+    return Found(found.measured, found.interval, verdict, why)
+
+
+def _optimum(curve: Curve) -> _Measured:
     gammas, best = curve.gammas, curve.optimum
-    measured, interval = f"{best.value:.0f}", ends(best, "{:.0f}".format)
+    measured, interval = f"{best.value:.0f}", margins.ends(best, "{:.0f}".format)
     if PAPER_OPTIMUM not in gammas or not gammas[0] < PAPER_OPTIMUM < gammas[-1]:
-        return Found(measured, interval, UNDECIDED, "needs draft length 4 and some on either side of it")
-    if curve.too_few:
-        return Found(measured, "", UNDECIDED, curve.too_few)
+        return _Measured(measured, interval, missing="needs draft length 4 and some on either side of it")
     slower = curve.tpot_over_best(PAPER_OPTIMUM)
-    verdict = MARGINS["optimum"].verdict(slower)
-    why = f"4 is slower than the best by {change(slower.value)} {ends(slower, change)}"
-    return Found(measured, interval, verdict, why if verdict == HOLDS else f"{why}; {_by_the_form(curve)}")
+    why = f"4 is slower than the best by {margins.change(slower.value)} {margins.ends(slower, margins.change)}"
+    return _Measured(measured, interval, (slower,), why, by_the_form=True)
 
 
 def _by_the_form(curve: Curve) -> str:
     """Why optimum and break-even lie where they do, in numbers."""
-    fit, alpha = curve.fit, curve.fit.alpha.value
-    return (
-        f"(c + s) / F is {fit.draft_share.value:.2f} {ends(fit.draft_share, '{:.2f}'.format)} at α {alpha:.2f} here and "
-        f"{PAPER.draft_share:.2f} at α {PAPER.alpha:.2f} in the paper's calibration, for which the closed form gives "
-        f"{_form(fit.model)} here and {_form(PAPER)} there"
-    )
+    share, model = curve.fit.draft_share, curve.fit.model
+    here = f"{share.value:.2f} {margins.ends(share, '{:.2f}'.format)} at α {model.alpha:.2f} here"
+    there = f"{PAPER.draft_share:.2f} at α {PAPER.alpha:.2f} in the paper's calibration"
+    return f"(c + s) / F is {here} and {there}, so the closed form gives {_form(model)} here and {_form(PAPER)} there"
 
 
 def _form(model: CostModel) -> str:
     return f"optimum {model.optimum()} and break-even {format_break_even(model.break_even())}"
 
 
-def _twice(_result: Result, curve: Curve) -> Found:
-    best, margin = curve.best.speedup, MARGINS["speedup"]
-    measured, interval = f"{best.value:.2f}× at {curve.best.gamma}", ends(best, "{:.2f}".format)
-    beside = f"by latency per token {curve.best.speedup_latency:.2f}"
-    if len(curve.gammas) < 2:
-        return Found(measured, interval, UNDECIDED, f"one draft length shows no optimum; {beside}")
-    if curve.too_few:
-        return Found(measured, "", UNDECIDED, f"{curve.too_few}; {beside}")
-    verdict = margin.verdict(best)
-    side = "slower" if best.high < margin.low else "faster"
-    words = {HOLDS: "decode TPOT", DIFFERS: f"{side} than {margin.low} to {margin.high}"}
-    return Found(measured, interval, verdict, f"{words.get(verdict, 'the interval crosses the margin')}; {beside}")
+def _twice(curve: Curve) -> _Measured:
+    best = curve.best.speedup
+    one = "one draft length shows no optimum" if len(curve.gammas) < 2 else ""
+    why = f"by decode TPOT; by latency per token {curve.best.speedup_latency:.2f}"
+    measured = f"{best.value:.2f}× at {curve.best.gamma}"
+    return _Measured(measured, margins.ends(best, "{:.2f}".format), (best,), why, missing=one)
 
 
-def _below(_result: Result, curve: Curve) -> Found:
-    below = [gamma for gamma in SLIGHTLY_BELOW if gamma in curve.gammas]
-    if not below or PAPER_OPTIMUM not in curve.gammas:
-        return Found("-", "", UNDECIDED, "needs draft length 4, and 2 or 3")
-    ratios = [curve.tpot_ratio(gamma, PAPER_OPTIMUM) for gamma in below]
-    measured = ", ".join(f"γ {gamma}: {change(r.value)}" for gamma, r in zip(below, ratios, strict=True))
-    if curve.too_few:
-        return Found(measured, "", UNDECIDED, curve.too_few)
-    verdict = worst([MARGINS["below"].verdict(r) for r in ratios])
-    words = {HOLDS: "time per token against that of draft length 4", DIFFERS: "more than slightly"}
-    if verdict == DIFFERS and any(r.high < MARGINS["below"].low for r in ratios):
-        words[DIFFERS] = "not slower: a shorter draft beats 4"
-    why = words.get(verdict, "the intervals cross the margin")
-    return Found(measured, ", ".join(ends(r, change) for r in ratios), verdict, why)
+def _below(curve: Curve) -> _Measured:
+    below = [gamma for gamma in margins.SLIGHTLY_BELOW if gamma in curve.gammas]
+    return _against_4(curve, below, "needs draft length 4, and 2 or 3", "")
 
 
-def _above(_result: Result, curve: Curve) -> Found:
-    above = [gamma for gamma in curve.gammas if gamma > PAPER_OPTIMUM]
-    if PAPER_OPTIMUM not in curve.gammas or not above:
-        return Found("-", "", UNDECIDED, "needs draft length 4 and some above it")
-    last = curve.tpot_ratio(above[-1], PAPER_OPTIMUM)
-    measured, interval = f"γ {above[-1]}: {change(last.value)}", ends(last, change)
-    if curve.too_few:
-        return Found(measured, "", UNDECIDED, curve.too_few)
-    verdict = MARGINS["above"].verdict(last)
+def _above(curve: Curve) -> _Measured:
     best = curve.best.gamma
     own = f", after a lower point at {best}" if best > PAPER_OPTIMUM else ""
-    return Found(measured, interval, verdict, f"time per token against that of draft length 4{own}")
+    longest = [gamma for gamma in curve.gammas[-1:] if gamma > PAPER_OPTIMUM]
+    return _against_4(curve, longest, "needs draft length 4 and some above it", own)
 
 
-def _acceptance_falls(_result: Result, curve: Curve) -> Found:
+def _against_4(curve: Curve, gammas: Sequence[int], needs: str, more: str) -> _Measured:
+    """Time per token at some draft lengths against that of 4."""
+    if not gammas or PAPER_OPTIMUM not in curve.gammas:
+        return _Measured("-", missing=needs)
+    ratios = tuple(curve.tpot_ratio(gamma, PAPER_OPTIMUM) for gamma in gammas)
+    measured = ", ".join(f"γ {gamma}: {margins.change(r.value)}" for gamma, r in zip(gammas, ratios, strict=True))
+    why = f"time per token against that of draft length 4{more}"
+    return _Measured(measured, ", ".join(margins.ends(r, margins.change) for r in ratios), ratios, why)
+
+
+def _acceptance_falls(curve: Curve) -> _Measured:
     if len(curve.points) < 2:
-        return Found("-", "", UNDECIDED, "needs two draft lengths or more")
+        return _Measured("-", missing="needs two draft lengths or more")
     first, last = (curve.at(PAPER_OPTIMUM) if PAPER_OPTIMUM in curve.gammas[:-1] else curve.points[0]), curve.points[-1]
-    a, b = first.draft_acceptance, last.draft_acceptance
-    measured = f"{100 * a.value:.0f} % of drafts at {first.gamma}, {100 * b.value:.0f} % at {last.gamma}"
-    if few := curve.too_few or (None if a.known and b.known else "too few images have drafts for an interval"):
-        return Found(measured, "", UNDECIDED, few)
-    interval = ", ".join(ends(share.times(100), "{:.0f}".format) for share in (a, b))
+    a, b = (point.draft_acceptance.times(100) for point in (first, last))
+    measured = f"{a.value:.0f} % of drafts at {first.gamma}, {b.value:.0f} % at {last.gamma}"
+    interval = ", ".join(filter(None, (margins.ends(share, "{:.0f}".format) for share in (a, b))))
     ratio = known(last.arm.over(first.arm, metrics.draft_acceptance))
     why = f"accepted over drafted, {ratio:.2f} times; position by position it may stay level: see the figure"
-    return Found(measured, interval, MARGINS["acceptance"].verdict(ratio), why)
+    return _Measured(measured, interval, (ratio,), why)
 
 
-def _break_even(_result: Result, curve: Curve) -> Found:
-    last, crossing, margin = curve.gammas[-1], curve.break_even, MARGINS["break-even"]
-    measured = format_break_even(crossing.value, last)
-    interval = ends(crossing, lambda end: format_break_even(end, last))
+def _break_even(curve: Curve) -> _Measured:
+    last, crossing = curve.gammas[-1], curve.break_even
     if len(curve.gammas) < 2:
-        return Found("-", "", UNDECIDED, "one draft length shows no break-even")
-    if curve.too_few:
-        return Found(measured, "", UNDECIDED, curve.too_few)
-    if last < margin.high and crossing.high == BEYOND:
-        return Found(measured, interval, UNDECIDED, f"the longest draft measured is {last}")
-    verdict = margin.verdict(crossing)
-    if verdict == HOLDS:
-        return Found(measured, interval, HOLDS, "where decode TPOT meets that of server-only for good")
-    sooner = "sooner" if crossing.value < PAPER_BREAK_EVEN else "later"
-    told = f"worse than server-only {sooner} than beyond {PAPER_BREAK_EVEN}"
-    if crossing.value == NEVER == crossing.high:
-        told = "slower than server-only at every draft length measured"
-    told = "the interval crosses the margin" if verdict == UNDECIDED else told
-    return Found(measured, interval, verdict, f"{told}; {_by_the_form(curve)}")
+        return _Measured("-", missing="one draft length shows no break-even")
+    measured = format_break_even(crossing.value, last)
+    interval = margins.ends(crossing, lambda end: format_break_even(end, last))
+    if crossing.high == BEYOND and last < margins.MARGINS["break-even"].high and not curve.too_few:
+        return _Measured(measured, interval, missing=f"the longest draft measured is {last}")
+    never = "slower than server-only at every draft length measured"
+    why = never if crossing.value == NEVER else "where decode TPOT meets that of server-only for good"
+    return _Measured(measured, interval, (crossing,), why, by_the_form=True)
 
 
-_JUDGES: dict[Claim, Callable[[Result, Curve], Found]] = {
-    IDENTICAL: _identical,
+_CURVES: dict[Claim, Callable[[Curve], _Measured]] = {
     OPTIMUM: _optimum,
     TWICE: _twice,
     BELOW: _below,
@@ -300,18 +278,22 @@ def _set_up(result: Result) -> Iterator[tuple[Claim, Found]]:
     """The paper's set-up: whether it is this one."""
     gpu = (result.provenance.get("gpu") or {}).get("name")
     cpu = (result.provenance.get("cpu") or {}).get("model", "an unknown processor")
-    models: tuple[Verdict, str] = (UNDECIDED, "other models: `aiflow sweep internvl2` runs the paper's")
+    models: tuple[margins.Verdict, str] = (margins.UNDECIDED, "other models: `aiflow sweep internvl2` runs the paper's")
     if PAPER_PAIR in result.pairs:
-        same = (HOLDS, "the same models; the paper names no server GPU")
-        models = same if gpu else (DIFFERS, "the same models on a processor")
+        same = (margins.HOLDS, "the same models; the paper names no server GPU")
+        models = same if gpu else (margins.DIFFERS, "the same models on a processor")
     yield MODELS, Found(f"{', '.join(result.pairs)} on {gpu or cpu}", "", *models)
-    data: tuple[Verdict, str] = (UNDECIDED, "other images")
+    data: tuple[margins.Verdict, str] = (margins.UNDECIDED, "other images")
     if result.data_name == PAPER_DATA:
-        data = (HOLDS, "the same photographs") if result.images == PAPER_IMAGES else (UNDECIDED, "a part of them")
+        data = (
+            (margins.HOLDS, "the same photographs")
+            if result.images == PAPER_IMAGES
+            else (margins.UNDECIDED, "a part of them")
+        )
     yield DATA, Found(f"{result.images} of {result.data_name}", "", *data)
     rates = [rate for link in result.links for rate in (link.uplink_bytes_per_s, link.downlink_bytes_per_s)]
     delays = "; the paper names no delay" if any(link.delay_s for link in result.links) else ""
-    link: tuple[Verdict, str] = (HOLDS, f"shaped by a token bucket on a real socket{delays}")
+    link: tuple[margins.Verdict, str] = (margins.HOLDS, f"shaped by a token bucket on a real socket{delays}")
     if not all(PAPER_RATES[0] <= rate <= PAPER_RATES[1] for rate in rates):
-        link = (DIFFERS, "some rates lie outside")
+        link = (margins.DIFFERS, "some rates lie outside")
     yield LINK, Found("; ".join(map(link_label, result.links)), "", *link)

@@ -77,7 +77,7 @@ class Point(Level):
         return known(self.arm.interval(metrics.draft_acceptance))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Curve:
     """One method over draft lengths, for one pair and link. `images` have all of these; `left_out` trials are of others.
 

@@ -29,6 +29,15 @@ class Margin(NamedTuple):
             return HOLDS
         return DIFFERS if interval.high < self.low or interval.low > self.high else UNDECIDED
 
+    def place(self, intervals: Sequence[Interval]) -> str:
+        """Where intervals lie that are not all within, in words."""
+        verdict = worst([self.verdict(interval) for interval in intervals])
+        if verdict == HOLDS:
+            return ""
+        if verdict == UNDECIDED:
+            return "the interval crosses the margin"
+        return "below the margin" if any(interval.high < self.low for interval in intervals) else "above the margin"
+
 
 SLIGHTLY_BELOW = (2, 3)
 """The draft lengths below 4 that are "slightly slower": 1 is slower by 26 % in the calibrated closed form too."""

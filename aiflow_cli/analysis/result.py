@@ -19,7 +19,7 @@ from aiflow_cli.paths import user_path
 from aiflow_cli.text import printable
 from aiflow_cli.trials import store
 from aiflow_cli.units import format_duration, format_rate
-from aiflow_cli.world.record import Trial
+from aiflow_cli.world.record import SCHEMA_VERSION, Trial
 
 TRIAL_FILES = ("trials.jsonl", "trials.parquet")
 
@@ -208,12 +208,14 @@ def link_label(link: LinkSpec) -> str:
 def load(folder: Path) -> Result:
     """The result in a folder. Raises StoreError if there is none, it is damaged, or no trial was measured."""
     document = store.read_run(folder) if (folder / "run.json").exists() else {}
-    schema = document.get("schema_version", store.SCHEMA_VERSION)
-    if not isinstance(schema, int) or schema > store.SCHEMA_VERSION:
+    schema = document.get("schema_version", SCHEMA_VERSION)
+    if not isinstance(schema, int) or schema > SCHEMA_VERSION:
         raise StoreError(f"{folder} is of schema {schema}: read it with a newer aiflow")
     measured = tuple(trial for trial in store.read_trials(folder) if not trial.warmup)
     if not measured:
         raise StoreError(f"{folder} holds no finished trial yet: run it further")
+    if empty := next((trial for trial in measured if not trial.deliveries), None):
+        raise StoreError(f"{folder} is damaged: trial {empty.trial} has no delivery; take it out")
     return Result(folder, document, measured)
 
 

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from aiflow_cli.cli.output import say
+from aiflow_cli.cli.output import note, print_json, print_table, say
 
 if TYPE_CHECKING:
     from aiflow_cli.analysis.intervals import Interval
     from aiflow_cli.analysis.summary import Group, MethodSummary
     from aiflow_cli.trials.experiment import Experiment
-    from aiflow_cli.trials.run import RunResult, Show, Step
+    from aiflow_cli.trials.run import RunResult
 
-_TOLD = ("schema_version", "name", "spec", "provenance", "pairs", "links", "data", "trials", "fingerprints")
-_TOLD_OF_CALLS = ("sessions", "mixed", "failed")
 _COLUMNS = (
     "method",
     "gamma",
@@ -32,7 +30,7 @@ _COLUMNS = (
     "speed-up\nin latency\nper token",
     "identical",
 )
-_FIRST_OUT = tuple(_COLUMNS[i] for i in (7, 4, 2, 6, 9, 3))
+_FIRST_OUT = [_COLUMNS[i] for i in (7, 4, 2, 6, 9, 3)]
 """What goes first on a narrow terminal: decode TPOT, its speed-up and `identical` are what a run is for."""
 
 
@@ -42,18 +40,14 @@ def conduct(opened: Experiment, again: str, json_: bool, captions: bool = False)
     """
     from aiflow_cli.analysis.summary import summarise_groups
     from aiflow_cli.cli.errors import unwind_on_sigterm
-    from aiflow_cli.cli.output import note, print_json
-    from aiflow_cli.cli.progress import trials_progress
     from aiflow_cli.cli.reading import note_torn
     from aiflow_cli.errors import AiflowError
-    from aiflow_cli.trials.run import run_experiment
 
     unwind_on_sigterm()
     if opened.images.note:
         note(opened.images.note)
     note_torn(opened.folder)
-    with _told_what_stays(opened, again) as watched, trials_progress() as show:
-        result = run_experiment(opened, watched(show))
+    result = _run(opened, again)
     groups = summarise_groups(result.trials)
     if json_:
         print_json(document(result, groups, captions))
@@ -61,17 +55,37 @@ def conduct(opened: Experiment, again: str, json_: bool, captions: bool = False)
         print_groups(result.folder, groups)
     for line in _notes(result):
         note(line)
-    if result.failures:
-        raise AiflowError(
-            f"{len(result.failures)} of {len(opened.planned)} trials failed, the others are in {result.folder}: "
-            f"{again} tries them again"
-        )
+    if failed := len(result.failures):
+        told = f"{failed} of {len(opened.planned)} trials failed, the others are in {result.folder}"
+        raise AiflowError(f"{told}: {again} tries them again")
     if result.defects:
         raise typer.Exit(1)
 
 
+def _run(opened: Experiment, again: str) -> RunResult:
+    """The result. A run that has begun and ends early says what failed, how far it came and how it goes on; it has
+    begun when it first shows how far it is.
+    """
+    from aiflow_cli.cli.progress import trials_progress
+    from aiflow_cli.trials.run import Step, run_experiment
+
+    begun: set[bool] = set()
+    try:
+        with trials_progress() as show:
+
+            def shown(step: Step) -> None:
+                begun.add(True)
+                show(step)
+
+            return run_experiment(opened, shown)
+    except BaseException:
+        for line in _left(opened, again) if begun else ():
+            note(line)
+        raise
+
+
 def _notes(result: RunResult) -> Iterator[str]:
-    """A line for every output that is not server-only's, and for every trial that failed; what `--exact` did."""
+    """What `--exact` did, a line for every output that is not server-only's, and one for every trial that failed."""
     from aiflow_cli.trials.exactness import exactness
     from aiflow_cli.trials.identity import describe
 
@@ -79,32 +93,6 @@ def _notes(result: RunResult) -> Iterator[str]:
         yield from (one.line() for one in exactness(result.trials))
     yield from map(describe, result.mismatches)
     yield from (failure.line for failure in result.failures)
-
-
-@contextmanager
-def _told_what_stays(opened: Experiment, again: str) -> Iterator[Callable[[Show], Show]]:
-    """When a run that has begun ends early, say what failed, how far it came and how it goes on. It has begun when what
-    this gives is first shown.
-    """
-    from aiflow_cli.cli.output import note
-
-    begun = False
-
-    def watched(show: Show) -> Show:
-        def shown(step: Step) -> None:
-            nonlocal begun
-            begun = True
-            show(step)
-
-        return shown
-
-    try:
-        yield watched
-    except BaseException:
-        if begun:
-            for line in _left(opened, again):
-                note(line)
-        raise
 
 
 def _left(opened: Experiment, again: str) -> Iterator[str]:
@@ -124,8 +112,7 @@ def document(result: RunResult, groups: Sequence[Group], captions: bool = False)
     """The document of `--json`; `captions`: with what every setting said of each image."""
     from aiflow_cli.trials.exactness import exactness
 
-    told = {key: result.document[key] for key in (*_TOLD, *_TOLD_OF_CALLS)}
-    told |= {"result": str(result.folder), "groups": [group.as_json() for group in groups]}
+    told = {**result.document, "result": str(result.folder), "groups": [group.as_json() for group in groups]}
     if result.document["spec"]["exact"]:
         told["exact"] = [one.as_json() for one in exactness(result.trials)]
     return told | ({"images": _captions(result)} if captions else {})
@@ -143,7 +130,6 @@ def print_groups(folder: Path, groups: Sequence[Group]) -> None:
     the trials are.
     """
     from aiflow_cli.analysis.metrics import FORMULAS
-    from aiflow_cli.cli.output import print_table
 
     for group in groups:
         say(f"pair {group.pair}, {group.link.describe()}")

@@ -160,8 +160,10 @@ def gallery(
     scenes: Annotated[int, typer.Option("--scenes", min=1, help="Held-out scenes to show.")] = 24,
     draft: DraftOption = None,
     target: TargetOption = None,
+    json_: JsonOption = False,
 ) -> None:
     """Write one HTML page of held-out scenes with what target and drafts say of them, wrong slots marked."""
+    from aiflow_cli.cli.output import print_json
     from aiflow_cli.cli.progress import progress
     from aiflow_cli.errors import StoreError
     from aiflow_cli.models.pair import find_pair, same_target
@@ -182,7 +184,10 @@ def gallery(
         output.write_text(page, encoding="utf-8", errors=SPELT_OUT)
     except OSError as error:
         raise StoreError(f"cannot write {output} ({error.strerror}): give another --output") from None
-    say(str(output))
+    if json_:
+        print_json({"schema_version": 1, "pair": pair, "scenes": scenes, "page": str(output)})
+    else:
+        say(str(output))
 
 
 @app.command("train", epilog="aiflow pairs train --work training-runs/small")
@@ -196,8 +201,10 @@ def train(
     workers: Annotated[int, typer.Option("--workers", min=1, help="Stages that run side by side, a thread each.")] = 2,
     device: Annotated[str | None, typer.Option("--device", help="cpu or cuda; default: cuda if there is one.")] = None,
     scenes: Annotated[int, typer.Option("--scenes", min=1, help="Held-out scenes of the quality table.")] = 500,
+    json_: JsonOption = False,
 ) -> None:
     """Train the small pair from nothing but this program: fixed seeds, resumable; ends with its quality table."""
+    from aiflow_cli.cli.output import note, print_json
     from aiflow_cli.cli.progress import stages_progress
     from aiflow_cli.training.checkpoints import finish_pair
     from aiflow_cli.training.recipe import Recipe, run_recipe
@@ -208,7 +215,11 @@ def train(
     with owned(make_folder(work)):
         with stages_progress() as show:
             run_recipe(recipe, workers, show)
-        evaluations = finish_pair(recipe, folder, scenes, say)
+        evaluations = finish_pair(recipe, folder, scenes, note if json_ else say)
+    if json_:
+        pairs = {name: evaluation.as_json() for name, evaluation in evaluations.items()}
+        print_json({"schema_version": 1, "folder": str(folder), "pairs": pairs})
+        return
     for name, evaluation in evaluations.items():
         say(f"\npair {name}")
         _print_evaluation(evaluation)

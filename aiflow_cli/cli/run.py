@@ -1,4 +1,4 @@
-"""`aiflow run`: an experiment whose specification is given as options: some methods over one pair and one link, live."""
+"""`aiflow run`: an experiment of some methods over one pair and one link, given as options."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
+from aiflow_cli.cli import options
 
 WARMUPS = 2
 EXAMPLES = """Examples:
@@ -21,74 +23,40 @@ EXAMPLES = """Examples:
 
 
 def run(
-    method: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--method", "-m", help="server-only (always run), speculative, co-located, on-device; may be repeated."
-        ),
-    ] = None,
-    gamma: Annotated[
-        list[int] | None, typer.Option("--gamma", "-g", help="Draft length, 1 to 64; may be repeated. [default: 4]")
-    ] = None,
-    pair: Annotated[str, typer.Option("--pair", "-p", help="A pair of the registry (`aiflow pairs list`).")] = "small",
-    draft: Annotated[str | None, typer.Option("--draft", help="Another draft: a folder or a hub id.")] = None,
-    target: Annotated[str | None, typer.Option("--target", help="Another target: a folder or a hub id.")] = None,
-    data: Annotated[
-        str, typer.Option("--data", help="scenes, vehicles-openimage, a folder, or a local data set.")
-    ] = "scenes",
-    images: Annotated[
-        int | None, typer.Option("--images", "-n", help="A seeded sample of N. [default: 16 scenes, all of other data]")
-    ] = None,
-    prompt: Annotated[str | None, typer.Option("--prompt", help="The question. [default: the pair's own]")] = None,
-    rate: Annotated[
-        str, typer.Option("--rate", help="Both directions: 1MB/s, 500KB/s, 8Mbit/s or unlimited.")
-    ] = "1MB/s",
-    uplink: Annotated[str | None, typer.Option("--uplink", help="Device to server. [default: --rate]")] = None,
-    downlink: Annotated[str | None, typer.Option("--downlink", help="Server to device. [default: --rate]")] = None,
-    burst: Annotated[str, typer.Option("--burst", help="What the token bucket holds, full at the start.")] = "10KB",
-    delay: Annotated[str, typer.Option("--delay", help="One way.")] = "0",
-    seed: Annotated[int, typer.Option("--seed", help="Of the sample of images and the order of trials.")] = 0,
-    repeats: Annotated[int, typer.Option("--repeats", help="Times that every image is run.")] = 1,
-    device: Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, or auto (several GPUs).")] = "cpu",
-    server_device: Annotated[
-        str | None, typer.Option("--server-device", help="Where the target runs. [default: where the draft does]")
-    ] = None,
-    dtype: Annotated[
-        str | None,
-        typer.Option(
-            "--dtype", help="float32, bfloat16 or float16. [default: float32 on a CPU, the pair's own on a GPU]"
-        ),
-    ] = None,
-    quantize: Annotated[
-        str | None,
-        typer.Option("--quantize", help="int8 or int4 weights, draft and target (pip install 'aiflow-cli[quantize]')."),
-    ] = None,
-    exact: Annotated[
-        bool,
-        typer.Option("--exact", help="Decide near-ties again as server-only does: outputs are identical, at a cost."),
-    ] = False,
-    max_new_tokens: Annotated[
-        int | None, typer.Option("--max-new-tokens", help="Longest answer. [default: the pair's own]")
-    ] = None,
-    threads: Annotated[int, typer.Option("--threads", help="Torch threads of device and of server.")] = 1,
-    server: Annotated[
-        str | None,
-        typer.Option(
-            "--server",
-            help="A running `aiflow serve`: HOST:PORT; its options say how the target runs. [default: one is started here]",
-        ),
-    ] = None,
+    method: options.Methods = None,
+    gamma: options.Gammas = None,
+    pair: options.Pair = "small",
+    draft: options.Draft = None,
+    target: options.Target = None,
+    data: options.Data = "scenes",
+    images: options.ImagesOrAll = None,
+    prompt: options.Prompt = None,
+    rate: options.Rate = "1MB/s",
+    uplink: options.Uplink = None,
+    downlink: options.Downlink = None,
+    burst: options.Burst = "10KB",
+    delay: options.Delay = "0",
+    seed: options.Seed = 0,
+    repeats: options.Repeats = 1,
+    device: options.Device = "cpu",
+    server_device: options.ServerDevice = None,
+    dtype: options.Dtype = None,
+    quantize: options.Quantize = None,
+    exact: options.Exact = False,
+    max_new_tokens: options.MaxNewTokens = None,
+    threads: options.ThreadsOfBoth = 1,
+    server: options.Server = None,
     output: Annotated[
         Path | None,
-        typer.Option(
-            "--output", "-o", help="Folder of the result; what it has of this run is kept. [default: results/STAMP-run]"
+        options.output_option(
+            "Folder of the result; a run of the same options goes on there. [default: results/STAMP-run]"
         ),
     ] = None,
     dry_run: Annotated[
         bool,
         typer.Option("--dry-run", help="Only say what the pair takes and whether it fits here; nothing is loaded."),
     ] = False,
-    json_: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
+    json_: options.Json = False,
 ) -> None:
     """Caption images by every method, live over a shaped link, and compare with server-only.
 

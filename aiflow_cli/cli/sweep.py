@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from aiflow_cli.cli.options import Json, output_option
 from aiflow_cli.cli.output import say
 
 if TYPE_CHECKING:
@@ -34,9 +35,7 @@ def sweep(
         list[str] | None,
         typer.Option("--set", help="Another value for a key: link.rate=2MB/s; may be repeated.", metavar="KEY=VALUE"),
     ] = None,
-    output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Folder of the result. [default: results/NAME-HASH]")
-    ] = None,
+    output: Annotated[Path | None, output_option("Folder of the result. [default: results/NAME-HASH]")] = None,
     restart: Annotated[
         bool, typer.Option("--restart", help="Begin anew in a new folder; what is there stays.")
     ] = False,
@@ -51,7 +50,7 @@ def sweep(
         str | None,
         typer.Option("--ray", help="Share blocks out to a Ray cluster: auto or HOST:PORT.", metavar="ADDRESS"),
     ] = None,
-    json_: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
+    json_: Json = False,
 ) -> None:
     """Run an experiment: every image with every setting, in blocks, live.
 

@@ -9,12 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from aiflow_cli import environment
 from aiflow_cli.errors import AiflowError, UsageError
 from aiflow_cli.fetching import RetryPolicy, alone
 from aiflow_cli.images import attribution, roboflow
 from aiflow_cli.images.exports import import_photos
 from aiflow_cli.images.fetch import Fetcher, FetchError
-from aiflow_cli.images.openimages import SPLITS, Answers, Bucket, base_url
+from aiflow_cli.images.openimages import DEFAULT_URL, SPLITS, Answers, Bucket
 from aiflow_cli.images.photostore import Kind, PhotoStore
 from aiflow_cli.images.vehicles import manifest
 from aiflow_cli.paths import user_path
@@ -98,7 +99,8 @@ def _download(
     missing: dict[str, str] = {}
     if lacking:
         with Fetcher(policy) as fetcher:
-            missing = _obtain(source, lacking, jobs, Bucket(base_url(), fetcher, answers, store), progress)
+            url = environment.OPENIMAGES_URL.value() or DEFAULT_URL
+            missing = _obtain(source, lacking, jobs, Bucket(url, fetcher, answers, store), progress)
     now_there = _take_stock(store, answers, lacking, lambda what, done, total: None)
     kinds = Counter(kind.value for kind in (*there.values(), *now_there.values()))
     reasons = {i: missing.get(i, "not sound after it was written") for i in lacking if i not in now_there}
@@ -198,7 +200,7 @@ def _download_attributions(
     answers = Answers(store.folder / "openimages.jsonl")
     known = [answers.split(image_id) for image_id in lacking]
     splits = SPLITS if None in known else {split for split in known if split}
-    url = base_url("AIFLOW_OPENIMAGES_METADATA_URL", attribution.METADATA_URL)
+    url = environment.METADATA_URL.value() or attribution.METADATA_URL
     try:
         with Fetcher(policy) as fetcher:
             for row in attribution.find_attributions(

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from aiflow_cli.errors import ImageError, UsageError
+from aiflow_cli.errors import ImageError
 from aiflow_cli.images.fetch import ABSENT, Fetcher, FetchError, spread
 from aiflow_cli.images.photostore import PhotoStore, identify, not_written
 
@@ -23,20 +22,6 @@ DEFAULT_URL = "https://open-images-dataset.s3.amazonaws.com"
 SPLITS = ("train", "validation", "test")
 GIVE_UP_AFTER = 20
 """So many images in a row that do not come, and the rest is not asked for: the network or the bucket is down."""
-
-
-def base_url(variable: str = "AIFLOW_OPENIMAGES_URL", default: str = DEFAULT_URL) -> str:
-    """The address set by an environment variable (for a mirror), or the default; UsageError if it is not http(s)."""
-    import httpx
-
-    url = os.environ.get(variable) or default
-    try:
-        parsed = httpx.URL(url)
-    except httpx.InvalidURL as error:
-        raise UsageError(f"{variable} is `{url}`: it is no address ({error})") from error
-    if parsed.scheme not in ("http", "https") or not parsed.host:
-        raise UsageError(f"{variable} is `{url}`: it must begin with http:// or https:// and name a host")
-    return url.rstrip("/")
 
 
 class Answers:

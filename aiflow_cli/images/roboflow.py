@@ -5,16 +5,15 @@ from __future__ import annotations
 import importlib
 import io
 import json
-import os
 import sys
 import time
 from collections.abc import Callable
 from contextlib import redirect_stdout
 from pathlib import Path
 
+from aiflow_cli import environment
 from aiflow_cli.errors import AiflowError, PrerequisiteError
 from aiflow_cli.images.fetch import Fetcher, FetchError
-from aiflow_cli.images.openimages import base_url
 
 ROBOFLOW_URL = "https://api.roboflow.com"
 ROBOFLOW_EXPORT = "roboflow-gw7yv/vehicles-openimages/1/yolov8"
@@ -30,10 +29,10 @@ def fetch_roboflow(
     `on_bytes(n)` reports the bytes that have come.
     Raises PrerequisiteError without `ROBOFLOW_API_KEY`, AiflowError if Roboflow refuses or does not deliver.
     """
-    key = os.environ.get("ROBOFLOW_API_KEY")
+    key = environment.ROBOFLOW_KEY.value()
     if not key:
         raise PrerequisiteError(f"ROBOFLOW_API_KEY is not set: set it to your key, {_OTHERWISE}")
-    url = f"{base_url('AIFLOW_ROBOFLOW_URL', ROBOFLOW_URL)}/{ROBOFLOW_EXPORT}"
+    url = f"{environment.ROBOFLOW_URL.value() or ROBOFLOW_URL}/{ROBOFLOW_EXPORT}"
     try:
         link = _wait_for_link(fetcher, url, key, poll_s, time.monotonic() + patience_s)
     except FetchError as error:

@@ -10,17 +10,16 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from pathlib import Path
 
+from aiflow_cli import environment
 from aiflow_cli.errors import ImageError, PrerequisiteError
 from aiflow_cli.images.folder import read_image_file, reading
 from aiflow_cli.images.imageset import ImageRecord, ImageSet, build_image_set, dataset_of, sample_indices, shortage
-from aiflow_cli.paths import user_path
 
 NAME = "vehicles-openimage"
 
@@ -62,7 +61,7 @@ def data_folder() -> Path:
 
     Raises UsageError if AIFLOW_DATA is no path.
     """
-    return user_path(os.environ.get("AIFLOW_DATA") or "data") / NAME
+    return (environment.DATA.value() or Path("data")) / NAME
 
 
 def is_export(image_id: str, data: bytes) -> bool:

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import math
-import os
 import select
 import socket
 import threading
 from collections.abc import Iterator
 from time import perf_counter
 
-from aiflow_cli.errors import LinkError, ProtocolError, UsageError
+from aiflow_cli import environment
+from aiflow_cli.errors import LinkError, ProtocolError
 from aiflow_cli.link.address import Address
 from aiflow_cli.node.stream import PeerGone, Stream, reason
 from aiflow_cli.wire.messages import PROTOCOL_VERSION, Fingerprint, Hello, Message, Refused, Welcome
@@ -25,8 +25,6 @@ CONNECT_TIMEOUT_S = 10.0
 HELLO_TIMEOUT_S = 30.0
 ANSWER_TIMEOUT_S = 600.0
 """How long an answer may take: a large target prefills for minutes on a CPU, but nothing waits for ever."""
-ANSWER_TIMEOUT_VARIABLE = "AIFLOW_ANSWER_TIMEOUT_S"
-"""The environment's variable for another time."""
 LAST_WORDS_S = 2.0
 """How long the server's reason is waited for when a message could not be sent."""
 LONGEST_SLEEP_S = 86_400.0
@@ -35,13 +33,7 @@ LONGEST_SLEEP_S = 86_400.0
 
 def answer_timeout_s() -> float:
     """How long an answer may take, by the environment or by default; raises UsageError."""
-    text = os.environ.get(ANSWER_TIMEOUT_VARIABLE, "").strip()
-    if not text:
-        return ANSWER_TIMEOUT_S
-    with contextlib.suppress(ValueError):
-        if 0 < (seconds := float(text)) <= threading.TIMEOUT_MAX:
-            return seconds
-    raise UsageError(f"{ANSWER_TIMEOUT_VARIABLE}={text!r} is no number of seconds above 0: write it as 600")
+    return environment.ANSWER_TIMEOUT.value() or ANSWER_TIMEOUT_S
 
 
 class Connection(contextlib.AbstractContextManager["Connection"]):

@@ -91,7 +91,7 @@ class Maker(contextlib.ExitStack):
                 self.leave()
             wanted = planned.trial
             setting = wanted.setting
-            return Failure(wanted.trial, setting.words, setting.pair, wanted.image_id, str(error), now())
+            return Failure(wanted.trial, setting.label, setting.pair, wanted.image_id, str(error), now())
         self._in_a_row = 0
         return made
 

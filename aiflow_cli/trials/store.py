@@ -24,7 +24,9 @@ from aiflow_cli import disk
 from aiflow_cli.errors import StoreError
 from aiflow_cli.text import printable_json
 from aiflow_cli.trials import tables
-from aiflow_cli.world.record import Trial
+from aiflow_cli.world.record import SCHEMA_VERSION, Trial
+
+__all__ = ["SCHEMA_VERSION"]
 
 RESULTS = Path("results")
 LINES, TABLE = "trials.jsonl", tables.TRIALS

@@ -144,6 +144,7 @@ def _trial(
     tokens = tuple(per_image.randrange(10, 500) for _ in range(n))
     slow = per_image.gauss(1, sweep.noise) * (1.3 if sweep.nodes and block % len(sweep.nodes) else 1.0)
     in_session = random.Random(f"{sweep.seed}/session {session}").gauss(1, sweep.session_noise)
+    drafts = random.Random(f"{sweep.seed}/{block}/{pair.name}/{setting.label}")
     planned = Trial(
         trial=f"s{session}-{block:04d}-{order:03d}-{pair.name}-{setting.label}",
         session=session,
@@ -160,7 +161,7 @@ def _trial(
         caption="A red bus heads left on a wet street.",
         identical=True if setting.on_server else None,
     )
-    return _Maker(sweep, pair, rng, slow, in_session).make(planned)
+    return _Maker(sweep, pair, rng, drafts, slow, in_session).make(planned)
 
 
 @dataclass(frozen=True)
@@ -170,6 +171,8 @@ class _Maker:
     sweep: FakeSweep
     pair: FakePair
     rng: random.Random
+    draft_rng: random.Random
+    """What is accepted: the same in every session, as with greedy models."""
     slow: float
     in_session: float
 
@@ -218,9 +221,9 @@ class _Maker:
         )
 
     def _round(self, planned: Trial, drafted: int, left: int, remote: bool) -> Round:
-        accepted = next((k for k in range(drafted) if self.rng.random() >= self.pair.alpha), drafted)
+        accepted = next((k for k in range(drafted) if self.draft_rng.random() >= self.pair.alpha), drafted)
         up, down = (16 + 2 * drafted, 16) if remote else (0, 0)
-        parts = {
+        parts: dict[str, Any] = {
             "draft_s": sum(self.time(self.pair.draft_cost) for _ in range(drafted)),
             "encode_s": 3e-5,
             "network_s": way(planned, up) + way(planned, down) + 0.0002 if remote else 0.0001,

@@ -18,6 +18,7 @@ from aiflow_cli.analysis.figures.style import Drawing, looks, styled
 from aiflow_cli.analysis.report import Written
 from aiflow_cli.analysis.result import Result, load
 from aiflow_cli.analysis.study import Study
+from aiflow_cli.decoding.methods import Method
 from aiflow_cli.errors import StoreError, UsageError
 from aiflow_cli.link.spec import LinkSpec
 from tests.analysis.records import FakePair, FakeSweep, records, write_records, write_result
@@ -45,7 +46,7 @@ def drawings(
     with styled():
         plans = [plan(Study(figure6)), plan(Study(delays), ("round-time", "link"))]
         plans += [plan(Study(one_gamma), ("acceptance", "round-time")), plan(Study(long_names))]
-        drawn = [planned.draw() for planned_of, _ in plans for planned in planned_of]
+        drawn = [planned.draw() for found in plans for planned in found.figures]
         for drawing in drawn:
             lay_out(drawing.figure)
     return drawn
@@ -95,12 +96,16 @@ def test_data_beside_a_figure_are_what_is_drawn(folder: Path, figure6: Result) -
     told = rows(folder / "figure6.csv")
     assert told[0]["method"] == "server-only"
     assert float(told[0]["decode_tpot_ms"]) == pytest.approx(weak.baseline.decode_tpot_ms.value, rel=1e-5)
-    mine = [r for r in told if r.series == "small-weak"]
-    assert [int(r.setting.gamma) for r in mine] == weak.gammas
+    mine = [r for r in told if r["series"] == "small-weak"]
+    assert [int(r["gamma"]) for r in mine] == weak.gammas
     for row, point in zip(mine, weak.points, strict=True):
         for column, value in zip(("", "_low", "_high"), point.latency_per_token_ms, strict=True):
             assert float(row[f"latency_per_token_ms{column}"]) == pytest.approx(value, rel=1e-5)
-    closed = [float(r.closed_form) for r in rows(folder / "speedup.csv") if r.series == "small-weak" and r.closed_form]
+    closed = [
+        float(r["closed_form"])
+        for r in rows(folder / "speedup.csv")
+        if r["series"] == "small-weak" and r["closed_form"]
+    ]
     assert closed == pytest.approx([weak.fit.model.speedup(g) for g in weak.gammas], rel=1e-5)
 
 
@@ -186,7 +191,7 @@ def test_one_draft_length_has_no_curves(one_gamma: Result) -> None:
 
 
 def test_nothing_to_draw(tmp_path: Path) -> None:
-    write_records(tmp_path, [r for r in records(FakeSweep(images=2)) if r.setting.method.value == "server-only"])
+    write_records(tmp_path, [r for r in records(FakeSweep(images=2)) if r.setting.method is Method.SERVER_ONLY])
     with pytest.raises(StoreError, match="nothing to draw"):
         plot(load(tmp_path), tmp_path / "figures")
 

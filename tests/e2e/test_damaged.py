@@ -28,4 +28,4 @@ def test_a_run_with_a_damaged_model(role: str, tiny_pair: TinyPair, photographs:
         assert "the server gave up" in one_line(done)
     else:  # server-only can
         assert "3 of 6 trials failed, the others are in " in one_line(done)
-        assert done.stderr.count("failed: speculative gamma 4 of small on image photo") == 3
+        assert done.stderr.count("failed: speculative-4 of small on image photo") == 3

@@ -1,6 +1,4 @@
-"""What a trial runs is what its fingerprint covers: derived from the imports, and held against what a server and a
-link really load.
-"""
+"""What a trial runs is what its fingerprint covers: held against what a server and a link really load."""
 
 from __future__ import annotations
 

@@ -101,3 +101,8 @@ def test_failures_are_on_the_disk_at_once_and_the_next_call_makes_what_is_lackin
     assert whole.failures == read_run(opened.folder)["failed"] == []
     assert read_trials(opened.folder) == whole.trials
     assert len(whole.measured) == 3
+
+
+def test_a_failure_is_one_line() -> None:
+    one = Failure("0000-001-speculative-4", "speculative-4", "small", "photo1.jpg", "it broke", "2026-01-01")
+    assert one.line == "failed: speculative-4 of small on image photo1.jpg (0000-001-speculative-4): it broke"

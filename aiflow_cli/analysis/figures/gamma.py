@@ -9,19 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from aiflow_cli.analysis.curves import Curve, break_evens
-from aiflow_cli.analysis.figures.style import (
-    BLACK,
-    GREY,
-    Drawing,
-    Look,
-    draw_level,
-    draw_points,
-    looks,
-    new_figure,
-    place_legend,
-    span,
-    table,
-)
+from aiflow_cli.analysis.figures import style
+from aiflow_cli.analysis.figures.style import Drawing, Look
 from aiflow_cli.analysis.intervals import Interval
 from aiflow_cli.analysis.metrics import FORMULAS
 from aiflow_cli.analysis.result import link_label
@@ -62,7 +51,7 @@ def figure6(study: Study, name: str, link: LinkSpec) -> Drawing:
             for c in curves
         ),
         figure=_draw_figure6(curves),
-        table=table(
+        table=style.table(
             {
                 "series": series,
                 "method": method,
@@ -79,7 +68,7 @@ def figure6(study: Study, name: str, link: LinkSpec) -> Drawing:
 def _draw_figure6(curves: Sequence[Curve]) -> Figure:
     from matplotlib.gridspec import GridSpec
 
-    figure = new_figure(4.1)
+    figure = style.new_figure(4.1)
     grid = GridSpec(3, 1, figure, height_ratios=(1, 1, 0.13))
     top = figure.add_subplot(grid[0])
     bottom = figure.add_subplot(grid[1], sharex=top)
@@ -88,19 +77,19 @@ def _draw_figure6(curves: Sequence[Curve]) -> Figure:
         axes.set_ylabel(f"{metric}\n(ms per token)")
     top.tick_params(labelbottom=False)
     bottom.set_xlabel(GAMMA_LABEL)
-    place_legend(figure, top)
+    style.place_legend(figure, top)
     paper_strip(figure.add_subplot(grid[2], sharex=top))
     return figure
 
 
 def _panel(axes: Axes, curves: Sequence[Curve], metric: str) -> None:
-    styles = looks([curve.series.pair for curve in curves])
+    styles = style.looks([curve.series.pair for curve in curves])
     name = "decode_tpot_ms" if metric == "decode TPOT" else "latency_per_token_ms"
     level: Interval = getattr(curves[0].baseline, name)
-    draw_level(axes, level, "server-only")
+    style.draw_level(axes, level, "server-only")
     for curve in curves:
         look, y = styles[curve.series.pair], [getattr(point, name) for point in curve.points]
-        draw_points(axes, curve.gammas, y, look, _legend(curve))
+        style.draw_points(axes, curve.gammas, y, look, _legend(curve))
         values = [interval.value for interval in y]
         _mark_optimum(axes, curve.gammas[int(np.argmin(values))], min(values), look)
         crossing = float(break_evens(curve.gammas, np.array([[level.value / value for value in values]]))[0])
@@ -127,15 +116,15 @@ def paper_strip(axes: Axes) -> None:
     axes.tick_params(left=False, labelleft=False, bottom=False, labelbottom=False)
     for side in axes.spines.values():
         side.set_visible(False)
-    style: dict[str, Any] = {"color": GREY, "fontsize": 6, "va": "center", "style": "italic"}
-    axes.plot([PAPER_OPTIMUM], [0.5], marker="o", markersize=5, mfc="none", color=GREY, clip_on=False)
-    axes.plot([PAPER_BREAK_EVEN], [0.5], marker="x", markersize=5, color=GREY, clip_on=False)
-    axes.text(PAPER_OPTIMUM + 0.8, 0.5, "optimum 4, about 2×", ha="left", **style)
+    words: dict[str, Any] = {"color": style.GREY, "fontsize": 6, "va": "center", "style": "italic"}
+    axes.plot([PAPER_OPTIMUM], [0.5], marker="o", markersize=5, mfc="none", color=style.GREY, clip_on=False)
+    axes.plot([PAPER_BREAK_EVEN], [0.5], marker="x", markersize=5, color=style.GREY, clip_on=False)
+    axes.text(PAPER_OPTIMUM + 0.8, 0.5, "optimum 4, about 2×", ha="left", **words)
     after = axes.get_xlim()[1] - PAPER_BREAK_EVEN > ROOM_FOR_LABEL
     x, side_of_cross = PAPER_BREAK_EVEN + (0.8 if after else -0.8), "left" if after else "right"
-    axes.text(x, 0.5, "break-even 22", ha=side_of_cross, **style)
+    axes.text(x, 0.5, "break-even 22", ha=side_of_cross, **words)
     beside: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points"}
-    axes.annotate("the paper:", (0, 0.5), (-4, 0), ha="right", **beside, **style)
+    axes.annotate("the paper:", (0, 0.5), (-4, 0), ha="right", **beside, **words)
 
 
 def speedup(study: Study, name: str, link: LinkSpec) -> Drawing:
@@ -169,7 +158,7 @@ def speedup(study: Study, name: str, link: LinkSpec) -> Drawing:
             f"{c.label}: {c.best.speedup.value:.2f} times server-only at draft length {c.best.gamma}" for c in curves
         ),
         figure=_draw_speedup(curves, co_located, on_device),
-        table=table(rows),
+        table=style.table(rows),
     )
 
 
@@ -177,33 +166,33 @@ def _draw_speedup(curves: Sequence[Curve], co_located: Sequence[Curve], on_devic
     """The draft alone is named in the legend where it lies above the panel."""
     from matplotlib.gridspec import GridSpec
 
-    figure = new_figure(3.1)
+    figure = style.new_figure(3.1)
     grid = GridSpec(2, 1, figure, height_ratios=(1, 0.07))
     axes = figure.add_subplot(grid[0])
-    styles = looks([curve.series.pair for curve in curves])
-    axes.axhline(1, color=BLACK, linestyle="--", linewidth=1.0, label="server-only")
+    styles = style.looks([curve.series.pair for curve in curves])
+    axes.axhline(1, color=style.BLACK, linestyle="--", linewidth=1.0, label="server-only")
     for curve in curves:
         look, model = styles[curve.series.pair], curve.fit.model
-        draw_points(axes, curve.gammas, [p.speedup for p in curve.points], look, curve.series.pair, "dots")
+        style.draw_points(axes, curve.gammas, [p.speedup for p in curve.points], look, curve.series.pair, "dots")
         x = np.linspace(1, curve.gammas[-1], 200)
         axes.plot(x, [model.speedup(g) for g in x], color=look.color, linestyle=look.line, linewidth=0.9, zorder=2.5)
         _mark_optimum(axes, curve.optimum.value, curve.best.speedup.value, look)
     for curve in co_located:
         look, label = styles[curve.series.pair], f"{curve.series.pair}, co-located"
-        draw_points(axes, curve.gammas, [p.speedup for p in curve.points], look, label, "open")
+        style.draw_points(axes, curve.gammas, [p.speedup for p in curve.points], look, label, "open")
     for pair, level in on_device.items():
-        draw_level(axes, level, f"{pair}, on-device: {level.value:.1f}×", styles[pair].color, ":")
-    axes.plot([], [], color=GREY, linewidth=0.9, label="closed form, fitted α, c, F")
+        style.draw_level(axes, level, f"{pair}, on-device: {level.value:.1f}×", styles[pair].color, ":")
+    axes.plot([], [], color=style.GREY, linewidth=0.9, label="closed form, fitted α, c, F")
     axes.set_ylim(0, 1.1 * _top([p.speedup for c in (*curves, *co_located) for p in c.points], on_device.values()))
     axes.set_ylabel("speed-up over server-only\n(decode TPOT)")
     axes.set_xlabel(GAMMA_LABEL)
-    place_legend(figure, axes, 2)
+    style.place_legend(figure, axes, 2)
     paper_strip(figure.add_subplot(grid[1], sharex=axes))
     return figure
 
 
 def _top(points: Sequence[Interval], levels: Iterable[Interval]) -> float:
     """The highest of the points, and of the levels that are not far above them."""
-    _, top = span([Interval(1.1), *points]) or (0, 1.1)
-    _, top = span([Interval(top), *(level for level in levels if level.value < 1.5 * top)]) or (0, top)
+    _, top = style.span([Interval(1.1), *points]) or (0, 1.1)
+    _, top = style.span([Interval(top), *(level for level in levels if level.value < 1.5 * top)]) or (0, top)
     return top

@@ -6,7 +6,8 @@ import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from aiflow_cli.analysis.figures.style import BLACK, Drawing, draw_points, looks, new_figure, place_legend, table
+from aiflow_cli.analysis.figures import style
+from aiflow_cli.analysis.figures.style import Drawing
 from aiflow_cli.analysis.intervals import Interval
 from aiflow_cli.analysis.study import Study
 from aiflow_cli.decoding.methods import Method
@@ -82,22 +83,22 @@ def best_over_link(study: Study, axis: LinkAxis) -> Drawing:
             f"{p.pair}, {p.method}, {p.x:g}: {p.speedup.value:.2f} at {p.best_gamma.value:.0f}" for p in points
         ),
         figure=_draw(points, axis),
-        table=table({axis.column if name == "x" else name: v for name, v in p._asdict().items()} for p in points),
+        table=style.table({axis.column if name == "x" else name: v for name, v in p._asdict().items()} for p in points),
     )
 
 
 def _draw(points: Sequence[LinkPoint], axis: LinkAxis) -> Figure:
-    figure = new_figure(3.6)
+    figure = style.new_figure(3.6)
     top, bottom = figure.subplots(2, 1, sharex=True)
-    styles = looks(list(dict.fromkeys(p.pair for p in points)))
+    styles = style.looks(list(dict.fromkeys(p.pair for p in points)))
     for which in dict.fromkeys(p[:3] for p in points):
         mine = [p for p in points if p[:3] == which]
         x, look, label = [p.x for p in mine], styles[which[0]], ", ".join(filter(None, which))
         device_edge = which[1] == Method.SPECULATIVE.value
         if device_edge:
-            draw_points(top, x, [p.best_gamma for p in mine], look, label)
-        draw_points(bottom, x, [p.speedup for p in mine], look, label, "joined" if device_edge else "open")
-    bottom.axhline(1, color=BLACK, linestyle="--", linewidth=1.0, label="server-only")
+            style.draw_points(top, x, [p.best_gamma for p in mine], look, label)
+        style.draw_points(bottom, x, [p.speedup for p in mine], look, label, "joined" if device_edge else "open")
+    bottom.axhline(1, color=style.BLACK, linestyle="--", linewidth=1.0, label="server-only")
     if axis is RATE:
         bottom.set_xscale("log")
         ticks = sorted({p.x for p in points})
@@ -107,5 +108,5 @@ def _draw(points: Sequence[LinkPoint], axis: LinkAxis) -> Figure:
         axes.set_ylim(bottom=0)
         axes.set_ylabel(label)
     bottom.set_xlabel(axis.label)
-    place_legend(figure, bottom, 2)
+    style.place_legend(figure, bottom, 2)
     return figure

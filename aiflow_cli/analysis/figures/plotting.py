@@ -51,15 +51,7 @@ class Plotted:
         return [path for _, paths in self.drawings for path in paths] + ([self.trace] if self.trace else [])
 
 
-def _figure6(study: Study) -> list[Planned]:
-    return _by_link(study, "figure6", gamma.figure6)
-
-
-def _speedup(study: Study) -> list[Planned]:
-    return _by_link(study, "speedup", gamma.speedup)
-
-
-def _by_link(study: Study, name: str, draw: Callable[[Study, str, LinkSpec], Drawing]) -> list[Planned]:
+def _by_link(name: str, draw: Callable[[Study, str, LinkSpec], Drawing], study: Study) -> list[Planned]:
     """A figure over the draft length for each link."""
     _several_gammas(study)
     names = {link: name if len(study.links) == 1 else f"{name}-{slug(link)}" for link in study.links}
@@ -75,15 +67,7 @@ def _several_gammas(study: Study) -> None:
             )
 
 
-def _acceptance(study: Study) -> list[Planned]:
-    return _of_main(study, "acceptance", rounds.acceptance)
-
-
-def _bytes(study: Study) -> list[Planned]:
-    return _of_main(study, "bytes", rounds.bytes_per_token)
-
-
-def _of_main(study: Study, name: str, draw: Callable[[Study], Drawing]) -> list[Planned]:
+def _of_main(name: str, draw: Callable[[Study], Drawing], study: Study) -> list[Planned]:
     """A figure over the reference link."""
     assert study.main  # raises where there is none
     return [Planned(name, partial(draw, study))]
@@ -108,12 +92,12 @@ def _link(study: Study) -> list[Planned]:
 
 
 FIGURES: dict[str, Callable[[Study], list[Planned]]] = {
-    "figure6": _figure6,
-    "speedup": _speedup,
-    "acceptance": _acceptance,
+    "figure6": partial(_by_link, "figure6", gamma.figure6),
+    "speedup": partial(_by_link, "speedup", gamma.speedup),
+    "acceptance": partial(_of_main, "acceptance", rounds.acceptance),
     "round-time": _round_time,
     "waterfall": _waterfall,
-    "bytes": _bytes,
+    "bytes": partial(_of_main, "bytes", rounds.bytes_per_token),
     "link": _link,
 }
 """The figures by name, in their order."""

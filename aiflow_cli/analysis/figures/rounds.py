@@ -10,24 +10,9 @@ import numpy as np
 from aiflow_cli.analysis import metrics
 from aiflow_cli.analysis.arms import Arm
 from aiflow_cli.analysis.curves import Curve
+from aiflow_cli.analysis.figures import style
 from aiflow_cli.analysis.figures.gamma import GAMMA_LABEL
-from aiflow_cli.analysis.figures.style import (
-    BLACK,
-    BLUE,
-    GREEN,
-    LIGHT,
-    ORANGE,
-    SKY,
-    VERMILLION,
-    Drawing,
-    draw_bars,
-    draw_points,
-    looks,
-    new_figure,
-    place_legend,
-    span,
-    table,
-)
+from aiflow_cli.analysis.figures.style import Drawing
 from aiflow_cli.analysis.intervals import Interval, known
 from aiflow_cli.analysis.result import link_label
 from aiflow_cli.analysis.study import Study
@@ -85,42 +70,42 @@ def acceptance(study: Study) -> Drawing:
         ),
         alt="; ".join(f"{pair}: fitted alpha {curve.fit.model.alpha:.2f}" for pair, curve in curves.items()),
         figure=_draw_acceptance(curves, positions),
-        table=table(rows),
+        table=style.table(rows),
     )
 
 
 def _draw_acceptance(curves: dict[str, Curve], positions: dict[str, list[Position]]) -> Figure:
-    figure = new_figure(3.6)
+    figure = style.new_figure(3.6)
     top, bottom = figure.subplots(2, 1)
-    styles = looks(list(curves))
+    styles = style.looks(list(curves))
     for pair, curve in curves.items():
         look, alpha, points = styles[pair], curve.fit.model.alpha, positions[pair]
         line = {"color": look.color, "linestyle": look.line, "linewidth": 0.8, "zorder": 2}
-        draw_points(top, [p.position for p in points], [p.share for p in points], look, pair, "dots")
+        style.draw_points(top, [p.position for p in points], [p.share for p in points], look, pair, "dots")
         top.axhline(alpha, label=f"fitted α = {alpha:.2f}", **line)
-        draw_points(bottom, curve.gammas, [p.tokens_per_round for p in curve.points], look, pair, "dots")
+        style.draw_points(bottom, curve.gammas, [p.tokens_per_round for p in curve.points], look, pair, "dots")
         x = np.linspace(1, curve.gammas[-1], 101)
         bottom.plot(x, [expected_tokens(alpha, g) for g in x], **line)
     for axes in (top, bottom):
         axes.xaxis.get_major_locator().set_params(integer=True)
-    lowest, _ = span(p.share for found in positions.values() for p in found) or (0.0, 1.0)
+    lowest, _ = style.span(p.share for found in positions.values() for p in found) or (0.0, 1.0)
     top.set_ylim(max(0.0, min(0.5, lowest - 0.05)), 1.01)
     top.set_ylabel("accepted, given that all\nbefore were accepted")
     top.set_xlabel("position in the draft")
     bottom.set_ylim(bottom=0)
     bottom.set_ylabel("tokens per round")
     bottom.set_xlabel(GAMMA_LABEL)
-    place_legend(figure, top, max(1, len(curves)))
+    style.place_legend(figure, top, max(1, len(curves)))
     return figure
 
 
 _PARTS = {
-    "draft": (("draft",), BLUE, ""),
-    "device software": (("encode", "apply"), SKY, "////"),
-    "uplink": (("uplink",), VERMILLION, ""),
-    "server queue": (("queue",), LIGHT, "xxxx"),
-    "verify": (("verify",), ORANGE, ""),
-    "downlink": (("downlink",), GREEN, "...."),
+    "draft": (("draft",), style.BLUE, ""),
+    "device software": (("encode", "apply"), style.SKY, "////"),
+    "uplink": (("uplink",), style.VERMILLION, ""),
+    "server queue": (("queue",), style.LIGHT, "xxxx"),
+    "verify": (("verify",), style.ORANGE, ""),
+    "downlink": (("downlink",), style.GREEN, "...."),
 }
 """What is stacked, from below; the two large parts differ in lightness, so that they do in grey."""
 
@@ -161,7 +146,7 @@ def round_time(study: Study, curves: Sequence[Curve]) -> Drawing:
             for label, times in found.items()
         ),
         figure=_draw_round_time(found),
-        table=table(
+        table=style.table(
             {
                 "series": label,
                 "gamma": one.gamma,
@@ -180,7 +165,7 @@ def _column(part: str) -> str:
 
 
 def _draw_round_time(found: dict[str, list[RoundTime]]) -> Figure:
-    figure = new_figure(0.7 + (1.6 if len(found) < 3 else 1.2) * len(found))
+    figure = style.new_figure(0.7 + (1.6 if len(found) < 3 else 1.2) * len(found))
     panels = figure.subplots(len(found), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
     for axes, (label, times) in zip(panels, found.items(), strict=True):
         _stack(axes, times)
@@ -189,7 +174,7 @@ def _draw_round_time(found: dict[str, list[RoundTime]]) -> Figure:
         axes.set_ylabel("ms per round")
     panels[-1].xaxis.get_major_locator().set_params(integer=True)
     panels[-1].set_xlabel(GAMMA_LABEL)
-    place_legend(figure, panels[0], 3, backwards=True)
+    style.place_legend(figure, panels[0], 3, backwards=True)
     return figure
 
 
@@ -201,7 +186,7 @@ def _stack(axes: Axes, times: Sequence[RoundTime]) -> None:
         look: dict[str, Any] = {"color": color, "hatch": hatch, "edgecolor": "white", "linewidth": 0.3}
         axes.bar(gammas, ms, 0.75, bottom, label=label, zorder=2, **look)
         bottom = bottom + ms
-    draw_bars(axes, gammas, [one.wall for one in times], fmt="none", ecolor=BLACK)
+    style.draw_bars(axes, gammas, [one.wall for one in times], fmt="none", ecolor=style.BLACK)
 
 
 class Bytes(NamedTuple):
@@ -239,26 +224,26 @@ def bytes_per_token(study: Study) -> Drawing:
             for curve, several in found.items()
         ),
         figure=_draw_bytes(list(found.items())),
-        table=table({"series": label} | dict(zip(names, one, strict=True)) for label, one in rows),
+        table=style.table({"series": label} | dict(zip(names, one, strict=True)) for label, one in rows),
     )
 
 
 def _draw_bytes(found: Sequence[tuple[Curve, list[Bytes]]]) -> Figure:
-    figure = new_figure(3.6)
+    figure = style.new_figure(3.6)
     top, bottom = figure.subplots(2, 1, sharex=True)
-    styles = looks([curve.series.pair for curve, _ in found])
+    styles = style.looks([curve.series.pair for curve, _ in found])
     base = found[0][1][0]
     for axes, level, label in ((top, base.up, "server-only"), (bottom, base.down, "server-only, down")):
-        axes.axhline(level.value, color=BLACK, linestyle="--", linewidth=1.0, label=label)
+        axes.axhline(level.value, color=style.BLACK, linestyle="--", linewidth=1.0, label=label)
     for curve, (_, *points) in found:
         look, gammas, label = styles[curve.series.pair], curve.gammas, curve.label
-        draw_points(top, gammas, [b.up for b in points], look, label)
-        draw_points(bottom, gammas, [b.up_rounds for b in points], look, f"{label}, up")
-        draw_points(bottom, gammas, [b.down for b in points], look, f"{label}, down", "open")
+        style.draw_points(top, gammas, [b.up for b in points], look, label)
+        style.draw_points(bottom, gammas, [b.up_rounds for b in points], look, f"{label}, up")
+        style.draw_points(bottom, gammas, [b.down for b in points], look, f"{label}, down", "open")
     for axes, label in ((top, "bytes up per token,\nimage included"), (bottom, "bytes per token,\nimage left out")):
         axes.set_ylabel(label)
         axes.set_ylim(bottom=0)
     bottom.set_xlabel(GAMMA_LABEL)
     bottom.xaxis.get_major_locator().set_params(integer=True)
-    place_legend(figure, bottom, 2)
+    style.place_legend(figure, bottom, 2)
     return figure

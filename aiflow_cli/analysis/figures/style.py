@@ -33,44 +33,6 @@ BLACK, GREY, LIGHT = "#000000", "#6b6b6b", "#b8b8b8"
 BLUE, VERMILLION, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
 SKY, ORANGE, PALE_ORANGE = "#56B4E9", "#E69F00", "#F6D08A"
 
-RC = {
-    "font.family": "DejaVu Sans",
-    "font.size": 7,
-    "axes.labelsize": 7,
-    "axes.titlesize": 7,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.linewidth": 0.6,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": "#e4e4e4",
-    "grid.linewidth": 0.5,
-    "xtick.labelsize": 6.5,
-    "ytick.labelsize": 6.5,
-    "xtick.major.width": 0.6,
-    "ytick.major.width": 0.6,
-    "xtick.major.size": 2.5,
-    "ytick.major.size": 2.5,
-    "xtick.minor.size": 1.5,
-    "ytick.minor.size": 1.5,
-    "lines.linewidth": 1.1,
-    "lines.markersize": 3.2,
-    "legend.fontsize": 6.2,
-    "legend.frameon": False,
-    "legend.handlelength": 2.2,
-    "legend.borderaxespad": 0.2,
-    "figure.dpi": 100,
-    "figure.constrained_layout.use": True,
-    "figure.constrained_layout.h_pad": 0.03,
-    "figure.constrained_layout.w_pad": 0.03,
-    "svg.hashsalt": "aiflow",
-    "svg.fonttype": "path",
-    "pdf.fonttype": 42,
-    "hatch.linewidth": 0.5,
-}
-
 
 class Look(NamedTuple):
     """A curve's colour, marker and line style."""
@@ -137,7 +99,8 @@ def styled() -> Iterator[None]:
     """Draw and save within this."""
     import matplotlib as mpl
 
-    with mpl.rc_context({**mpl.rcParamsDefault, **RC, "backend": mpl.rcParams["backend"]}):
+    look = mpl.rc_params_from_file(Path(__file__).with_name("aiflow.mplstyle"), use_default_template=False)
+    with mpl.rc_context({**mpl.rcParamsDefault, **look, "backend": mpl.rcParams["backend"]}):
         yield
 
 

@@ -5,19 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from aiflow_cli.analysis.figures.style import (
-    BLACK,
-    BLUE,
-    GREEN,
-    LIGHT,
-    ORANGE,
-    PALE_ORANGE,
-    SKY,
-    VERMILLION,
-    Drawing,
-    new_figure,
-    table,
-)
+from aiflow_cli.analysis.figures import style
+from aiflow_cli.analysis.figures.style import Drawing
 from aiflow_cli.analysis.figures.timeline import DEVICE, DOWNLINK, LANES, SERVER, UPLINK, Segment, segments
 from aiflow_cli.analysis.result import link_label
 from aiflow_cli.analysis.study import Study
@@ -28,18 +17,18 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _COLORS = {
-    (DEVICE, "prefill"): SKY,
-    (DEVICE, "draft"): BLUE,
-    (UPLINK, "image"): VERMILLION,
-    (UPLINK, "uplink"): VERMILLION,
-    (SERVER, "prefill"): PALE_ORANGE,
-    (SERVER, "draft prefill"): SKY,
-    (SERVER, "verify"): ORANGE,
-    (SERVER, "decode"): ORANGE,
-    (SERVER, "draft"): BLUE,
-    (DOWNLINK, "downlink"): GREEN,
-    (DOWNLINK, "first token"): GREEN,
-    (DOWNLINK, "token"): GREEN,
+    (DEVICE, "prefill"): style.SKY,
+    (DEVICE, "draft"): style.BLUE,
+    (UPLINK, "image"): style.VERMILLION,
+    (UPLINK, "uplink"): style.VERMILLION,
+    (SERVER, "prefill"): style.PALE_ORANGE,
+    (SERVER, "draft prefill"): style.SKY,
+    (SERVER, "verify"): style.ORANGE,
+    (SERVER, "decode"): style.ORANGE,
+    (SERVER, "draft"): style.BLUE,
+    (DOWNLINK, "downlink"): style.GREEN,
+    (DOWNLINK, "first token"): style.GREEN,
+    (DOWNLINK, "token"): style.GREEN,
 }
 _LEAST_SHARE = 0.003
 """A segment is drawn at least this share of the panel wide, so that a message is seen; its data are in the CSV."""
@@ -61,7 +50,7 @@ def waterfall(study: Study, baseline: Trial | None, trial: Trial) -> Drawing:
         ),
         alt=f"{trial.n_tokens} tokens in {1e3 * trial.latency_s:.0f} ms",
         figure=_draw(shown, trial),
-        table=table(
+        table=style.table(
             {
                 "trial": one.trial,
                 "method": one.setting.method.value,
@@ -80,7 +69,7 @@ def waterfall(study: Study, baseline: Trial | None, trial: Trial) -> Drawing:
 
 def _draw(shown: Sequence[Trial], trial: Trial) -> Figure:
     panels = len(shown) + bool(trial.rounds)
-    figure = new_figure(0.5 + 1.1 * panels)
+    figure = style.new_figure(0.5 + 1.1 * panels)
     axes = figure.subplots(panels, 1, squeeze=False)[:, 0]
     last_ms = 1e3 * max(one.latency_s for one in shown) * 1.01
     for panel, one in zip(axes, shown, strict=False):
@@ -129,11 +118,11 @@ def _panel(axes: Axes, found: Sequence[Segment], span_ms: tuple[float, float], t
 def _mark(axes: Axes, deliveries: Sequence[Delivery]) -> None:
     for delivery in deliveries:
         at_ms = 1e3 * delivery.at_s
-        axes.plot([at_ms], [-0.62], marker="v", markersize=1.8, color=BLACK, zorder=4, clip_on=False)
+        axes.plot([at_ms], [-0.62], marker="v", markersize=1.8, color=style.BLACK, zorder=4, clip_on=False)
 
 
 def _color(s: Segment) -> str:
-    return _COLORS.get((s.lane, s.part), LIGHT)
+    return _COLORS.get((s.lane, s.part), style.LIGHT)
 
 
 def _label(axes: Axes, s: Segment, span_ms: tuple[float, float]) -> None:
@@ -142,7 +131,7 @@ def _label(axes: Axes, s: Segment, span_ms: tuple[float, float]) -> None:
     ms = end_ms - start_ms
     text = f"{s.part} {ms:.2g} ms" if ms < 10 else f"{s.part} {ms:.1f} ms"
     if ms > 0.25 * (span_ms[1] - span_ms[0]):
-        color = "white" if _color(s) == BLUE else BLACK
+        color = "white" if _color(s) == style.BLUE else style.BLACK
         axes.text((start_ms + end_ms) / 2, y, text, ha="center", va="center", fontsize=5.8, color=color, zorder=5)
         return
     left = end_ms > sum(span_ms) / 2
