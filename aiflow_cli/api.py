@@ -90,8 +90,7 @@ class Result:
         """Draw the figures into `folder` (by default the result's own `figures`); the files."""
         from aiflow_cli.analysis.figures.plotting import plot
 
-        drawn = plot(self._study.result, Path(folder) if folder else None, only)
-        return [path for _, paths in drawn.written for path in paths]
+        return plot(self._study.result, Path(folder) if folder else None, only).paths
 
     @cached_property
     def _study(self) -> Study:
