@@ -1,9 +1,9 @@
 """The paper's claims (arXiv 2411.12469), each beside what was measured: HOLDS, DIFFERS or UNDECIDED HERE, and why.
 
-A verdict is of intervals alone, by the margins of `margins.py`, which were fixed before any result was looked at: the claim
-holds where the whole interval lies within its margin, differs where the whole interval lies outside, and is undecided
-between. Without an interval (too few images, see `intervals.py`) it is undecided too. One output that differs is enough
-to say so, however few they are.
+A verdict is of intervals alone, by the margins of `margins.py`, which were fixed before any result was looked at: the
+claim holds where the whole interval lies within its margin, differs where the whole interval lies outside, and is
+undecided between. Without an interval (too few images, see `intervals.py`) it is undecided too. One output that differs
+is enough to say so, however few they are.
 
 Only pairs that are meant to be like the paper's (`like_paper` in the registry) are judged by its figures. Of others the
 table tells what they do.

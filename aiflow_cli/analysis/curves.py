@@ -79,7 +79,7 @@ class Point(Level):
 
 @dataclass(frozen=True, eq=False)
 class Curve:
-    """One method over draft lengths, for one pair and link. `images` have all of these; `left_out` trials are of others.
+    """One method over draft lengths, for one pair and link. `images` have all of it; `left_out` trials are of others.
 
     `tpots` are decode TPOT and `speedups` those by it, by resample (the first row: all images) and draft length.
     """

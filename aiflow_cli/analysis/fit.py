@@ -56,7 +56,7 @@ class Fit:
 
 
 def fit(baseline: Arm, by_gamma: dict[int, Arm]) -> Fit:
-    """Fit to the rounds of `by_gamma`, in units of server-only's decode TPOT. Raises StoreError where nothing can be."""
+    """Fit to the rounds of `by_gamma`, in units of server-only's decode TPOT. Raises StoreError if none can be."""
     arms = {gamma: arm for gamma, arm in by_gamma.items() if any(trial.rounds for trial in arm.trials)}
     if not arms or not baseline.value(metrics.decode_tpot):
         raise StoreError("no rounds, or no server-only decode steps, to fit alpha, c and F to")
@@ -124,7 +124,7 @@ def _costs(m: _Moments, slopes: bool) -> tuple[Array, Array, Array]:
 
 
 def _alpha(arms: dict[int, Arm], units: Sequence[Unit], weights: Array) -> Array:
-    """Least squares over a fine grid: sum of rounds (E - tokens per round)^2 is quadratic in E, so a product gives all."""
+    """Least squares over a fine grid: sum of rounds (E - tokens per round)^2 is quadratic in E: a product gives all."""
     gammas = np.array(list(arms))[:, None]
     expected = (1 - _ALPHAS ** (gammas + 1)) / (1 - _ALPHAS)
     parts = [columns(arm.sums(metrics.tokens_per_round), units) for arm in arms.values()]

@@ -22,13 +22,13 @@ a value and no interval. What no method covers is a figure that hangs on what is
 a few images only, speed-ups at draft lengths of 16 and more are covered in 86 % at 10 images, in 85 % at 16, in 91 % at
 40.
 
-Sessions (`sessions = N` in a spec: processes started anew, the same images again) are few, and a machine wanders between
-them, so resampling them would be too narrow: of three, each drawn with replacement, one resample in nine has but one.
-Images are drawn once for all sessions, since it is the same ones that come again, and each value gets the deviations of
-the sessions' own values from their mean, weighted at random such that for a mean this is exactly the t interval with
-N - 1 degrees of freedom. Coverage of a speed-up over 30 images in three sessions whose own speed-ups deviate by 0, 3
-and 9 % (made up, same test): over images alone 94, 79 and 39 %; sessions, then images in each 75, 73 and 74 %; this
-method 96, 98 and 96 %.
+Sessions (`sessions = N` in a spec: processes started anew, the same images again) are few, and a machine wanders
+between them, so resampling them would be too narrow: of three, each drawn with replacement, one resample in nine has
+but one. Images are drawn once for all sessions, since it is the same ones that come again, and each value gets the
+deviations of the sessions' own values from their mean, weighted at random such that for a mean this is exactly the t
+interval with N - 1 degrees of freedom. Coverage of a speed-up over 30 images in three sessions whose own speed-ups
+deviate by 0, 3 and 9 % (made up, same test): over images alone 94, 79 and 39 %; sessions, then images in each 75, 73
+and 74 %; this method 96, 98 and 96 %.
 """
 
 from __future__ import annotations

@@ -50,7 +50,7 @@ class Written:
 
 
 def write_report(result: Result, folder: Path | None = None, show: Show = lambda done, total: None) -> Written:
-    """Write `report.md`, `report.html` and `figures/` into `folder` (that of the result). `show` gets steps done of all.
+    """Write `report.md`, `report.html` and `figures/` into `folder` (its own). `show` gets steps done of all.
 
     Raises UsageError without server-only or speculative trials, StoreError where it cannot be analysed or written.
     """
@@ -134,14 +134,13 @@ def summary(study: Study, claims: list[Finding]) -> str:
     """The result in two sentences."""
     result, curve = study.result, study.main
     best, base = curve.best, curve.baseline
-    holds, differs, open_ = (sum(f.verdict == verdict for f in claims) for verdict in (HOLDS, DIFFERS, UNDECIDED))
+    held, differ, open_ = (sum(f.verdict == verdict for f in claims) for verdict in (HOLDS, DIFFERS, UNDECIDED))
     links = "; ".join(map(link_label, result.links))
     return (
         f"{len(result.trials)} trials over {result.images} images ({result.data_name}), {links}. "
-        f"With {curve.series.pair}, device-edge speculation is {best.speedup:.2f} times as fast as server-only at draft "
-        f"length {best.gamma} ({best.decode_tpot_ms.value:.2f} against {base.decode_tpot_ms.value:.2f} ms decode TPOT). "
-        f"Of the paper's claims, {holds} hold{'s' if holds == 1 else ''} and {differs} differ{'s' if differs == 1 else ''}"
-        f" here; {open_} {'is' if open_ == 1 else 'are'} undecided."
+        f"With {curve.series.pair}, device-edge speculation is {best.speedup:.2f} times as fast as server-only at "
+        f"draft length {best.gamma} ({best.decode_tpot_ms.value:.2f} against {base.decode_tpot_ms.value:.2f} ms decode "
+        f"TPOT). Of the paper's claims, judged here: {held} {HOLDS}, {differ} {DIFFERS}, {open_} {UNDECIDED}."
     )
 
 

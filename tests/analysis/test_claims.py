@@ -141,7 +141,7 @@ def test_repeats_of_server_only_are_compared(one_gamma: Result, tmp_path: Path) 
 
 @pytest.mark.parametrize("images", [1, FEWEST_IMAGES - 1])
 def test_too_few_images_decide_nothing(make: Make, images: int) -> None:
-    """Figures that would decide every claim, over many images: values are told, without intervals, and why there is no verdict."""
+    """Figures that would decide every claim, over many images: values alone, and why there is no verdict."""
     findings = judged(make(FakeSweep(pairs=(FakePair("small-weak"),), gammas=(1, 2, 4, 8, 28), images=images, noise=0)))
     for key in MEASURED:
         finding = findings[key]

@@ -38,7 +38,7 @@ def test_a_result_equals_itself_on_a_machine_of_another_name(tmp_path: Path) -> 
 
 
 def test_an_image_that_several_machines_captioned_is_compared_on_each(tmp_path: Path) -> None:
-    """Machine b is a third slower. Were its trials added to those of a, or taken for them, an image would not equal itself."""
+    """Machine b is a third slower. Were its trials added to those of a, an image would not equal itself."""
     sweep = FakeSweep(**{**BASE.__dict__, "nodes": ("a", "b")})
     made = list(records(sweep))
     swapped = [r.replace(node={"a": "b", "b": "a"}[r.node], trial=f"again-{r.trial}") for r in made]

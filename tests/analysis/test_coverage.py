@@ -1,7 +1,8 @@
-"""How often an interval from n images holds the value of all of them: the numbers in `intervals.py`, measured on the reference run.
+"""How often an interval from n images holds the value of all of them: the numbers in `intervals.py`.
 
-The population is its 40 images with all their real trials; samples are drawn from it with replacement. `small-weak` is the usual case. `small`
-shows what no method covers: figures that hang on the few images on which its drafts fail.
+The population is the 40 images of the reference run with all their real trials; samples are drawn from it with
+replacement. `small-weak` is the usual case. `small` shows what no method covers: figures that hang on the few images on
+which its drafts fail.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from aiflow_cli.world.record import Trial
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 TOLERANCE = 0.02
-"""Of the nominal 95 %, for the mean over draft lengths: two points, by which FEWEST_IMAGES is chosen, and half of one for the simulation."""
+"""Of the nominal 95 %, for the mean over draft lengths: two points, by which FEWEST_IMAGES is chosen."""
 GAMMAS = (1, 2, 3, 4, 6, 8, 12, 16, 22, 28, 36)
 SAMPLES = 2000
 REFERENCE = Path(__file__).parents[2] / "results" / "reference"
@@ -233,7 +234,7 @@ def images_alone(base: metrics.Sums, method: metrics.Sums) -> Interval | None:
 
 @pytest.mark.parametrize("session_noise", [SESSION_NOISE, 3 * SESSION_NOISE])
 def test_three_sessions_are_covered_as_stated(session_noise: float) -> None:
-    """At least as often as stated; t tails with two degrees of freedom for the sessions err on the wide side, if at all."""
+    """At least as often as stated; t tails for so few sessions err on the wide side."""
     assert 0.93 <= session_coverage(speedup_interval, session_noise) <= 0.995
 
 

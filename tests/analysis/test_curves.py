@@ -133,7 +133,7 @@ def test_never_wins(make: Make) -> None:
 
 
 def test_the_best_is_chosen_anew_in_each_resample(make: Make) -> None:
-    """So that the best of many is not taken for better than it is: 4 over the best is at least 1, and 4 over itself is 1."""
+    """So that the best of many is not taken for better than it is: 4 over the best is at least 1."""
     found = curves(make(FakeSweep(pairs=(FakePair("small"),), images=20, gammas=(2, 3, 4, 5, 6))))[0]
     slower = found.tpot_over_best(4)
     assert 1 <= slower.low <= slower.value <= slower.high

@@ -1,4 +1,4 @@
-"""Figures: drawn for every kind of result, legible at column width, the same bytes each time, their data beside them."""
+"""Figures: drawn for every kind of result, legible at column width, the same bytes each time, data beside them."""
 
 from __future__ import annotations
 

@@ -68,7 +68,7 @@ def test_drift_is_shown_and_its_absence_too(tmp_path: Path, make: Make) -> None:
 
 
 def test_too_few_images_are_not_judged(make: Make) -> None:
-    """A draft that loses everywhere, on a machine that gets slower: values and reasons, and nothing that sounds like a verdict."""
+    """A draft that loses everywhere, on a machine that gets slower: values and reasons, and no verdict."""
     panel = examine(Study(make(FakeSweep(pairs=(FakePair("small", alpha=0.1),), gammas=(1, 4), images=6))))
     few = "6 images: too few for an interval, which needs at least 10"
     assert panel.slower == [f"small: not judged: {few}"]

@@ -75,7 +75,7 @@ def test_acceptance_in_every_sense() -> None:
 
 
 def test_tokens_per_round_are_one_thing_everywhere(figure6: Result) -> None:
-    """Delivered over rounds in table, curve and formula; a round that ends with an accepted end has no token beside its drafts."""
+    """Delivered over rounds in table, curve and formula; an accepted end has no token beside it."""
     series = figure6.series()[0]
     arm = figure6.arm(series, Method.SPECULATIVE, 8)
     rounds = [r for trial in arm.trials for r in trial.rounds]

@@ -189,7 +189,8 @@ frame.onload = () => {{
   document.getElementById("told").textContent = JSON.stringify({{
     width: root.scrollWidth, height: root.scrollHeight, wide, title: page.title,
     images: images.length, broken: images.filter(i => !i.naturalWidth).length,
-    loaded: frame.contentWindow.performance.getEntriesByType("resource").map(e => e.name).filter(n => !n.startsWith("data:")),
+    loaded: frame.contentWindow.performance.getEntriesByType("resource")
+      .map(e => e.name).filter(n => !n.startsWith("data:")),
   }});
 }};
 frame.srcdoc = {json.dumps(reported.html.read_text()).replace("</", "<" + chr(92) + "/")};

@@ -1,4 +1,4 @@
-"""Reports of results that are hardly there: nothing raises but with a plain reason, and nothing that is printed is no number."""
+"""Reports of results that are hardly there: nothing raises but with a plain reason, and all numbers are."""
 
 from __future__ import annotations
 

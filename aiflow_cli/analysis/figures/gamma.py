@@ -41,8 +41,8 @@ def figure6(study: Study, name: str, link: LinkSpec) -> Drawing:
         title=f"Decode TPOT and latency per token against draft length, over {link_label(link)}",
         caption=(
             f"Time per token of device-edge speculation against draft length, over {link_label(link)}, "
-            f"{curves[0].images} images ({study.result.data_name}). {definitions}. Dashed: server-only. Ring: the lowest "
-            "point. Cross: where the curve meets server-only for good, by a straight line between neighbours. "
+            f"{curves[0].images} images ({study.result.data_name}). {definitions}. Dashed: server-only. Ring: the "
+            "lowest point. Cross: where the curve meets server-only for good, by a straight line between neighbours. "
             f"{study.about_bars} What the paper states stands apart, below."
         ),
         alt="; ".join(
@@ -150,9 +150,9 @@ def speedup(study: Study, name: str, link: LinkSpec) -> Drawing:
         caption=(
             f"Speed-up over server-only, over {link_label(link)}: ratio of sums of decode TPOT over the same "
             f"{curves[0].images} images. Lines: S(γ) = E(γ) / (F + (c + s) γ) with alpha, c, F and s fitted to the "
-            "measured rounds, not to this curve; at long drafts it lies below, because the end of a caption cuts rounds "
-            "short, and saves drafts, which it does not know. Hollow: co-located speculation. On-device is the draft "
-            f"alone, with another output. {study.about_bars}"
+            "measured rounds, not to this curve; at long drafts it lies below, because the end of a caption cuts "
+            "rounds short, and saves drafts, which it does not know. Hollow: co-located speculation. On-device is the "
+            f"draft alone, with another output. {study.about_bars}"
         ),
         alt="; ".join(
             f"{c.label}: {c.best.speedup.value:.2f} times server-only at draft length {c.best.gamma}" for c in curves

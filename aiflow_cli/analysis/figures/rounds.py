@@ -64,9 +64,9 @@ def acceptance(study: Study) -> Drawing:
         title="Acceptance by draft position, and tokens per round",
         caption=(
             "Above: the share of drafts accepted at a position among those whose earlier ones were all accepted, over "
-            f"the rounds of all draft lengths (positions judged at least {FEWEST_JUDGED} times); the line is the fitted "
-            "alpha. Below: tokens per round, the target's own included, and E(γ) of that alpha (Leviathan et al., eq. "
-            f"1), over {link_label(study.reference_link)}. {study.about_bars}"
+            f"the rounds of all draft lengths (positions judged at least {FEWEST_JUDGED} times); the line is the "
+            "fitted alpha. Below: tokens per round, the target's own included, and E(γ) of that alpha (Leviathan et "
+            f"al., eq. 1), over {link_label(study.reference_link)}. {study.about_bars}"
         ),
         alt="; ".join(f"{pair}: fitted alpha {curve.fit.model.alpha:.2f}" for pair, curve in curves.items()),
         figure=_draw_acceptance(curves, positions),
@@ -216,8 +216,8 @@ def bytes_per_token(study: Study) -> Drawing:
         title="Bytes on the link per token",
         caption=(
             "Bytes of the application on the wire, framing included, over output tokens, over "
-            f"{link_label(study.reference_link)}. Above: all that goes up, with the image. Below: drafts up and verdicts "
-            f"down, without the request that carries the image. {study.about_bars}"
+            f"{link_label(study.reference_link)}. Above: all that goes up, with the image. Below: drafts up and "
+            f"verdicts down, without the request that carries the image. {study.about_bars}"
         ),
         alt="; ".join(
             f"{curve.label}: {several[-1].up_rounds.value:.1f} B up, {several[-1].down.value:.1f} B down"

@@ -84,7 +84,7 @@ def _cells(name: str, value: object) -> Iterator[tuple[str, object]]:
 
 @dataclass(frozen=True)
 class Drawing:
-    """A figure with its data. `title` is a line, `caption` says what is shown and how, `alt` what a reader would see."""
+    """A figure with its data. `title` is a line, `caption` says what is shown and how, `alt` what one would see."""
 
     name: str
     title: str
@@ -112,7 +112,7 @@ def new_figure(height_in: float) -> Figure:
 
 
 def error_bars(interval: Interval) -> tuple[float, float]:
-    """Lengths below and above the value, as matplotlib wants them; NaN, and no bar is drawn, where there is no interval."""
+    """Lengths below and above the value, as matplotlib wants them; NaN draws no bar, where there is no interval."""
     return max(interval.value - interval.low, 0.0), max(interval.high - interval.value, 0.0)
 
 
@@ -125,7 +125,7 @@ def span(intervals: Iterable[Interval]) -> tuple[float, float] | None:
 def draw_points(
     axes: Axes, x: Sequence[float], y: Sequence[Interval], look: Look, label: str, style: str = "joined"
 ) -> None:
-    """Points with intervals: `joined` by the look's line, only `dots`, or `open` (hollow, dotted) for no device-edge."""
+    """Points with intervals: `joined` by the look's line, only `dots`, or `open` (hollow, dotted) for others."""
     line = {"joined": look.line, "dots": "none", "open": (0, (1, 1.5))}[style]
     face = "white" if style == "open" else look.color
     marks = {"color": look.color, "marker": look.marker, "linestyle": line, "markerfacecolor": face}
@@ -146,7 +146,7 @@ def draw_level(axes: Axes, level: Interval, label: str, color: str = BLACK, line
 
 
 def place_legend(figure: Figure, axes: Axes, columns: int = 1, *, backwards: bool = False) -> None:
-    """A legend of `axes` above the panels, in at most so many columns, fewer where its texts are too long for the page."""
+    """A legend of `axes` above the panels, in at most so many columns, fewer where its texts are too long."""
     handles, labels = axes.get_legend_handles_labels()
     if backwards:
         handles, labels = handles[::-1], labels[::-1]

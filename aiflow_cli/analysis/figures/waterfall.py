@@ -44,9 +44,9 @@ def waterfall(study: Study, baseline: Trial | None, trial: Trial) -> Drawing:
         title="One response, part by part",
         caption=(
             f"The response of median latency per token ({trial.trial}, image {trial.image_id}, {where}) beside "
-            "server-only's for the same image. Triangles: deliveries. What was on the link is modelled where it is told "
-            "apart into up and down: each way takes what an idle link takes, and half of the rest. Very short parts are "
-            "drawn a hair's breadth wide."
+            "server-only's for the same image. Triangles: deliveries. What was on the link is modelled where it is "
+            "told apart into up and down: each way takes what an idle link takes, and half of the rest. Very short "
+            "parts are drawn a hair's breadth wide."
         ),
         alt=f"{trial.n_tokens} tokens in {1e3 * trial.latency_s:.0f} ms",
         figure=_draw(shown, trial),
