@@ -108,12 +108,13 @@ class Footnotes(NamedTuple):
 
 def footnotes(findings: Sequence[Finding]) -> Footnotes:
     """What is to be said below a table."""
-    claims = dict.fromkeys(f.claim for f in findings if f.verdict and f.claim.key in margins.MARGINS)
+    words = {key: margin.words for key, margin in margins.MARGINS.items()} | {IDENTICAL.key: "every output"}
+    claims = dict.fromkeys(f.claim for f in findings if f.verdict and f.claim.key in words)
     told = list(dict.fromkeys(f.series for f in findings if f.verdict is None))
     return Footnotes(
         "A claim HOLDS where the whole interval lies within its margin, DIFFERS where the whole interval lies outside, "
         "and is UNDECIDED HERE otherwise. The margins were stated before anything was measured:",
-        [f"{claim.statement}: {margins.MARGINS[claim.key].words}" for claim in claims],
+        [f"{claim.statement}: {words[claim.key]}" for claim in claims],
         f"{margins.listed(told)}: not meant to be like the paper's pair, so what it does is told, not judged."
         if told
         else "",

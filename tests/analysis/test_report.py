@@ -79,6 +79,15 @@ def test_every_claim_has_its_verdict(page: str, reported: Written) -> None:
         assert f"{count} {verdict}" in page
 
 
+def test_words_of_the_claims_table_stay_whole(page: str) -> None:
+    """A narrow column broke `small-weak` at its hyphen and `slightly` anywhere."""
+    assert "overflow-wrap: anywhere" not in page
+    assert ".claims .whole { white-space: nowrap; }" in page
+    for name in ("small-weak", "small"):
+        assert f'<td class="whole" data-label="here">{name}</td>' in page
+    assert '<td class="whole" data-label="paper">slightly slower</td>' in page
+
+
 def test_fit_and_calibration_stand_side_by_side(page: str) -> None:
     assert "fits the paper (no measurement)" in page
     assert "4, 2.01×, 22.3" in page

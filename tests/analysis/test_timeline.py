@@ -14,12 +14,7 @@ from aiflow_cli.analysis.study import typical
 from aiflow_cli.decoding.methods import Method
 from aiflow_cli.world.record import Trial
 
-METHODS = [
-    (Method.SERVER_ONLY, None),
-    (Method.SPECULATIVE, 4),
-    (Method.CO_LOCATED, 4),
-    (Method.ON_DEVICE, None),
-]
+METHODS = [(Method.SERVER_ONLY, None), (Method.SPECULATIVE, 4), (Method.CO_LOCATED, 4), (Method.ON_DEVICE, None)]
 
 
 def a_response(result: Result, method: Method, gamma: int | None) -> Trial:
