@@ -80,6 +80,8 @@ class Comparison:
     settings: list[Compared]
     only_a: list[str]
     only_b: list[str]
+    resampled: str
+    """What intervals are over: images, and the sessions of either result."""
 
 
 def compare(a: Result, b: Result) -> Comparison:
@@ -95,6 +97,7 @@ def compare(a: Result, b: Result) -> Comparison:
         settings=[_compared(label, a, mine[label], b, theirs[label], same_data) for label in common],
         only_a=[label for label in mine if label not in theirs],
         only_b=[label for label in theirs if label not in mine],
+        resampled=" against ".join(dict.fromkeys((a.resampled, b.resampled))),
     )
 
 

@@ -108,7 +108,7 @@ def _print_legend(comparison: Comparison) -> None:
     how = "paired: both captioned the same ones" if paired else "each result by itself: their data differ"
     reasons = dict.fromkeys(compared.too_few for compared in comparison.settings)
     if None in reasons:
-        say(f"[low, high]: 95 % bootstrap interval over images, {how}.")
+        say(f"[low, high]: 95 % bootstrap interval over {comparison.resampled}, {how}.")
     for reason in filter(None, reasons):
         say(f"No verdict: {reason}.")
     say("Speed-ups are of decode TPOT, over the own server-only of each.")

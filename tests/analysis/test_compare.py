@@ -109,6 +109,7 @@ def test_sessions_of_two_results_have_nothing_to_do_with_each_other(tmp_path: Pa
         one, other = (result(tmp_path / f"{noise}-{n}", sessions=3, session_noise=noise) for n in (1, 2))
         found = compare(one, other)
         assert all(c.paired for c in found.settings)
+        assert found.resampled == "images and 3 sessions"
         ratio = next(c.decode_tpot_ratio for c in found.settings if c.setting == "speculative γ 4")
         assert ratio is not None
         widths.append(ratio.high - ratio.low)
