@@ -1,7 +1,7 @@
-"""How results are shown: tables, one JSON document, plain lines. Data on standard output, everything else on standard error.
+"""How results are shown: tables, one JSON document, plain lines. Data on standard output, all else on standard error.
 
-NO_COLOR is respected (rich does); off a terminal there is no colour and no cursor movement. Names are shown as they are: nothing in them
-is taken for markup, and what the terminal has no sign for is spelt out (`aiflow_cli/text.py`).
+NO_COLOR is respected (rich does); off a terminal there is no colour and no cursor movement. Names are shown as they
+are: nothing in them is taken for markup, and what the terminal has no sign for is spelt out (`aiflow_cli/text.py`).
 """
 
 from __future__ import annotations

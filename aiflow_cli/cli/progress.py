@@ -94,7 +94,7 @@ def _cut(text: str, width: int) -> str:
 
 @contextmanager
 def progress(what: str, total: int = 0) -> Iterator[Callable[..., None]]:
-    """Show how far one task is: call what this gives with the steps done, and their number where it is not known before."""
+    """Show how far one task is: call what this gives with the steps done, and their number if `total` is not known."""
     with display(what) as show:
         yield lambda done, of=total: show(what, done, of, "")
 
