@@ -1,8 +1,8 @@
 """The one place that turns an error into a line on standard error and an exit code.
 
 0 done, 1 failed, 2 wrong use, 3 something missing that a command can supply, 4 outside a tolerance, 130 interrupted
-(Ctrl-C), 143 terminated (SIGTERM). `--debug` or AIFLOW_DEBUG=1 adds the traceback. A file that the system refuses, and a
-standard output that takes no more, are lines too. What else is no AiflowError is a bug and stays a traceback.
+(Ctrl-C), 143 terminated (SIGTERM). `--debug` or AIFLOW_DEBUG=1 adds the traceback. A file that the system refuses,
+and a standard output that takes no more, are lines too. What else is no AiflowError is a bug and stays a traceback.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Options and arguments that several commands have, and those of `aiflow run`: each is declared once, with its help.
 
-`Annotated` types for the parameters of a command, whose default is the option's. `output_option()` is for a folder that means
-something else in each command.
+They are types for the parameters of a command, which gives the default; `output_option()` is for `--output`, which
+means something else in each.
 """
 
 from __future__ import annotations
