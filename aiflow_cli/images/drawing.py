@@ -1,7 +1,8 @@
 """Drawing a scene: 416 x 416 RGB, the size of the photographs of Vehicles-OpenImage, and its JPEG.
 
-Vehicles are drawn once at four times their size, reduced, and kept; the ground, the sky and the film grain are arrays. `render` gives the
-picture; `render_with_labels` also which vehicle each pixel belongs to, from which the vision towers learn (`training/`).
+Vehicles are drawn once at four times their size, reduced, and kept; the ground, the sky and the film grain are arrays.
+`render` gives the picture; `render_with_labels` also which vehicle each pixel belongs to, from which the vision towers
+learn (`training/`).
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFilter
 
-from aiflow_cli.images.scenes import Scene, Vehicle
-from aiflow_cli.images.sprites import draw_house, draw_light, draw_person, draw_sign, draw_tree, vehicle_sprite
+from aiflow_cli.images.scenes import LIGHTS, Scene, Vehicle
+from aiflow_cli.images.sprites import Colour, Look, decor_sprite, vehicle_sprite
 
 SIDE = 416
 JPEG_QUALITY = 84
@@ -25,20 +26,21 @@ COLUMN_X = {"left": 0.175, "middle": 0.5, "right": 0.825}
 LANE_BOTTOM = {"near": 0.885, "far": 0.75}
 LANE_SCALE = {"near": 1.0, "far": 0.76}
 SIZE_SCALE = {"small": 0.8, "large": 1.16}
-_HORIZON = 0.40
-_KERB_BACK, _KERB_FRONT = 0.60, 0.91
+_KERB_BACK = 0.60
+_HORIZON, _BACK, _FRONT = int(0.40 * SIDE), int(_KERB_BACK * SIDE), int(0.91 * SIDE)
 _DECOR_X = (0.06, 0.25, 0.42, 0.60, 0.77, 0.94)
 _DECOR_BASE = 0.595
 
-_SKY = {
-    ("sunny", "day"): ((92, 160, 232), (190, 222, 248)),
-    ("cloudy", "day"): ((150, 160, 172), (206, 212, 218)),
-    ("rainy", "day"): ((104, 114, 128), (158, 166, 176)),
-    ("snowy", "day"): ((176, 186, 200), (226, 232, 240)),
-    ("foggy", "day"): ((190, 194, 196), (214, 216, 216)),
+_SKY_BY_DAY = {
+    "sunny": ((92, 160, 232), (190, 222, 248)),
+    "cloudy": ((150, 160, 172), (206, 212, 218)),
+    "rainy": ((104, 114, 128), (158, 166, 176)),
+    "snowy": ((176, 186, 200), (226, 232, 240)),
+    "foggy": ((190, 194, 196), (214, 216, 216)),
 }
-_DUSK = ((84, 62, 104), (238, 150, 92))
+_DUSK, _PALE_DUSK = ((84, 62, 104), (238, 150, 92)), ((96, 84, 104), (190, 142, 120))
 _NIGHT = ((8, 10, 30), (34, 38, 70))
+_SHADE_OF_CLOUDS = {"day": 226, "dusk": 150, "night": 66}
 _GROUND = {
     "street": ((168, 160, 150), (84, 84, 88)),
     "highway": ((122, 146, 92), (70, 72, 76)),
@@ -61,9 +63,10 @@ def render_with_labels(scene: Scene) -> tuple[Image.Image, Array]:
     canvas = Image.fromarray(_backdrop(scene.place, scene.weather, scene.time)).copy()
     owner = Image.new("L", canvas.size, 0)
     _paste_decor(canvas, scene, rng)
-    order = sorted(range(len(scene.vehicles)), key=lambda i: scene.vehicles[i].lane == "near")
-    for index in order:
-        _paste_vehicle(canvas, owner, scene, index, rng)
+    for lane in ("far", "near"):
+        for index, vehicle in enumerate(scene.vehicles):
+            if vehicle.lane == lane:
+                _paste_vehicle(canvas, owner, scene, index, rng)
     _paste_foreground(canvas, scene, rng)
     return Image.fromarray(_weather(np.asarray(canvas), scene, rng)), np.asarray(owner)
 
@@ -77,114 +80,140 @@ def encode_jpeg(image: Image.Image) -> bytes:
 
 @lru_cache(maxsize=128)
 def _backdrop(place: str, weather: str, time: str) -> Array:
-    top, low = {"day": _SKY[weather, "day"], "dusk": _DUSK, "night": _NIGHT}[time]
     picture = np.zeros((SIDE, SIDE, 3), np.float32)
-    horizon = int(_HORIZON * SIDE)
-    blend = np.linspace(0, 1, horizon, dtype=np.float32)[:, None, None]
-    if weather in ("rainy", "foggy", "snowy") and time == "dusk":
-        top, low = (96, 84, 104), (190, 142, 120)
-    picture[:horizon] = np.array(top) * (1 - blend) + np.array(low) * blend
+    blend = np.linspace(0, 1, _HORIZON, dtype=np.float32)[:, None, None]
+    top, low = _sky(weather, time)
+    picture[:_HORIZON] = np.array(top) * (1 - blend) + np.array(low) * blend
     tint = np.array(_LIGHT_OF_DAY[time], np.float32)
     behind, road = (np.array(colour, np.float32) * tint for colour in _GROUND[place])
+    front = np.array((150, 146, 140) if place != "country road" else (104, 132, 70), np.float32) * tint
     if weather == "snowy":
         behind, road = behind * 0.35 + 232 * tint * 0.65, road * 0.72 + 220 * tint * 0.28
+        front = front * 0.4 + 230 * tint * 0.6
     if weather == "rainy":
         road = road * 0.72
-    picture[horizon : int(_KERB_BACK * SIDE)] = behind
-    picture[int(_KERB_BACK * SIDE) : int(_KERB_FRONT * SIDE)] = road
-    front = np.array((150, 146, 140) if place != "country road" else (104, 132, 70), np.float32) * tint
-    picture[int(_KERB_FRONT * SIDE) :] = front if weather != "snowy" else front * 0.4 + 230 * tint * 0.6
+    picture[_HORIZON:_BACK], picture[_BACK:_FRONT], picture[_FRONT:] = behind, road, front
     image = Image.fromarray(picture.astype(np.uint8))
-    _mark_place(ImageDraw.Draw(image), place, tint)
-    _mark_sky(ImageDraw.Draw(image), weather, time)
+    _PLACES[place](_Brush(image, tint))
+    _draw_sky(ImageDraw.Draw(image), weather, time)
     return np.asarray(image)
 
 
-def _shade(colour: tuple[int, int, int], tint: npt.NDArray[np.float32]) -> tuple[int, int, int]:
-    r, g, b = (int(c * t) for c, t in zip(colour, tint, strict=True))
-    return r, g, b
+def _sky(weather: str, time: str) -> tuple[Colour, Colour]:
+    """Colours at the top and at the horizon."""
+    dusk = _PALE_DUSK if weather in ("rainy", "foggy", "snowy") else _DUSK
+    return {"day": _SKY_BY_DAY[weather], "dusk": dusk, "night": _NIGHT}[time]
 
 
-def _mark_place(draw: ImageDraw.ImageDraw, place: str, tint: npt.NDArray[np.float32]) -> None:  # noqa: PLR0912
-    back, front, horizon = int(_KERB_BACK * SIDE), int(_KERB_FRONT * SIDE), int(_HORIZON * SIDE)
-    white, dark = _shade((232, 232, 224), tint), _shade((70, 70, 74), tint)
+class _Brush:
+    """Draws in pixels on the backdrop, in colours under the light of the time of day."""
+
+    def __init__(self, image: Image.Image, tint: npt.NDArray[np.float32]) -> None:
+        self.draw, self._tint = ImageDraw.Draw(image), tint
+
+    def shade(self, colour: Colour) -> Colour:
+        r, g, b = (int(c * t) for c, t in zip(colour, self._tint, strict=True))
+        return r, g, b
+
+    def box(self, x0: float, y0: float, x1: float, y1: float, colour: Colour) -> None:
+        self.draw.rectangle((x0, y0, x1, y1), fill=self.shade(colour))
+
+
+_WHITE: Colour = (232, 232, 224)
+
+
+def _lane_marks(brush: _Brush) -> None:
     middle = int(0.765 * SIDE)
-    if place in ("street", "highway"):
-        for x in range(-10, SIDE, 60):
-            draw.rectangle((x, middle, x + 32, middle + 4), fill=white)
-    if place == "street":
-        for x in range(-30, SIDE, 70):
-            draw.rectangle((x, horizon - 54 - (x * 37 % 40), x + 64, horizon + 6), fill=_shade((118, 108, 108), tint))
-            for wy in range(horizon - 44, horizon - 6, 16):
-                for wx in range(x + 8, x + 58, 16):
-                    draw.rectangle((wx, wy, wx + 7, wy + 8), fill=_shade((208, 190, 120), tint))
-        draw.rectangle((0, back - 8, SIDE, back), fill=_shade((206, 202, 196), tint))
-    elif place == "highway":
-        for y, colour in ((back - 18, (198, 202, 206)), (back - 10, (150, 154, 160))):
-            draw.rectangle((0, y, SIDE, y + 5), fill=_shade(colour, tint))
-        for x in range(6, SIDE, 36):
-            draw.rectangle((x, back - 22, x + 4, back), fill=dark)
-        draw.rectangle((0, back, SIDE, back + 4), fill=_shade((238, 208, 72), tint))
-    elif place == "country road":
-        for x in range(-60, SIDE, 150):
-            draw.ellipse((x, horizon - 34, x + 240, horizon + 60), fill=_shade((84, 128, 60), tint))
-        for x in range(0, SIDE, 26):
-            draw.rectangle((x, back - 16, x + 4, back), fill=_shade((120, 86, 54), tint))
-        draw.rectangle((0, back - 12, SIDE, back - 9), fill=_shade((120, 86, 54), tint))
-    elif place == "harbour":
-        for y in range(horizon + 8, back - 14, 12):
-            for x in range((y * 7) % 40 - 40, SIDE, 62):
-                draw.line((x, y, x + 26, y), fill=_shade((140, 186, 208), tint), width=2)
-        for x in (70, 250):
-            draw.polygon(
-                ((x, back - 46), (x + 90, back - 46), (x + 76, back - 28), (x + 14, back - 28)),
-                fill=_shade((156, 60, 50), tint),
-            )
-            draw.rectangle((x + 30, back - 64, x + 62, back - 46), fill=_shade((226, 224, 216), tint))
-        draw.rectangle((0, back - 10, SIDE, back), fill=_shade((88, 84, 80), tint))
-    else:
-        for x in range(12, SIDE, 65):
-            draw.line((x, back + 4, x - 14, front), fill=white, width=4)
-        draw.rectangle((0, back - 14, SIDE, back - 4), fill=_shade((90, 128, 74), tint))
+    for x in range(-10, SIDE, 60):
+        brush.box(x, middle, x + 32, middle + 4, _WHITE)
 
 
-def _mark_sky(draw: ImageDraw.ImageDraw, weather: str, time: str) -> None:
-    if time == "night":
-        if weather == "sunny":
-            draw.ellipse((330, 18, 372, 60), fill=(236, 232, 200))
-        for k in range(46 if weather == "sunny" else 0):
+def _street(brush: _Brush) -> None:
+    _lane_marks(brush)
+    for x in range(-30, SIDE, 70):
+        brush.box(x, _HORIZON - 54 - (x * 37 % 40), x + 64, _HORIZON + 6, (118, 108, 108))
+        for y in range(_HORIZON - 44, _HORIZON - 6, 16):
+            for window in range(x + 8, x + 58, 16):
+                brush.box(window, y, window + 7, y + 8, (208, 190, 120))
+    brush.box(0, _BACK - 8, SIDE, _BACK, (206, 202, 196))
+
+
+def _highway(brush: _Brush) -> None:
+    _lane_marks(brush)
+    brush.box(0, _BACK - 18, SIDE, _BACK - 13, (198, 202, 206))
+    brush.box(0, _BACK - 10, SIDE, _BACK - 5, (150, 154, 160))
+    for x in range(6, SIDE, 36):
+        brush.box(x, _BACK - 22, x + 4, _BACK, (70, 70, 74))
+    brush.box(0, _BACK, SIDE, _BACK + 4, (238, 208, 72))
+
+
+def _country_road(brush: _Brush) -> None:
+    for x in range(-60, SIDE, 150):
+        brush.draw.ellipse((x, _HORIZON - 34, x + 240, _HORIZON + 60), fill=brush.shade((84, 128, 60)))
+    for x in range(0, SIDE, 26):
+        brush.box(x, _BACK - 16, x + 4, _BACK, (120, 86, 54))
+    brush.box(0, _BACK - 12, SIDE, _BACK - 9, (120, 86, 54))
+
+
+def _harbour(brush: _Brush) -> None:
+    for y in range(_HORIZON + 8, _BACK - 14, 12):
+        for x in range((y * 7) % 40 - 40, SIDE, 62):
+            brush.draw.line((x, y, x + 26, y), fill=brush.shade((140, 186, 208)), width=2)
+    for x in (70, 250):
+        hull = ((x, _BACK - 46), (x + 90, _BACK - 46), (x + 76, _BACK - 28), (x + 14, _BACK - 28))
+        brush.draw.polygon(hull, fill=brush.shade((156, 60, 50)))
+        brush.box(x + 30, _BACK - 64, x + 62, _BACK - 46, (226, 224, 216))
+    brush.box(0, _BACK - 10, SIDE, _BACK, (88, 84, 80))
+
+
+def _car_park(brush: _Brush) -> None:
+    for x in range(12, SIDE, 65):
+        brush.draw.line((x, _BACK + 4, x - 14, _FRONT), fill=brush.shade(_WHITE), width=4)
+    brush.box(0, _BACK - 14, SIDE, _BACK - 4, (90, 128, 74))
+
+
+_PLACES = {
+    "street": _street,
+    "highway": _highway,
+    "country road": _country_road,
+    "harbour": _harbour,
+    "car park": _car_park,
+}
+
+
+def _draw_sky(draw: ImageDraw.ImageDraw, weather: str, time: str) -> None:
+    if weather == "sunny" and time == "night":
+        draw.ellipse((330, 18, 372, 60), fill=(236, 232, 200))
+        for k in range(46):
             x, y = (k * 97) % SIDE, (k * 53) % 130
             draw.ellipse((x, y, x + 2, y + 2), fill=(230, 230, 240))
     elif weather == "sunny":
         draw.ellipse((318, 16, 376, 74), fill=(255, 226, 110) if time == "day" else (255, 160, 70))
-    if weather in ("cloudy", "rainy"):
-        shade = {"day": 226, "dusk": 150, "night": 66}[time] - (70 if weather == "rainy" and time == "day" else 0)
+    elif weather in ("cloudy", "rainy"):
+        shade = _SHADE_OF_CLOUDS[time] - (70 if weather == "rainy" and time == "day" else 0)
         for x, y, w in ((20, 24, 120), (150, 10, 140), (290, 34, 110), (90, 62, 100), (230, 66, 120)):
             for dx, dy, r in ((0, 10, 0.3), (0.3, 0, 0.42), (0.62, 8, 0.34)):
                 draw.ellipse((x + dx * w, y + dy, x + (dx + r) * w, y + dy + 26), fill=(shade, shade, shade + 8))
 
 
 def _paste_decor(canvas: Image.Image, scene: Scene, rng: np.random.Generator) -> None:
-    spots = list(rng.permutation(len(_DECOR_X))[: scene.trees + scene.houses])
     items = ["house"] * scene.houses + ["tree"] * scene.trees
-    night = scene.time
+    spots = rng.permutation(len(_DECOR_X))[: len(items)]
     for item, spot in zip(items, spots, strict=True):
-        sprite = (
-            draw_house(int(rng.integers(3)), night)
-            if item == "house"
-            else draw_tree(int(rng.integers(3)), scene.weather, night)
-        )
+        sprite = decor_sprite(item, Look(int(rng.integers(3)), scene.weather, scene.time))
         _paste_at(canvas, sprite, _DECOR_X[spot] + float(rng.uniform(-0.01, 0.01)), _DECOR_BASE)
     if scene.light != "none":
-        _paste_at(canvas, draw_light(scene.light), float(rng.choice((0.335, 0.665))), _KERB_BACK + 0.01)
+        light = decor_sprite("light", Look(LIGHTS.index(scene.light)))
+        _paste_at(canvas, light, float(rng.choice((0.335, 0.665))), _KERB_BACK + 0.01)
 
 
 def _paste_foreground(canvas: Image.Image, scene: Scene, rng: np.random.Generator) -> None:
     if scene.person != "none":
         x = {"left": 0.05, "right": 0.95}[scene.person] + float(rng.uniform(-0.012, 0.012))
-        _paste_at(canvas, draw_person(int(rng.integers(4)), scene.time), x, 0.985)
+        _paste_at(canvas, decor_sprite("person", Look(int(rng.integers(4)), time=scene.time)), x, 0.985)
     if rng.random() < 0.4:
-        _paste_at(canvas, draw_sign(int(rng.integers(3)), scene.time), float(rng.uniform(0.3, 0.7)), 0.998)
+        sign = decor_sprite("sign", Look(int(rng.integers(3)), time=scene.time))
+        _paste_at(canvas, sign, float(rng.uniform(0.3, 0.7)), 0.998)
 
 
 def _paste_at(canvas: Image.Image, sprite: Image.Image, x: float, bottom: float) -> None:
@@ -194,8 +223,8 @@ def _paste_at(canvas: Image.Image, sprite: Image.Image, x: float, bottom: float)
 
 def _paste_vehicle(canvas: Image.Image, owner: Image.Image, scene: Scene, index: int, rng: np.random.Generator) -> None:
     vehicle = scene.vehicles[index]
-    scale = LANE_SCALE[vehicle.lane] * SIZE_SCALE[vehicle.size]
-    sprite = vehicle_sprite(vehicle.kind, vehicle.colour, vehicle.heading, round(scale, 3), vehicle.number, scene.time)
+    scale = round(LANE_SCALE[vehicle.lane] * SIZE_SCALE[vehicle.size], 3)
+    sprite = vehicle_sprite(vehicle.kind, vehicle.colour, vehicle.heading, scale, vehicle.number, scene.time)
     shift = _behind_shift(scene, vehicle) + float(rng.uniform(-0.018, 0.018))
     left = round((COLUMN_X[vehicle.column] + shift) * SIDE - sprite.width / 2)
     top = round((LANE_BOTTOM[vehicle.lane] + float(rng.uniform(-0.008, 0.008))) * SIDE) - sprite.height
@@ -218,7 +247,7 @@ def _grain(sigma: float) -> npt.NDArray[np.int16]:
 
 @lru_cache(maxsize=2)
 def _flakes(kind: str) -> Array:
-    """Rain streaks or snow flakes as a mask twice the picture's size, of which a random part is used: uint8 [832, 832]."""
+    """Streaks of rain or flakes of snow, uint8 [832, 832]: twice the picture's size, a random part of which is used."""
     rng = np.random.default_rng(11)
     mask = Image.new("L", (2 * SIDE, 2 * SIDE), 0)
     draw = ImageDraw.Draw(mask)

@@ -1,8 +1,9 @@
-"""The parts of a scene, each drawn once and kept: vehicles, trees, houses, people, traffic lights, signs (RGBA images)."""
+"""The parts of a scene, each drawn once and kept (RGBA images): vehicles, trees, houses, people, traffic lights, signs."""
 
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import NamedTuple
 
 from PIL import Image, ImageDraw, ImageFont
 
@@ -21,7 +22,6 @@ PAINT: dict[str, Colour] = {
     "black": (28, 28, 32),
     "orange": (246, 132, 24),
 }
-_BODY = {"ambulance": (34, 20), "bus": (40, 22), "car": (32, 14), "motorcycle": (22, 16), "truck": (40, 21)}
 _TINT = {"day": 1.0, "dusk": 0.86, "night": 0.66}
 _GLASS: Colour = (176, 214, 236)
 _TYRE: Colour = (18, 18, 20)
@@ -33,13 +33,11 @@ class _Pen:
     def __init__(self, width: float, height: float, scale: float, tint: float) -> None:
         self.unit = scale * PIXELS_PER_UNIT * _OVERSAMPLE
         self.tint = tint
-        self.image = Image.new(
-            "RGBA", (max(1, round(width * self.unit)), max(1, round(height * self.unit))), (0, 0, 0, 0)
-        )
+        self.width, self.height = width, height
+        self.image = Image.new("RGBA", (round(width * self.unit), round(height * self.unit)), (0, 0, 0, 0))
         self.draw = ImageDraw.Draw(self.image)
-        self.height = height
 
-    def _xy(self, *points: float) -> list[float]:
+    def xy(self, *points: float) -> list[float]:
         return [p * self.unit if i % 2 == 0 else (self.height - p) * self.unit for i, p in enumerate(points)]
 
     def colour(self, colour: Colour, lit: bool = False) -> Colour:
@@ -49,26 +47,26 @@ class _Pen:
     def box(
         self, x0: float, y0: float, x1: float, y1: float, colour: Colour, radius: float = 0, lit: bool = False
     ) -> None:
-        x0, y1, x1, y0 = self._xy(x0, y1, x1, y0)
-        self.draw.rounded_rectangle((x0, y1, x1, y0), radius * self.unit, fill=self.colour(colour, lit))
+        self.draw.rounded_rectangle(self.xy(x0, y1, x1, y0), radius * self.unit, fill=self.colour(colour, lit))
 
     def shape(self, colour: Colour, *points: float) -> None:
-        self.draw.polygon(self._xy(*points), fill=self.colour(colour))
+        self.draw.polygon(self.xy(*points), fill=self.colour(colour))
 
     def disc(self, x: float, y: float, radius: float, colour: Colour, lit: bool = False) -> None:
-        cx, cy = self._xy(x, y)
+        cx, cy = self.xy(x, y)
         r = radius * self.unit
         self.draw.ellipse((cx - r, cy - r, cx + r, cy + r), fill=self.colour(colour, lit))
 
     def line(self, colour: Colour, width: float, *points: float) -> None:
-        self.draw.line(self._xy(*points), fill=self.colour(colour), width=max(1, round(width * self.unit)))
+        self.draw.line(self.xy(*points), fill=self.colour(colour), width=max(1, round(width * self.unit)))
 
     def wheel(self, x: float, radius: float) -> None:
         self.disc(x, radius, radius, _TYRE)
         self.disc(x, radius, radius * 0.5, (150, 150, 156))
 
     def finish(self) -> Image.Image:
-        size = (max(1, self.image.width // _OVERSAMPLE), max(1, self.image.height // _OVERSAMPLE))
+        """What was drawn, at its size in the picture."""
+        size = self.image.width // _OVERSAMPLE, self.image.height // _OVERSAMPLE
         return self.image.resize(size, Image.Resampling.BOX)
 
 
@@ -95,10 +93,8 @@ def _car(pen: _Pen, paint: Colour) -> None:
 def _bus(pen: _Pen, paint: Colour) -> None:
     pen.box(0.4, 2.4, 39.6, 21.8, paint, 1.6)
     pen.box(0.4, 19.6, 39.6, 21.8, _darker(paint), 1.2)
-    for x in (2, 7.4):
-        pen.box(x, 12, x + 4.4, 18.4, _GLASS, 0.5)
-    for x in (25.6, 30.6):
-        pen.box(x, 12, x + 4, 18.4, _GLASS, 0.5)
+    for x, width in ((2, 4.4), (7.4, 4.4), (25.6, 4), (30.6, 4)):
+        pen.box(x, 12, x + width, 18.4, _GLASS, 0.5)
     pen.shape(_GLASS, 36, 8, 36, 19, 39.5, 18, 39.5, 8)
     _lamps(pen, 39.8, 0.2, 4, 2.6)
     pen.wheel(8, 3.3)
@@ -143,103 +139,112 @@ def _motorcycle(pen: _Pen, paint: Colour) -> None:
     _lamps(pen, 18.8, 1.8, 8, 2.2)
 
 
-_PAINTERS = {"ambulance": _ambulance, "bus": _bus, "car": _car, "motorcycle": _motorcycle, "truck": _truck}
+_VEHICLES = {
+    "ambulance": (34, 20, _ambulance),
+    "bus": (40, 22, _bus),
+    "car": (32, 14, _car),
+    "motorcycle": (22, 16, _motorcycle),
+    "truck": (40, 21, _truck),
+}
+"""Kind -> width and height in units, and who draws it."""
 
 
 @lru_cache(maxsize=4096)
 def vehicle_sprite(kind: str, colour: str, heading: str, scale: float, number: int | None, time: str) -> Image.Image:
     """One vehicle as RGBA; `scale` 1 is a near vehicle of middle size."""
-    width, height = _BODY[kind]
+    width, height, paint = _VEHICLES[kind]
     pen = _Pen(width, height, scale, _TINT[time])
-    _PAINTERS[kind](pen, PAINT[colour])
+    paint(pen, PAINT[colour])
     if heading == "left":
         pen.image = pen.image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
         pen.draw = ImageDraw.Draw(pen.image)
     if number is not None:
-        _number_plate(pen, width, heading, number)
+        _number_plate(pen, 13 if heading == "right" else width - 13 - 11, str(number))
     return pen.finish()
 
 
-def _number_plate(pen: _Pen, width: float, heading: str, number: int) -> None:
-    x = 13 if heading == "right" else width - 13 - 11
+def _number_plate(pen: _Pen, x: float, number: str) -> None:
     pen.box(x, 6.4, x + 11, 19.2, (255, 255, 255), 0.8, lit=True)
-    font = ImageFont.load_default(size=13.5 * pen.unit)
-    anchor_x, anchor_y = pen._xy(x + 5.5, 12.9)
-    pen.draw.text(
-        (anchor_x, anchor_y),
-        str(number),
-        font=font,
-        fill=(10, 10, 10),
-        anchor="mm",
-        stroke_width=round(0.5 * pen.unit),
-        stroke_fill=(10, 10, 10),
-    )
+    font, stroke = ImageFont.load_default(size=13.5 * pen.unit), round(0.5 * pen.unit)
+    ink = (10, 10, 10)
+    middle_x, middle_y = pen.xy(x + 5.5, 12.9)
+    pen.draw.text((middle_x, middle_y), number, ink, font, "mm", stroke_width=stroke, stroke_fill=ink)
 
 
-@lru_cache(maxsize=64)
-def draw_tree(variant: int, weather: str, time: str) -> Image.Image:
-    """A tree in one of three shapes, white in snow."""
-    pen = _Pen(16, 28, 0.92, _TINT[time])
-    leaf: Colour = (216, 226, 228) if weather == "snowy" else ((44, 120, 48), (62, 138, 40), (30, 100, 60))[variant]
+class Look(NamedTuple):
+    """What a thing beside the road looks like: which of its variants, in what weather and light."""
+
+    variant: int
+    weather: str = "sunny"
+    time: str = "day"
+
+
+def _tree(pen: _Pen, look: Look) -> None:
+    leaf = (216, 226, 228) if look.weather == "snowy" else ((44, 120, 48), (62, 138, 40), (30, 100, 60))[look.variant]
     pen.box(7, 0, 9.4, 10, (98, 66, 40))
-    if variant == 2:
+    if look.variant == 2:
         for base, half in ((6, 7.4), (12, 6), (18, 4.4)):
             pen.shape(leaf, 8.2 - half, base, 8.2 + half, base, 8.2, base + 10)
     else:
         for x, y, r in ((5, 13, 4.8), (11.4, 13, 4.6), (8.2, 18.4, 6.4)):
             pen.disc(x, y, r, leaf)
-        pen.disc(6.6, 19.6, 2.8, tuple(min(255, c + 22) for c in leaf))  # type: ignore[arg-type]
-    return pen.finish()
+        r, g, b = (min(255, c + 22) for c in leaf)
+        pen.disc(6.6, 19.6, 2.8, (r, g, b))
 
 
-@lru_cache(maxsize=32)
-def draw_house(variant: int, time: str) -> Image.Image:
-    """A house with a roof, a door and two windows, lit at night."""
-    pen = _Pen(20, 26, 0.92, _TINT[time])
-    wall: Colour = ((222, 196, 160), (206, 130, 104), (190, 202, 214))[variant]
-    pen.box(1.6, 0, 18.4, 14.6, wall)
+def _house(pen: _Pen, look: Look) -> None:
+    """With a roof, a door, and two windows that are lit when the day is over."""
+    lit = look.time != "day"
+    pen.box(1.6, 0, 18.4, 14.6, ((222, 196, 160), (206, 130, 104), (190, 202, 214))[look.variant])
     pen.shape((136, 52, 42), 0, 14.2, 10, 25, 20, 14.2)
-    window: Colour = (255, 226, 120) if time != "day" else (120, 160, 190)
     for x in (3.4, 12.4):
-        pen.box(x, 7.4, x + 4.2, 12, window, lit=time != "day")
+        pen.box(x, 7.4, x + 4.2, 12, (255, 226, 120) if lit else (120, 160, 190), lit=lit)
     pen.box(8.2, 0, 11.8, 6.6, (92, 60, 40))
-    return pen.finish()
 
 
-@lru_cache(maxsize=32)
-def draw_person(variant: int, time: str) -> Image.Image:
-    """A standing person in one of four coats."""
-    pen = _Pen(9, 24, 1.0, max(_TINT[time], 0.8))
-    coat: Colour = ((180, 40, 130), (240, 150, 60), (50, 160, 170), (120, 90, 200))[variant]
+def _person(pen: _Pen, look: Look) -> None:
+    coat = ((180, 40, 130), (240, 150, 60), (50, 160, 170), (120, 90, 200))[look.variant]
     pen.box(2.4, 0, 4.2, 8.6, (40, 44, 60))
     pen.box(4.8, 0, 6.6, 8.6, (40, 44, 60))
     pen.box(1.4, 7.8, 7.6, 17.8, coat, 1.4)
     pen.disc(4.5, 20.4, 2.8, (232, 188, 156))
     pen.box(1.9, 21, 7.1, 23.6, (62, 42, 30), 1.2)
-    return pen.finish()
 
 
-@lru_cache(maxsize=8)
-def draw_light(state: str) -> Image.Image:
-    """A traffic light on its pole, showing red or green."""
-    pen = _Pen(7, 36, 1.0, 1.0)
+def _light(pen: _Pen, look: Look) -> None:
+    """A traffic light on its pole: variant 1 is red, 2 green."""
     pen.box(3, 0, 4.2, 22, (74, 74, 78))
     pen.box(0.4, 20, 6.6, 35.6, (30, 30, 32), 1.2)
-    pen.disc(3.5, 31.6, 2.7, (255, 40, 30) if state == "red" else (76, 24, 22), lit=True)
-    pen.disc(3.5, 24.4, 2.7, (50, 240, 90) if state == "green" else (20, 66, 30), lit=True)
-    return pen.finish()
+    pen.disc(3.5, 31.6, 2.7, (255, 40, 30) if look.variant == 1 else (76, 24, 22), lit=True)
+    pen.disc(3.5, 24.4, 2.7, (50, 240, 90) if look.variant == 2 else (20, 66, 30), lit=True)
 
 
-@lru_cache(maxsize=16)
-def draw_sign(variant: int, time: str) -> Image.Image:
+def _sign(pen: _Pen, look: Look) -> None:
     """A road sign on the pavement: a distractor, of which no caption speaks."""
-    pen = _Pen(8, 13, 1.0, max(_TINT[time], 0.75))
     pen.box(3.5, 0, 4.5, 8, (130, 130, 134))
-    if variant == 0:
+    if look.variant == 0:
         pen.disc(4, 9, 3.6, (200, 30, 30))
         pen.disc(4, 9, 2.4, (246, 246, 246))
-    elif variant == 1:
+    elif look.variant == 1:
         pen.shape((246, 200, 40), 0.4, 5.8, 7.6, 5.8, 4, 12.6)
     else:
         pen.box(0.8, 5.4, 7.2, 12.2, (36, 90, 190), 0.8)
+
+
+_DECOR = {
+    "tree": (16, 28, 0.92, 0, _tree),
+    "house": (20, 26, 0.92, 0, _house),
+    "person": (9, 24, 1.0, 0.8, _person),
+    "light": (7, 36, 1.0, 1.0, _light),
+    "sign": (8, 13, 1.0, 0.75, _sign),
+}
+"""Thing -> width and height in units, scale, the least light it is seen in, and who draws it."""
+
+
+@lru_cache(maxsize=256)
+def decor_sprite(thing: str, look: Look) -> Image.Image:
+    """What stands beside the road, as RGBA: a tree, house, person, (traffic) light or sign."""
+    width, height, scale, least_light, paint = _DECOR[thing]
+    pen = _Pen(width, height, scale, max(_TINT[look.time], least_light))
+    paint(pen, look)
     return pen.finish()
