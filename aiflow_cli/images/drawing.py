@@ -15,7 +15,7 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFilter
 
 from aiflow_cli.images.scenes import LIGHTS, Scene, Vehicle
-from aiflow_cli.images.sprites import Colour, Look, decor_sprite, vehicle_sprite
+from aiflow_cli.images.sprites import Colour, decor_sprite, vehicle_sprite
 
 SIDE = 416
 JPEG_QUALITY = 84
@@ -200,19 +200,19 @@ def _paste_decor(canvas: Image.Image, scene: Scene, rng: np.random.Generator) ->
     items = ["house"] * scene.houses + ["tree"] * scene.trees
     spots = rng.permutation(len(_DECOR_X))[: len(items)]
     for item, spot in zip(items, spots, strict=True):
-        sprite = decor_sprite(item, Look(int(rng.integers(3)), scene.weather, scene.time))
+        sprite = decor_sprite(item, int(rng.integers(3)), scene.weather, scene.time)
         _paste_at(canvas, sprite, _DECOR_X[spot] + float(rng.uniform(-0.01, 0.01)), _DECOR_BASE)
     if scene.light != "none":
-        light = decor_sprite("light", Look(LIGHTS.index(scene.light)))
+        light = decor_sprite("traffic-light", LIGHTS.index(scene.light))
         _paste_at(canvas, light, float(rng.choice((0.335, 0.665))), _KERB_BACK + 0.01)
 
 
 def _paste_foreground(canvas: Image.Image, scene: Scene, rng: np.random.Generator) -> None:
     if scene.person != "none":
         x = {"left": 0.05, "right": 0.95}[scene.person] + float(rng.uniform(-0.012, 0.012))
-        _paste_at(canvas, decor_sprite("person", Look(int(rng.integers(4)), time=scene.time)), x, 0.985)
+        _paste_at(canvas, decor_sprite("person", int(rng.integers(4)), time=scene.time), x, 0.985)
     if rng.random() < 0.4:
-        sign = decor_sprite("sign", Look(int(rng.integers(3)), time=scene.time))
+        sign = decor_sprite("sign", int(rng.integers(3)), time=scene.time)
         _paste_at(canvas, sign, float(rng.uniform(0.3, 0.7)), 0.998)
 
 
