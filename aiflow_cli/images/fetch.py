@@ -8,12 +8,12 @@ failures.
 from __future__ import annotations
 
 import os
-import queue
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from multiprocessing.pool import ThreadPool
 from typing import NamedTuple, TypeVar
 
 import httpx
@@ -198,29 +198,15 @@ def spread(
 
     No new item begins once `stop` is set. The threads are daemons: Ctrl-C need not wait for a server that is silent.
     """
-    waiting: queue.SimpleQueue[Item] = queue.SimpleQueue()
-    finished: queue.SimpleQueue[tuple[Item, Result | Exception] | None] = queue.SimpleQueue()
-    for item in items:
-        waiting.put(item)
 
-    def loop() -> None:
-        with suppress(queue.Empty):
-            while not stop.is_set():
-                item = waiting.get_nowait()
-                try:
-                    finished.put((item, work(item)))
-                except Exception as error:  # handed to the caller, who raises what it does not expect
-                    finished.put((item, error))
-        finished.put(None)
+    def one(item: Item) -> tuple[Item, Result | Exception] | None:
+        try:
+            return None if stop.is_set() else (item, work(item))
+        except Exception as error:  # handed to the caller, who raises what it does not expect
+            return item, error
 
-    running = min(jobs, len(items))
-    for _ in range(running):
-        threading.Thread(target=loop, daemon=True).start()
-    try:
-        while running:
-            if (outcome := finished.get()) is None:
-                running -= 1
-            else:
-                yield outcome
-    finally:
-        stop.set()
+    with ThreadPool(min(jobs, len(items))) as pool:
+        try:
+            yield from filter(None, pool.imap_unordered(one, items))
+        finally:
+            stop.set()

@@ -39,13 +39,16 @@ def open_images(source: str, count: int | None, seed: int) -> ImageSet:
         return _open_scenes(count, seed)
     if source == vehicles.NAME:
         return vehicles.open_vehicles(count, seed)
+    if not source:
+        raise UsageError(_unknown(source))
     path = user_path(source)
     try:
-        if source and path.exists():
-            return open_path(path, count, seed)
+        found = path.exists()
     except OSError as error:
         raise UsageError(f"{path} cannot be opened ({error.strerror}): name another folder") from error
-    raise UsageError(_unknown(source))
+    if not found:
+        raise UsageError(_unknown(source))
+    return open_path(path, count, seed)
 
 
 def _open_scenes(count: int | None, seed: int) -> ImageSet:
