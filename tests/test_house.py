@@ -137,8 +137,8 @@ def imported_modules(path: Path, known: dict[str, Path]) -> set[str]:
 def circles(graph: dict[str, set[str]]) -> dict[str, set[str]]:
     """The modules from which a way of imports leads back to themselves, by folder."""
     found: dict[str, set[str]] = {}
-    for module in graph:
-        reached, waiting = set[str](), list(graph[module])
+    for module, imported in graph.items():
+        reached, waiting = set[str](), list(imported)
         while waiting:
             if (name := waiting.pop()) not in reached:
                 reached.add(name)

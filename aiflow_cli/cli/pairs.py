@@ -200,7 +200,8 @@ def train(
     """Train the small pair from nothing but this program: fixed seeds, resumable; ends with its quality table."""
     from aiflow_cli.cli.progress import stages_progress
     from aiflow_cli.training.checkpoints import finish_pair
-    from aiflow_cli.training.recipe import Recipe, run_recipe
+    from aiflow_cli.training.recipe import Recipe
+    from aiflow_cli.training.schedule import run_recipe
     from aiflow_cli.trials.store import make_folder, owned
 
     recipe = Recipe(work, device or _best_device())

@@ -58,6 +58,11 @@ class Scene:
     decor_seed: int
 
     @property
+    def count(self) -> int:
+        """How many vehicles there are."""
+        return len(self.vehicles)
+
+    @property
     def heading_left(self) -> int:
         """How many vehicles head left."""
         return sum(vehicle.heading == "left" for vehicle in self.vehicles)

@@ -22,7 +22,7 @@ from aiflow_cli.images.source import FIRST_STREAM, open_images
 from aiflow_cli.images.vehicles import manifest
 from aiflow_cli.models.pair import find_pair
 from aiflow_cli.models.tokenizer import load_tokenizer
-from aiflow_cli.training.evaluate import HELD_OUT_SEED
+from aiflow_cli.training.recipe import HELD_OUT_SEED
 from tests.images.bucket_server import real_photos
 from tests.images.scene_strategies import scenes as stream
 

@@ -21,16 +21,16 @@ from aiflow_cli.training.data import TrainingData, render_training_data
 from aiflow_cli.training.evaluate import greedy_ids
 from aiflow_cli.training.language import Schedule, deepen, greedy_captions, new_caption_model, train_captions
 from aiflow_cli.training.sizes import DRAFT, QUESTION, original_config
-from aiflow_cli.training.stages import Words, caption_task
+from aiflow_cli.training.stages import caption_task
 from aiflow_cli.training.vision import normalise
-from aiflow_cli.training.vocabulary import train_tokenizer
+from aiflow_cli.training.vocabulary import Words, train_tokenizer
 
 SIZE = dataclasses.replace(DRAFT, vision=(1, 32, 2, 64), language=(2, 64, 2, 128))
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> TrainingData:
-    return render_training_data(tmp_path_factory.mktemp("scenes"), seed=5, count=16, workers=1)
+    return render_training_data(TrainingData(tmp_path_factory.mktemp("scenes"), seed=5, count=16), workers=1)
 
 
 @pytest.fixture(scope="module")
