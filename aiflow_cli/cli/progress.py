@@ -51,9 +51,9 @@ def _lines() -> Callable[[str, int, int, str], None]:
 
     def show(what: str, done: int, total: int, note: str) -> None:
         now = time.monotonic()
-        if done >= total or now - last.get(what, now - _LINE_EVERY_S) >= _LINE_EVERY_S:
+        if 0 < total <= done or now - last.get(what, now - _LINE_EVERY_S) >= _LINE_EVERY_S:
             last[what] = now
-            print_note(f"{what}: {done}/{total} {note}".rstrip())
+            print_note(f"{what}: {done}{f'/{total}' if total else ''} {note}".rstrip())
 
     return show
 
@@ -81,6 +81,23 @@ def counted_progress(what: str) -> Iterator[Callable[[int, int], None]]:
             yield lambda done, total: bars.update(task, completed=done, total=total)
     else:
         yield lambda done, total: line(what, done, total, "")
+
+
+@contextmanager
+def display() -> Iterator[Callable[[str, int, int], None]]:
+    """Show tasks as they are told of: what, how much is done, of how much (0 where that is not known)."""
+    bars, line, tasks = _bars(), _lines(), {}
+
+    def show(what: str, done: int, total: int) -> None:
+        if what not in tasks:
+            tasks[what] = bars.add_task(what, total=None, note="")
+        bars.update(tasks[what], completed=done, total=total or None)
+
+    if _on_terminal(bars):
+        with bars:
+            yield show
+    else:
+        yield lambda what, done, total: line(what, done, total, "")
 
 
 @contextmanager
