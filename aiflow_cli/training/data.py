@@ -105,7 +105,12 @@ def _render_chunk(data: TrainingData, start: int) -> None:
         for side in VIEWS:
             arrays[f"view{side}"][index] = np.asarray(image.resize((side, side), Image.Resampling.BICUBIC))
         arrays["patches"][index] = patch_labels(scene, owner)
-        arrays["labels"][index] = [values.index(getattr(scene, name)) for name, values in _OF_SCENES.items()]
+        arrays["labels"][index] = scene_labels(scene)
+
+
+def scene_labels(scene: s.Scene) -> list[int]:
+    """Labels of the whole scene in the order of `SCENE_FIELDS`."""
+    return [values.index(getattr(scene, name)) for name, values in _OF_SCENES.items()]
 
 
 def patch_labels(scene: s.Scene, owner: Array) -> Array:
