@@ -38,17 +38,17 @@ SPLIT = "openimages_split"
 
 
 def find_attributions(
-    fetcher: Fetcher, wanted: Collection[str], splits: Collection[str], on_bytes: Callable[[str, int], None]
+    fetcher: Fetcher, wanted: Collection[str], splits: Collection[str], progress: Callable[[str, int, int], None]
 ) -> Iterator[dict[str, str]]:
     """A row of `COLUMNS` and `openimages_split` for each wanted id that the tables of `splits` hold, as it is found.
 
-    `on_bytes(split, n)` reports the bytes read of a table. Raises FetchError if one cannot be read to its end.
+    `progress` is told what is read, how much, and 0. Raises FetchError if a table cannot be read to its end.
     """
     url, left = base_url("AIFLOW_OPENIMAGES_METADATA_URL", METADATA_URL), set(wanted)
     for split, table in TABLES.items():
         if split not in splits or not left:
             continue
-        with closing(_table_rows(fetcher, f"{url}/{table}", partial(on_bytes, split))) as rows:
+        with closing(_table_rows(fetcher, f"{url}/{table}", partial(progress, f"table of {split}, MB"))) as rows:
             for row in rows:
                 if row["ImageID"] in left:
                     left.remove(row["ImageID"])
@@ -57,10 +57,12 @@ def find_attributions(
                         return
 
 
-def _table_rows(fetcher: Fetcher, url: str, on_bytes: Callable[[int], None]) -> Generator[dict[str, str], None, None]:
+def _table_rows(
+    fetcher: Fetcher, url: str, on_megabytes: Callable[[int, int], None]
+) -> Generator[dict[str, str], None, None]:
     try:
         with closing(fetcher.stream(url)) as pieces:
-            table = csv.DictReader(_lines(pieces, on_bytes))
+            table = csv.DictReader(_lines(pieces, on_megabytes))
             if "ImageID" not in (table.fieldnames or ()):
                 raise FetchError("no table of images")
             yield from table
@@ -70,12 +72,12 @@ def _table_rows(fetcher: Fetcher, url: str, on_bytes: Callable[[int], None]) -> 
         raise FetchError(f"{url}: {error}") from error
 
 
-def _lines(pieces: Iterable[bytes], on_bytes: Callable[[int], None]) -> Iterator[str]:
+def _lines(pieces: Iterable[bytes], on_megabytes: Callable[[int, int], None]) -> Iterator[str]:
     """The lines of a large text, ends kept; the last may have none. A mark of UTF-8 at the start is no part of it."""
     decoder, rest, n_bytes = codecs.getincrementaldecoder("utf-8-sig")("replace"), "", 0
     for piece in pieces:
         n_bytes += len(piece)
-        on_bytes(n_bytes)
+        on_megabytes(n_bytes // 1_000_000, 0)
         *lines, rest = (rest + decoder.decode(piece)).split("\n")
         yield from (line + "\n" for line in lines)
     if rest:

@@ -36,7 +36,9 @@ def describe(scene: Scene, rng: np.random.Generator) -> str:
     sentences = [_opening(scene, rng)]
     by_column = [[v for v in scene.vehicles if v.column == column] for column in COLUMNS]
     sentences += [_column_sentence(vehicles, rng) for vehicles in by_column if vehicles]
-    sentences += [_person_sentence(scene.person, rng), _light_sentence(scene.light), _left_sentence(scene, rng)]
+    sentences.append(_person_sentence(scene.person, rng))
+    sentences.append("There is no traffic light." if scene.light == "none" else f"The traffic light is {scene.light}.")
+    sentences.append(f"{_pick(rng, _FACING)} left: {_how_many_left(scene)} of {NUMBERS[scene.count]}.")
     return " ".join(sentences)
 
 
@@ -45,12 +47,9 @@ def _pick(rng: np.random.Generator, words: Sequence[Choice]) -> Choice:
 
 
 def _opening(scene: Scene, rng: np.random.Generator) -> str:
-    trees, houses = _counted(scene.trees, "tree"), _counted(scene.houses, "house")
+    trees = f"{NUMBERS[scene.trees]} {'tree' if scene.trees == 1 else 'trees'}"
+    houses = f"{NUMBERS[scene.houses]} {'house' if scene.houses == 1 else 'houses'}"
     return f"A {scene.weather} {scene.place} {_WHEN[scene.time]} {_pick(rng, _WITH)} {trees} and {houses}."
-
-
-def _counted(number: int, thing: str) -> str:
-    return f"{NUMBERS[number]} {thing}{'' if number == 1 else 's'}"
 
 
 def _noun(vehicle: Vehicle, rng: np.random.Generator) -> str:
@@ -73,14 +72,6 @@ def _person_sentence(side: str, rng: np.random.Generator) -> str:
     if side == "none":
         return f"{_pick(rng, _NOBODY)} {waits} nearby."
     return f"{_pick(rng, _PERSON)} {waits} on the {side}."
-
-
-def _light_sentence(light: str) -> str:
-    return "There is no traffic light." if light == "none" else f"The traffic light is {light}."
-
-
-def _left_sentence(scene: Scene, rng: np.random.Generator) -> str:
-    return f"{_pick(rng, _FACING)} left: {_how_many_left(scene)} of {NUMBERS[len(scene.vehicles)]}."
 
 
 def _how_many_left(scene: Scene) -> str:
@@ -144,14 +135,15 @@ def truth(scene: Scene) -> Reading:
         "houses": NUMBERS[scene.houses],
         "person": scene.person,
         "light": scene.light,
-        "count": NUMBERS[len(scene.vehicles)],
+        "count": NUMBERS[scene.count],
         "heading_left": _how_many_left(scene),
     }
-    vehicles = {}
-    for v in scene.vehicles:
-        said = {"size": v.size, "colour": v.colour, "kind": v.kind, "heading": v.heading}
-        vehicles[v.column, v.lane] = said | ({"number": str(v.number)} if v.number is not None else {})
-    return Reading(slots, vehicles)
+    return Reading(slots, {(v.column, v.lane): _slots(v) for v in scene.vehicles})
+
+
+def _slots(vehicle: Vehicle) -> dict[str, str]:
+    names = ("size", "colour", "kind", "heading", "number")
+    return {name: str(value) for name in names if (value := getattr(vehicle, name)) is not None}
 
 
 def mark_caption(caption: str, scene: Scene) -> list[tuple[str, bool]]:

@@ -112,18 +112,16 @@ def _alone(folder: Path, tell: Tell) -> AbstractContextManager[None]:
 
 
 def _check(source: str, limit: int | None, jobs: int) -> None:
-    if source not in SOURCES and not _exists(user_path(source)):
-        raise UsageError(f"no source `{source}`: give {', '.join(SOURCES)}, or an existing folder or zip")
+    if source not in SOURCES:
+        path, found = user_path(source), False
+        with suppress(OSError):  # a folder that is not ours to look into
+            found = path.exists()
+        if not found:
+            raise UsageError(f"no source `{source}`: give {', '.join(SOURCES)}, or an existing folder or zip")
     if limit is not None and limit < 1:
         raise UsageError(f"--limit {limit}: give 1 or more")
     if not 1 <= jobs <= 64:
         raise UsageError(f"--jobs {jobs}: give 1 to 64")
-
-
-def _exists(path: Path) -> bool:
-    with suppress(OSError):  # a folder that is not ours to look into
-        return path.exists()
-    return False
 
 
 def _take_stock(store: PhotoStore, answers: Answers, wanted: list[str], progress: Progress) -> dict[str, Kind]:
@@ -146,14 +144,10 @@ def _obtain(source: str, lacking: list[str], jobs: int, bucket: Bucket, progress
     archive: Path | BytesIO
     if source == "roboflow":
         progress("waiting for Roboflow", 0, 0)
-        archive = roboflow.fetch_roboflow(bucket.fetcher, partial(_megabytes, progress, "export"))
+        archive = roboflow.fetch_roboflow(bucket.fetcher, lambda n: progress("export, MB", n // 1_000_000, 0))
     else:
         archive = roboflow.fetch_kaggle() if source == "kaggle" else user_path(source)
     return import_photos(archive, lacking, bucket.store, on_done)
-
-
-def _megabytes(progress: Progress, what: str, n_bytes: int) -> None:
-    progress(f"{what}, MB", n_bytes // 1_000_000, 0)
 
 
 @dataclass(frozen=True)
@@ -192,9 +186,7 @@ def download_attributions(
         splits = SPLITS if None in known else {split for split in known if split}
         try:
             with Fetcher(policy) as fetcher:
-                for row in attribution.find_attributions(
-                    fetcher, lacking, splits, lambda split, n: _megabytes(progress, f"table of {split}", n)
-                ):
+                for row in attribution.find_attributions(fetcher, lacking, splits, progress):
                     rows[row["image_id"]] = row
         except FetchError as error:
             raise AiflowError(f"no attribution of some photographs: {error}; try again later") from error

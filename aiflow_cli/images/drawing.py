@@ -8,14 +8,17 @@ learn (`training/`).
 from __future__ import annotations
 
 import io
-from functools import lru_cache
+import tomllib
+from functools import cache, lru_cache
+from importlib import resources
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFilter
 
 from aiflow_cli.images.scenes import LIGHTS, Scene, Vehicle
-from aiflow_cli.images.sprites import Colour, decor_sprite, vehicle_sprite
+from aiflow_cli.images.sprites import decor_sprite, vehicle_sprite
 
 SIDE = 416
 JPEG_QUALITY = 84
@@ -31,25 +34,13 @@ _HORIZON, _BACK, _FRONT = int(0.40 * SIDE), int(_KERB_BACK * SIDE), int(0.91 * S
 _DECOR_X = (0.06, 0.25, 0.42, 0.60, 0.77, 0.94)
 _DECOR_BASE = 0.595
 
-_SKY_BY_DAY = {
-    "sunny": ((92, 160, 232), (190, 222, 248)),
-    "cloudy": ((150, 160, 172), (206, 212, 218)),
-    "rainy": ((104, 114, 128), (158, 166, 176)),
-    "snowy": ((176, 186, 200), (226, 232, 240)),
-    "foggy": ((190, 194, 196), (214, 216, 216)),
-}
-_DUSK, _PALE_DUSK = ((84, 62, 104), (238, 150, 92)), ((96, 84, 104), (190, 142, 120))
-_NIGHT = ((8, 10, 30), (34, 38, 70))
 _SHADE_OF_CLOUDS = {"day": 226, "dusk": 150, "night": 66}
-_GROUND = {
-    "street": ((168, 160, 150), (84, 84, 88)),
-    "highway": ((122, 146, 92), (70, 72, 76)),
-    "country road": ((96, 142, 62), (146, 124, 96)),
-    "harbour": ((64, 112, 146), (122, 118, 114)),
-    "car park": ((150, 150, 146), (104, 104, 110)),
-}
-"""(what lies behind the road, the road)."""
 _LIGHT_OF_DAY = {"day": (1.0, 1.0, 1.0), "dusk": (0.86, 0.70, 0.66), "night": (0.42, 0.44, 0.60)}
+
+
+@cache
+def _art() -> dict[str, Any]:
+    return tomllib.loads((resources.files("aiflow_cli.images") / "backdrops.toml").read_text("utf-8"))
 
 
 def render(scene: Scene) -> Image.Image:
@@ -80,105 +71,54 @@ def encode_jpeg(image: Image.Image) -> bytes:
 
 @lru_cache(maxsize=128)
 def _backdrop(place: str, weather: str, time: str) -> Array:
-    picture = np.zeros((SIDE, SIDE, 3), np.float32)
-    blend = np.linspace(0, 1, _HORIZON, dtype=np.float32)[:, None, None]
-    top, low = _sky(weather, time)
-    picture[:_HORIZON] = np.array(top) * (1 - blend) + np.array(low) * blend
-    tint = np.array(_LIGHT_OF_DAY[time], np.float32)
-    behind, road = (np.array(colour, np.float32) * tint for colour in _GROUND[place])
-    front = np.array((150, 146, 140) if place != "country road" else (104, 132, 70), np.float32) * tint
+    art, tint = _art()["places"][place], np.array(_LIGHT_OF_DAY[time], np.float32)
+    behind, road, front = (np.array(art[part], np.float32) * tint for part in ("behind", "road", "front"))
     if weather == "snowy":
         behind, road = behind * 0.35 + 232 * tint * 0.65, road * 0.72 + 220 * tint * 0.28
         front = front * 0.4 + 230 * tint * 0.6
     if weather == "rainy":
         road = road * 0.72
+    picture = np.zeros((SIDE, SIDE, 3), np.float32)
     picture[_HORIZON:_BACK], picture[_BACK:_FRONT], picture[_FRONT:] = behind, road, front
+    picture[:_HORIZON] = _sky(weather, time)
     image = Image.fromarray(picture.astype(np.uint8))
-    _PLACES[place](_Brush(image, tint))
-    _draw_sky(ImageDraw.Draw(image), weather, time)
+    draw = ImageDraw.Draw(image)
+    for shape in art["shapes"]:
+        _draw_shape(draw, tint, *shape)
+    _draw_sky(draw, weather, time)
     return np.asarray(image)
 
 
-def _sky(weather: str, time: str) -> tuple[Colour, Colour]:
-    """Colours at the top and at the horizon."""
-    dusk = _PALE_DUSK if weather in ("rainy", "foggy", "snowy") else _DUSK
-    return {"day": _SKY_BY_DAY[weather], "dusk": dusk, "night": _NIGHT}[time]
+def _sky(weather: str, time: str) -> npt.NDArray[np.float64]:
+    """Colours from the top to the horizon: [166, 1, 3]."""
+    pale = time == "dusk" and weather in ("rainy", "foggy", "snowy")
+    top, low = np.array(_art()["sky"]["pale-dusk" if pale else weather if time == "day" else time])
+    blend = np.linspace(0, 1, _HORIZON, dtype=np.float32)[:, None, None]
+    sky: npt.NDArray[np.float64] = top * (1 - blend) + low * blend
+    return sky
 
 
-class _Brush:
-    """Draws in pixels on the backdrop, in colours under the light of the time of day."""
-
-    def __init__(self, image: Image.Image, tint: npt.NDArray[np.float32]) -> None:
-        self.draw, self._tint = ImageDraw.Draw(image), tint
-
-    def shade(self, colour: Colour) -> Colour:
-        r, g, b = (int(c * t) for c, t in zip(colour, self._tint, strict=True))
-        return r, g, b
-
-    def box(self, x0: float, y0: float, x1: float, y1: float, colour: Colour) -> None:
-        self.draw.rectangle((x0, y0, x1, y1), fill=self.shade(colour))
-
-
-_WHITE: Colour = (232, 232, 224)
-
-
-def _lane_marks(brush: _Brush) -> None:
-    middle = int(0.765 * SIDE)
-    for x in range(-10, SIDE, 60):
-        brush.box(x, middle, x + 32, middle + 4, _WHITE)
-
-
-def _street(brush: _Brush) -> None:
-    _lane_marks(brush)
-    for x in range(-30, SIDE, 70):
-        brush.box(x, _HORIZON - 54 - (x * 37 % 40), x + 64, _HORIZON + 6, (118, 108, 108))
-        for y in range(_HORIZON - 44, _HORIZON - 6, 16):
-            for window in range(x + 8, x + 58, 16):
-                brush.box(window, y, window + 7, y + 8, (208, 190, 120))
-    brush.box(0, _BACK - 8, SIDE, _BACK, (206, 202, 196))
-
-
-def _highway(brush: _Brush) -> None:
-    _lane_marks(brush)
-    brush.box(0, _BACK - 18, SIDE, _BACK - 13, (198, 202, 206))
-    brush.box(0, _BACK - 10, SIDE, _BACK - 5, (150, 154, 160))
-    for x in range(6, SIDE, 36):
-        brush.box(x, _BACK - 22, x + 4, _BACK, (70, 70, 74))
-    brush.box(0, _BACK, SIDE, _BACK + 4, (238, 208, 72))
-
-
-def _country_road(brush: _Brush) -> None:
-    for x in range(-60, SIDE, 150):
-        brush.draw.ellipse((x, _HORIZON - 34, x + 240, _HORIZON + 60), fill=brush.shade((84, 128, 60)))
-    for x in range(0, SIDE, 26):
-        brush.box(x, _BACK - 16, x + 4, _BACK, (120, 86, 54))
-    brush.box(0, _BACK - 12, SIDE, _BACK - 9, (120, 86, 54))
-
-
-def _harbour(brush: _Brush) -> None:
-    for y in range(_HORIZON + 8, _BACK - 14, 12):
-        for x in range((y * 7) % 40 - 40, SIDE, 62):
-            brush.draw.line((x, y, x + 26, y), fill=brush.shade((140, 186, 208)), width=2)
-    for x in (70, 250):
-        hull = ((x, _BACK - 46), (x + 90, _BACK - 46), (x + 76, _BACK - 28), (x + 14, _BACK - 28))
-        brush.draw.polygon(hull, fill=brush.shade((156, 60, 50)))
-        brush.box(x + 30, _BACK - 64, x + 62, _BACK - 46, (226, 224, 216))
-    brush.box(0, _BACK - 10, SIDE, _BACK, (88, 84, 80))
-
-
-def _car_park(brush: _Brush) -> None:
-    for x in range(12, SIDE, 65):
-        brush.draw.line((x, _BACK + 4, x - 14, _FRONT), fill=brush.shade(_WHITE), width=4)
-    brush.box(0, _BACK - 14, SIDE, _BACK - 4, (90, 128, 74))
-
-
-_PLACES = {
-    "street": _street,
-    "highway": _highway,
-    "country road": _country_road,
-    "harbour": _harbour,
-    "car park": _car_park,
-}
+def _draw_shape(
+    draw: ImageDraw.ImageDraw,
+    tint: npt.NDArray[np.float32],
+    kind: str,
+    step: int,
+    colour: tuple[int, int, int],
+    *points: int,
+) -> None:
+    """One shape of a place, as often as it goes into the picture."""
+    fill = tuple(int(c * t) for c, t in zip(colour, tint, strict=True))
+    for shift in range(0, SIDE - points[0], step or 2 * SIDE):
+        at = [p if i % 2 else p + shift for i, p in enumerate(points)]
+        match kind.partition("-"):
+            case "box", _, _:
+                draw.rectangle(at, fill)
+            case "ellipse", _, _:
+                draw.ellipse(at, fill)
+            case "polygon", _, _:
+                draw.polygon(at, fill)
+            case "line", _, width:
+                draw.line(at, fill, int(width))
 
 
 def _draw_sky(draw: ImageDraw.ImageDraw, weather: str, time: str) -> None:

@@ -37,21 +37,17 @@ class Listing(NamedTuple):
 
     pictures: list[Path]
     parquet: list[Path]
-    left_out: Counter[str]
+    left_out: list[str]
     dead_links: list[Path]
 
     @property
     def note(self) -> str | None:
         """What a run should say of the pictures that it leaves out."""
-        kinds = ", ".join(f"{n} {suffix}" for suffix, n in sorted(self.left_out.items(), key=_most_first))
+        kinds = ", ".join(f"{n} {suffix}" for suffix, n in Counter(sorted(self.left_out)).most_common())
         return join_notes(
             f"left out: {kinds}: convert them to JPEG or PNG" if kinds else None,
             f"links that lead nowhere: {len(self.dead_links)}" if self.dead_links else None,
         )
-
-
-def _most_first(kind: tuple[str, int]) -> tuple[int, str]:
-    return -kind[1], kind[0]
 
 
 def open_path(path: Path, count: int | None, seed: int) -> ImageSet:
@@ -106,7 +102,7 @@ def _from_folder(path: Path, count: int | None, seed: int) -> ImageSet:
 
 def _list_folder(folder: Path) -> Listing:
     """What lies directly in `folder`. Hidden files, which some systems strew about (`._a.jpg`), do not count."""
-    listing = Listing([], [], Counter(), [])
+    listing = Listing([], [], [], [])
     for file in sorted(folder.iterdir()):
         suffix = file.suffix.lower()
         if file.name.startswith(".") or file.is_dir():
@@ -118,7 +114,7 @@ def _list_folder(folder: Path) -> Listing:
         elif suffix == ".parquet":
             listing.parquet.append(file)
         elif OTHER_PICTURES.fullmatch(suffix):
-            listing.left_out[suffix] += 1
+            listing.left_out.append(suffix)
     return listing
 
 
