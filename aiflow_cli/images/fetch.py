@@ -11,10 +11,10 @@ import os
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from multiprocessing.pool import ThreadPool
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import httpx
 
@@ -62,7 +62,7 @@ class _PassingError(Exception):
 
 
 @dataclass
-class Fetcher:
+class Fetcher(AbstractContextManager["Fetcher"]):
     """Requests over one pool of connections; may be used from several threads. Close it after use."""
 
     policy: RetryPolicy = field(default_factory=RetryPolicy)
@@ -77,10 +77,6 @@ class Fetcher:
         except (ValueError, ImportError, httpx.InvalidURL) as error:
             proxy = "the proxy in HTTP_PROXY, HTTPS_PROXY or ALL_PROXY"
             raise UsageError(f"{proxy} cannot be used: {error}; set another, or unset it") from error
-
-    def __enter__(self) -> Fetcher:
-        """Use as a context: closed at its end."""
-        return self
 
     def __exit__(self, *_: object) -> None:
         """Close all connections."""
@@ -119,15 +115,9 @@ class Fetcher:
         return Reply(reply.status_code, data)
 
     @contextmanager
-    def _reply(
-        self,
-        url: str,
-        wanted: Sequence[int],
-        params: Mapping[str, str] | None = None,
-        headers: Mapping[str, str] | None = None,
-    ) -> Iterator[httpx.Response]:
+    def _reply(self, url: str, wanted: Sequence[int], **options: Any) -> Iterator[httpx.Response]:
         """A reply of a `wanted` status, its body still to come."""
-        with self._client.stream("GET", url, params=params, headers=headers) as reply:
+        with self._client.stream("GET", url, **options) as reply:
             if passes(reply.status_code):
                 raise _PassingError(f"HTTP {reply.status_code}", reply)
             if reply.status_code not in wanted:

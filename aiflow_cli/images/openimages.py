@@ -29,8 +29,7 @@ GIVE_UP_AFTER = 20
 class Answers:
     """What the bucket has said so far: status by image and split, and the SHA-256 of what came.
 
-    "Not here" is written down only once some image has been found: behind a proxy that forbids everything, each answer
-    is a 403.
+    "Not here" is written down only once some image was found: behind a proxy that forbids all, each answer is a 403.
     """
 
     def __init__(self, file: Path) -> None:

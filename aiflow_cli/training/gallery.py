@@ -1,11 +1,11 @@
-"""A page of held-out scenes with what target and drafts say of them, wrong slots marked: one HTML file, pictures inside."""
+"""A page of held-out scenes with what target and drafts say of them, wrong slots marked: one file, pictures inside."""
 
 from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from importlib import resources
+from typing import Any
 
 from jinja2 import StrictUndefined, Template
 
@@ -16,32 +16,18 @@ from aiflow_cli.models.vlm import VisionLanguageModel
 from aiflow_cli.training.evaluate import greedy_ids
 from aiflow_cli.training.recipe import HELD_OUT_SEED
 
-
-@dataclass(frozen=True)
-class Said:
-    """What one model says of one scene, and the names of the slots it has wrong."""
-
-    model: str
-    caption: str
-    wrong: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Figure:
-    """One scene: its JPEG in base64, and each model's caption."""
-
-    picture: str
-    captions: Sequence[Said]
+Models = Sequence[tuple[str, VisionLanguageModel]]
+"""By name."""
 
 
 def gallery_page(
     title: str,
-    models: Sequence[tuple[str, VisionLanguageModel]],
+    models: Models,
     question: str,
     scenes: int,
     advance: Callable[[int], None],
 ) -> str:
-    """The page: `scenes` held-out scenes, each with every model's caption; `advance(done)` is called after each scene."""
+    """The page: `scenes` held-out scenes with every model's caption; `advance(done)` is called after each."""
     figures = []
     for index in range(scenes):
         figures.append(_figure(index, models, question))
@@ -51,12 +37,13 @@ def gallery_page(
     return str(page.render(title=title, figures=figures))
 
 
-def _figure(index: int, models: Sequence[tuple[str, VisionLanguageModel]], question: str) -> Figure:
-    scene, captions = scene_at(HELD_OUT_SEED, index), []
-    image = encode_jpeg(render(scene))
+def _figure(index: int, models: Models, question: str) -> dict[str, Any]:
+    """One scene: its JPEG in base64; what each model says of it, and the slots that are wrong."""
+    scene = scene_at(HELD_OUT_SEED, index)
+    image, captions = encode_jpeg(render(scene)), []
     for name, model in models:
         decoder = model.decoder(model.image_tokens + 256)
         caption = model.tokenizer.decode(greedy_ids(decoder, model, image, question, 160))
-        wrong = tuple(slot for slot, right in mark_caption(caption, scene) if not right)
-        captions.append(Said(name, caption, wrong))
-    return Figure(base64.b64encode(image).decode(), captions)
+        wrong = [slot for slot, right in mark_caption(caption, scene) if not right]
+        captions.append({"model": name, "caption": caption, "wrong": wrong})
+    return {"picture": base64.b64encode(image).decode(), "captions": captions}
