@@ -1,4 +1,4 @@
-"""The rules of the house (DESIGN.md, section 4): who may import whom, how long a file may be, and that help costs nothing."""
+"""The rules of the house: who may import whom, how long a file may be, and that help costs nothing."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LAYERS = (
 )
 """From the top down: a folder imports from the layers below its own."""
 SIDEWAYS = {("decoding", "wire"), ("models", "wire"), ("images", "models"), ("analysis", "trials")}
-"""Within a layer: sessions and models speak in messages; images are decoded as models do; analysis reads what trials wrote."""
+"""Within a layer: sessions and models speak in messages; images are decoded as models do; analysis reads trials."""
 NOT_IN_THE_CORE = {"asyncio", "concurrent", "multiprocessing", "random", "secrets", "select", "selectors", "socket"} | {
     "subprocess",
     "threading",
@@ -125,7 +125,7 @@ def for_types_only(path: Path) -> set[int]:
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
     )
-    return {line for node in guarded for line in range(node.lineno, node.body[-1].end_lineno + 1)}  # type: ignore[operator]
+    return {line for node in guarded for line in range(node.lineno, (node.body[-1].end_lineno or 0) + 1)}
 
 
 def imported_modules(path: Path, known: dict[str, Path]) -> set[str]:
@@ -240,7 +240,8 @@ def test_help_is_quick_and_imports_nothing_heavy(arguments: list[str]) -> None:
 
 def test_importing_the_core_brings_no_model_and_no_event_loop() -> None:
     names = [f"aiflow_cli.decoding.{path.stem}" for path in sources(PACKAGE / "decoding") if path.stem != "__init__"]
-    code = f"import importlib, sys, json\nfor name in {names}: importlib.import_module(name)\nprint(json.dumps(sorted(sys.modules)))"
+    code = f"import importlib, sys, json\nfor name in {names}: importlib.import_module(name)\n"
+    code += "print(json.dumps(sorted(sys.modules)))"
     output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert {name.partition(".")[0] for name in json.loads(output)} & (HEAVY | {"asyncio", "socket"}) == set()
 

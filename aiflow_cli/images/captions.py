@@ -154,8 +154,8 @@ def mark_caption(caption: str, scene: Scene) -> list[tuple[str, bool]]:
 def mark(said: Reading, right: Reading) -> list[tuple[str, bool]]:
     """(slot name, right or wrong) for every slot of the truth, and a wrong `vehicle` for each one invented.
 
-    `vehicle` is right when a vehicle is said to be in that cell; its other slots are wrong when it is not. `in_front` is
-    marked where two vehicles stand in one column.
+    `vehicle` is right when a vehicle is said to be in that cell; its other slots are wrong when it is not. `in_front`
+    is marked where two vehicles stand in one column.
     """
     marks = [(name, said.slots.get(name) == value) for name, value in right.slots.items()]
     for cell, slots in right.vehicles.items():

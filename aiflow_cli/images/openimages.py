@@ -33,7 +33,7 @@ class Answers:
     """
 
     def __init__(self, file: Path) -> None:
-        """Read the answers of earlier runs; a last line cut short by a crash, or a file out of reach, is passed over."""
+        """Read the answers of earlier runs; a last line cut short, or a file out of reach, is passed over."""
         self._file = file
         try:
             text = file.read_text(encoding="utf-8-sig", errors="replace")

@@ -115,7 +115,7 @@ def vehicle_sprite(kind: str, colour: str, heading: str, scale: float, number: i
 
 @lru_cache(maxsize=256)
 def decor_sprite(thing: str, variant: int, weather: str = "sunny", time: str = "day") -> Image.Image:
-    """What stands beside the road: a tree (white in snow), house (lit when the day is over), person, traffic-light or sign."""
+    """A tree (white in snow), house (its windows lit when the day is over), person, traffic-light or sign."""
     art = _art().get(f"{thing}-{variant}") or _art()[thing]
     colours = {name: choice[variant] for name, choice in art.get("variants", {}).items()}
     colours["window"] = (120, 160, 190) if time == "day" else (255, 226, 120)

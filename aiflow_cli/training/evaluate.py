@@ -37,7 +37,7 @@ class Quality:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Marks of target and draft, and acceptance: `matches` says for each caption which target tokens the draft predicts."""
+    """Marks of target and draft; `matches` says for each caption which of the target's tokens the draft predicts."""
 
     scenes: int
     target: Quality

@@ -36,9 +36,9 @@ Model: TypeAlias = InternVLForConditionalGeneration
 class CaptionTask:
     """What a caption model is trained on.
 
-    `view` uint8 [n, side, side, 3]; `captions(row, epoch)` gives token ids with the end token; `prompt_ids` the ids before
-    the caption, image places included; `image_token_id` marks these; `weights` [vocabulary] says how much each token
-    counts in the loss, all the same if None.
+    `view` uint8 [n, side, side, 3]; `captions(row, epoch)` gives token ids with the end token; `prompt_ids` those before
+    the caption, image places (`image_token_id`) included; `weights` [vocabulary] says how much each token counts in the
+    loss, all the same if None.
     """
 
     view: npt.NDArray[np.uint8]
@@ -131,7 +131,7 @@ def greedy_captions(
 
 
 def batch_rows(step: int, batch: int, count: int, seed: int) -> tuple[list[int], int]:
-    """Rows and epoch of one step; each epoch permutes all rows. (Batches of one length save padding, but learn slower.)"""
+    """Rows and epoch of one step; each epoch permutes all. (Batches of one length save padding, but learn slower.)"""
     epoch, within = divmod(step, count // batch)
     order = np.random.default_rng((seed, epoch)).permutation(count)
     return sorted(int(row) for row in order[within * batch : (within + 1) * batch]), epoch

@@ -114,7 +114,7 @@ def share_of_slots(model: Model, words: Words, size: Size, data: TrainingData, c
 def learn(
     recipe: Recipe, report: Report, name: str, size: Size, model: Model, task: CaptionTask, **schedule: Any
 ) -> None:
-    """Train projector and language model of `model` on `task`; keep it as NAME.safetensors, its judgings as NAME.json."""
+    """Train projector and language model; keep the model as NAME.safetensors and its judgings as NAME.json."""
     words, held_out, plan = Words(recipe.tokenizer), held_out_data(recipe), Schedule(recipe.steps[name], **schedule)
 
     def judge(model: Model) -> float:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 
 from aiflow_cli.images import scenes as s
@@ -66,12 +68,23 @@ def test_an_untrained_model_may_say_anything(tmp_path: Path) -> None:
     assert words.decode([words.image_token_id, *ids, words.vocab_size - 1, *ids]) == "a red busa red bus"
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Two threads wait for each other where other processes want the cores as well."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
+@pytest.mark.usefixtures("one_thread")
 def test_a_small_recipe_from_beginning_to_end(tmp_path: Path) -> None:
     """Every stage in a process of its own, then checkpoints with their cards; a second call has nothing left to do."""
     steps = dict.fromkeys(STEPS, 2)
     recipe = Recipe(
-        tmp_path, "cpu", steps, 64, held_out_scenes=4, judged_scenes=2, tokenizer_scenes=500, said_scenes=64
+        tmp_path, "cpu", steps, 64, held_out_scenes=1, judged_scenes=1, tokenizer_scenes=500, said_scenes=64
     )
     told: list[Progress] = []
     run_recipe(recipe, 2, told.append)
