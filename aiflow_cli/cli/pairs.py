@@ -207,7 +207,8 @@ def train(
     from aiflow_cli.cli.output import note, print_json
     from aiflow_cli.cli.progress import stages_progress
     from aiflow_cli.training.checkpoints import finish_pair
-    from aiflow_cli.training.recipe import Recipe, run_recipe
+    from aiflow_cli.training.recipe import Recipe
+    from aiflow_cli.training.schedule import run_recipe
     from aiflow_cli.trials.store import make_folder, owned
 
     recipe = Recipe(work, device or _best_device())

@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from aiflow_cli.cli.output import note as print_note
 
@@ -20,8 +20,11 @@ _LINE_EVERY_S = 10.0
 _NOTE_WIDTH, _BAR_NOTE_WIDTH = 120, 60
 
 
-Show = Callable[[str, int, int, str], None]
-"""Tells which task is how far: its name, steps done, of how many (0 where that is not known), and a note."""
+class Show(Protocol):
+    """Tells which task is how far: its name, steps done, of how many (0 where that is not known), and a note."""
+
+    def __call__(self, what: str, done: int, total: int, note: str = "") -> None:
+        """Tell."""
 
 
 @contextmanager
@@ -54,7 +57,7 @@ def _bars() -> Bars:
 def _on_bars(bars: Bars, first: str) -> Show:
     tasks = {first: bars.add_task(first, total=None, note="")} if first else {}
 
-    def show(what: str, done: int, total: int, note: str) -> None:
+    def show(what: str, done: int, total: int, note: str = "") -> None:
         if what not in tasks:
             tasks[what] = bars.add_task(what, total=None, note="")
         bars.update(tasks[what], completed=done, total=total or None, note=_cut(note, _BAR_NOTE_WIDTH))
@@ -66,7 +69,7 @@ def _in_lines() -> Show:
     last: dict[str, float] = {}
     reports: dict[str, list[tuple[float, int]]] = {}
 
-    def show(what: str, done: int, total: int, note: str) -> None:
+    def show(what: str, done: int, total: int, note: str = "") -> None:
         now = time.monotonic()
         pace = reports.setdefault(what, [])
         if not pace or done > pace[-1][1]:
@@ -96,7 +99,7 @@ def _cut(text: str, width: int) -> str:
 def progress(what: str, total: int = 0) -> Iterator[Callable[..., None]]:
     """Show how far one task is: call what this gives with the steps done, and their number if `total` is not known."""
     with display(what) as show:
-        yield lambda done, of=total: show(what, done, of, "")
+        yield lambda done, of=total: show(what, done, of)
 
 
 @contextmanager

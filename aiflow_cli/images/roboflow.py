@@ -26,8 +26,8 @@ def fetch_roboflow(
 ) -> io.BytesIO:
     """The export as a zip in memory (some 40 MB). Roboflow may first have to make it: asked again every `poll_s`.
 
-    `on_bytes(n)` reports the bytes that have come.
-    Raises PrerequisiteError without `ROBOFLOW_API_KEY`, AiflowError if Roboflow refuses or does not deliver.
+    `on_bytes(n)` reports the bytes so far. Raises PrerequisiteError without `ROBOFLOW_API_KEY`, AiflowError if Roboflow
+    refuses or does not deliver.
     """
     key = environment.ROBOFLOW_KEY.value()
     if not key:
@@ -74,9 +74,8 @@ def fetch_kaggle() -> Path:
         try:
             kagglehub = importlib.import_module("kagglehub")
         except ImportError as error:
-            raise PrerequisiteError(
-                f"kagglehub is not installed ({error}): run `pip install kagglehub`, {_OTHERWISE}"
-            ) from error
+            remedy = f"run `pip install kagglehub`, {_OTHERWISE}"
+            raise PrerequisiteError(f"kagglehub is not installed ({error}): {remedy}") from error
         try:
             return Path(kagglehub.dataset_download(KAGGLE_DATASET))
         except Exception as error:  # kagglehub raises its own, requests' and the system's errors
