@@ -1,8 +1,9 @@
-"""A model as the protocol sees it: a decoder with three verbs, prefill, extend and rollback."""
+"""A model as the protocol sees it: a decoder with three verbs, prefill, extend and keep."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Protocol
 
 from torch import Tensor
@@ -29,13 +30,20 @@ class Decoder(Protocol):
     def extend(self, tokens: Sequence[int]) -> list[int]:
         """Append k tokens; returns for each the most likely id after it. Raises ValueError beyond the cache's room."""
 
-    def rollback(self, length: int) -> None:
-        """Forget what is cached beyond `length` positions; raises ValueError if fewer are cached, or the prompt's would go."""
+    def keep(self, length: int, path: Sequence[int] = ()) -> None:
+        """Forget all but the first `length` positions and, of those behind them, the ones at the offsets in `path`.
+
+        Those move up to stand right behind the first `length`, as they were computed: a key stays turned for the
+        position it had. Raises ValueError if fewer are cached, if the prompt's would go, or unless `path` increases.
+        """
 
 
-def check_rollback(decoder: Decoder, length: int) -> None:
-    """Raise ValueError unless `decoder` can go back to `length` positions."""
+def check_keep(decoder: Decoder, length: int, path: Sequence[int]) -> None:
+    """Raise ValueError unless `decoder` can keep these positions."""
     if not decoder.prompt_length <= length <= decoder.length:
         raise ValueError(
-            f"cannot roll back to {length}: {decoder.length} positions are cached, {decoder.prompt_length} of them the prompt's"
+            f"cannot keep {length} positions: {decoder.length} are cached, {decoder.prompt_length} of them the prompt's"
         )
+    behind = decoder.length - length
+    if not all(one < other for one, other in pairwise((-1, *path, behind))):
+        raise ValueError(f"cannot keep {list(path)} of the {behind} positions behind {length}: offsets must increase")

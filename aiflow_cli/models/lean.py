@@ -7,7 +7,7 @@ tokens must cost little more than a step. So, for a Llama-shaped language model 
   takes two narrow products of several rows faster than a wide one (a single row gains nothing, or loses up to 8 % of a step where
   other processes press on the cache);
 - norm weights, the norm's sqrt(width) and the 1/sqrt(head) of attention are folded into the matrices that follow;
-- a cached row is what that product writes, q, k and v of a position, in its place: nothing is copied, and rollback moves a number;
+- a cached row is what that product writes, q, k and v of a position, in its place: nothing is copied, and to go back is to change a number;
 - rotary embedding is one complex product in place: the halves of each head of q and k are interleaved in the stored matrices, which
   leaves q . k as it was;
 - a layer's views of the cache are made for all layers at once, and residuals are added by `addmm_`.
@@ -27,7 +27,7 @@ from torch import Tensor
 from transformers import InternVLForConditionalGeneration, LlamaConfig
 
 from aiflow_cli.errors import CheckpointError
-from aiflow_cli.models.decoder import check_rollback
+from aiflow_cli.models.decoder import check_keep
 from aiflow_cli.models.finite import not_finite
 from aiflow_cli.models.prompt import Prompt
 
@@ -160,10 +160,14 @@ class LeanDecoder:
             self._forward(self._weights.embedding[list(tokens)])
             return self._chosen()
 
-    def rollback(self, length: int) -> None:
+    def keep(self, length: int, path: Sequence[int] = ()) -> None:
         """See Decoder."""
-        check_rollback(self, length)
-        self.length = length
+        check_keep(self, length, path)
+        kept = [length + offset for offset in path]
+        self.length = length + len(kept)
+        if kept:
+            self._rows[:, length : self.length] = self._rows[:, kept]
+            self._ids[length : self.length] = [self._ids[place] for place in kept]
 
     def _forward(self, x: Tensor, last_only: bool = False) -> None:
         weights, rows, start = self._weights, len(x), self.length

@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache, InternVLForConditionalGeneration
 
-from aiflow_cli.models.decoder import check_rollback
+from aiflow_cli.models.decoder import check_keep
 from aiflow_cli.models.finite import best_ids, not_finite
 from aiflow_cli.models.prompt import Prompt
 
 
 class ReferenceDecoder:
-    """Decoder (see `models/decoder.py`) over transformers' InternVL classes with a DynamicCache that is cropped, never recomputed."""
+    """Decoder (see `models/decoder.py`) over transformers' InternVL classes; its DynamicCache is never recomputed."""
 
     def __init__(self, model: InternVLForConditionalGeneration) -> None:
         self._model = model
@@ -41,11 +41,19 @@ class ReferenceDecoder:
         """See Decoder."""
         return self._forward(tokens)
 
-    def rollback(self, length: int) -> None:
+    def keep(self, length: int, path: Sequence[int] = ()) -> None:
         """See Decoder."""
-        check_rollback(self, length)
-        self._cache.crop(min(0, length - self.length))
-        self.length = length
+        check_keep(self, length, path)
+        kept = [length + offset for offset in path]
+        stop = length + len(kept)
+        if kept:
+            self._ids[length:stop] = [self._ids[place] for place in kept]
+            with torch.inference_mode():
+                for layer in self._cache.layers:
+                    for states in (layer.keys, layer.values):
+                        states[..., length:stop, :] = states[..., kept, :]
+        self._cache.crop(min(0, stop - self.length))
+        self.length = stop
 
     def _forward(self, tokens: Sequence[int], last_only: bool = False, **inputs: Tensor) -> list[int]:
         with torch.inference_mode():

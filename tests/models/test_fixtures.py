@@ -78,12 +78,12 @@ def test_logits_and_greedy_ids(name: str, sample: str, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", DECODERS)
 @pytest.mark.parametrize("name", MODELS)
-def test_eight_tokens_in_one_pass_after_a_rollback(name: str, kind: str) -> None:
+def test_eight_tokens_in_one_pass_after_others_were_forgotten(name: str, kind: str) -> None:
     model, expected = fixtures.model(name), fixtures.sample(name, "wide")["greedy_ids_no_eos"]
     verify = decoder(model, kind)
     verify.prefill(prompt(model, "wide"))
     verify.extend([5, 6, 7])
-    verify.rollback(verify.prompt_length)
+    verify.keep(verify.prompt_length)
     assert verify.extend(expected[:8]) == expected[1:9]
     assert error(verify.last_logits, fixtures.tensors(name)["decode_logits.wide"]) < LOGITS
 

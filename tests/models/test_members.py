@@ -66,7 +66,7 @@ def test_member_captions_an_image(name: str, tmp_path: Path) -> None:
     one_by_one = [first]
     for _ in range(5):
         one_by_one += decoder.extend(one_by_one[-1:])
-    decoder.rollback(decoder.prompt_length)
+    decoder.keep(decoder.prompt_length)
     assert decoder.extend(one_by_one[:5]) == one_by_one[1:]
 
 
