@@ -7,8 +7,6 @@ from pathlib import Path
 
 from aiflow_cli.errors import UsageError
 
-__all__ = ["user_path"]
-
 LONGEST_NAME_BYTES = 255
 LONGEST_PATH_BYTES = 4095
 """What Linux and macOS take at most; a longer name fails in whichever call meets it first, each with an error of its own."""

@@ -16,7 +16,7 @@ MOST_SPARE_ROWS = 1024
 
 
 def check_folder(folder: Path) -> None:
-    """Raise CheckpointError unless configuration, tokenizer and tensors of a checkpoint folder are all there and fit together."""
+    """Raise CheckpointError unless configuration, tokenizer and tensors of a folder are all there and fit together."""
     original = read_config(folder)
     tokenizer = check_tokenizer(folder)
     with naming(folder):
@@ -29,7 +29,7 @@ def check_folder(folder: Path) -> None:
 
 
 def check_tokenizer(folder: Path) -> Tokenizer:
-    """The tokenizer of a checkpoint folder; raises CheckpointError unless it fits the embedding and the conversation template is known.
+    """The tokenizer of a folder; raises CheckpointError unless it fits the embedding and the template is known.
 
     InternLM2's embedding has a row for every token and no more; others may have spare rows at their end.
     """
@@ -41,6 +41,7 @@ def check_tokenizer(folder: Path) -> Tokenizer:
     spare = 0 if is_internlm2(original) else MOST_SPARE_ROWS
     if isinstance(size, int) and not size - spare <= tokenizer.vocab_size <= size:
         raise CheckpointError(
-            f"the tokenizer in {folder} has {tokenizer.vocab_size} tokens, the model's embedding {size}: they do not belong together"
+            f"the tokenizer in {folder} has {tokenizer.vocab_size} tokens, the model's embedding {size}: "
+            "they do not belong together"
         )
     return tokenizer

@@ -26,8 +26,9 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from aiflow_cli.errors import AiflowError, LinkError, PrerequisiteError, StoreError, UsageError
+from aiflow_cli.errors import LinkError, PrerequisiteError, StoreError, UsageError
 from aiflow_cli.fetching import RetryPolicy, passes, retrying
+from aiflow_cli.text import one_line
 
 WANTED = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "README.md", "LICENSE*"]
 """No code, no pictures, no weights in pickles."""
@@ -63,7 +64,7 @@ class Repository:
 
 
 class RemoteFile(NamedTuple):
-    """A file of a repository; `digest`, by which the cache names its content, is its sha256 if it is large, else git's sha1."""
+    """A file of a repository; `digest`, the cache's name of its content, is its sha256 if it is large, else git's sha1."""
 
     name: str
     size_bytes: int
@@ -125,16 +126,16 @@ def cached_folder(repository: Repository) -> Path | None:
 
 
 def _commit_here(repository: Repository) -> str | None:
-    """The commit that a revision is, as far as the cache knows; where a copied cache lacks its `refs`, the only one there is."""
-    if _COMMIT.fullmatch(repository.revision):
-        return repository.revision
-    references = repository.cache / "refs"
-    try:
-        text = (references / repository.revision).read_text(encoding="utf-8-sig", errors="replace").strip()
-    except OSError:
-        snapshots = [path.name for path in (repository.cache / "snapshots").glob("*") if _COMMIT.fullmatch(path.name)]
-        only = repository.revision == "main" and not any(references.glob("*")) and len(snapshots) == 1
-        return snapshots[0] if only else None
+    """The commit of a revision, as far as the cache knows; if a copied cache lacks its `refs`, the only one there is."""
+    text, refs = repository.revision, repository.cache / "refs"
+    if not _COMMIT.fullmatch(text):
+        try:
+            text = (refs / text).read_text(encoding="utf-8-sig", errors="replace").strip()
+        except OSError:
+            snapshots = [path.name for path in (repository.cache / "snapshots").glob("*")]
+            commits = [name for name in snapshots if _COMMIT.fullmatch(name)]
+            only = repository.revision == "main" and not any(refs.glob("*")) and len(commits) == 1
+            return commits[0] if only else None
     return text if _COMMIT.fullmatch(text) else None
 
 
@@ -147,7 +148,10 @@ def display_name(folder: Path) -> str:
 
 
 def make_plan(repository: Repository) -> Plan:
-    """Ask the hub what a repository holds. Raises UsageError if there is none, PrerequisiteError offline or without access, LinkError."""
+    """Ask the hub what a repository holds.
+
+    Raises UsageError if there is none, PrerequisiteError offline or without access, LinkError.
+    """
     with translated(repository):
         plan = _ask(repository)
         missing = tuple(file for file in plan.files if size_of(plan.snapshot / file.name) != file.size_bytes)
@@ -163,10 +167,8 @@ def _ask(repository: Repository) -> Plan:
     except HFValidationError:
         raise
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise LinkError(
-            f"what {constants.ENDPOINT} says of {repository} cannot be understood ({reason}): try later"
-        ) from error
+        said = f"what {constants.ENDPOINT} says of {repository} cannot be understood"
+        raise LinkError(f"{said} ({one_line(error)}): try later") from error
 
 
 def _remote_file(found: Any) -> RemoteFile:
@@ -196,36 +198,27 @@ def is_passing(error: BaseException) -> bool:
 @contextlib.contextmanager
 def translated(repository: Repository) -> Iterator[None]:
     """The hub's errors as ours, each one line with its remedy."""
+    hub = constants.ENDPOINT
     try:
         yield
-    except AiflowError:
-        raise
     except OfflineModeIsEnabled:
-        raise PrerequisiteError(
-            f"{repository} is not on this machine, and offline mode is on: unset HF_HUB_OFFLINE to fetch it"
-        ) from None
+        said = f"{repository} is not on this machine, and offline mode is on"
+        raise PrerequisiteError(f"{said}: unset HF_HUB_OFFLINE to fetch it") from None
     except GatedRepoError:
-        raise PrerequisiteError(
-            f"{repository} is gated: ask for access at {constants.ENDPOINT}/{repository.id}, then `hf auth login` or set HF_TOKEN"
-        ) from None
+        remedy = f"ask for access at {hub}/{repository.id}, then `hf auth login` or set HF_TOKEN"
+        raise PrerequisiteError(f"{repository} is gated: {remedy}") from None
     except RevisionNotFoundError:
-        raise UsageError(
-            f"{repository.id} has no revision {repository.revision!r}: give a branch, tag or commit"
-        ) from None
+        said = f"{repository.id} has no revision {repository.revision!r}"
+        raise UsageError(f"{said}: give a branch, tag or commit") from None
     except (RepositoryNotFoundError, HFValidationError):
-        raise UsageError(
-            f"there is no repository {repository.id} at {constants.ENDPOINT}: check the name; if it is private, set HF_TOKEN"
-        ) from None
+        said = f"there is no repository {repository.id} at {hub}"
+        raise UsageError(f"{said}: check the name; if it is private, set HF_TOKEN") from None
     except (_TRANSPORT_ERROR, ConnectionError, LocalEntryNotFoundError) as error:
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise LinkError(
-            f"fetching {repository} from {constants.ENDPOINT} broke off ({reason}): run the same command again, it goes on from there"
-        ) from error
+        said = f"fetching {repository} from {hub} broke off ({one_line(error)})"
+        raise LinkError(f"{said}: run the same command again, it goes on from there") from error
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise StoreError(
-                f"no space left for {repository} in {repository.cache}: free some, or set HF_HOME to a folder on a larger disk"
-            ) from error
-        raise StoreError(
-            f"cannot write {repository} to {repository.cache} ({error}): check the folder, or set HF_HOME"
-        ) from error
+            remedy = "free some, or set HF_HOME to a folder on a larger disk"
+            raise StoreError(f"no space left for {repository} in {repository.cache}: {remedy}") from error
+        said = f"cannot write {repository} to {repository.cache} ({error})"
+        raise StoreError(f"{said}: check the folder, or set HF_HOME") from error

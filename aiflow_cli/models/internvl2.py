@@ -1,8 +1,8 @@
 """Loading and saving checkpoints in the original InternVL2 layout (and loading those already in transformers' layout).
 
-No `trust_remote_code`: the weights go into transformers' own InternVL classes, streamed tensor by tensor by `from_pretrained`, each straight
-to its device and dtype. Anything missing, surplus or misshapen is an error, raised before the first tensor is read. transformers is handed
-the tensors that were checked, not the folder: it would look there for weights, adapters and settings by rules of its own.
+No `trust_remote_code`: the weights go into transformers' own InternVL classes, streamed tensor by tensor, each straight to
+its device and dtype. Anything missing, surplus or misshapen is an error, raised before the first tensor is read.
+transformers is handed the tensors that were checked, not the folder: it would look there by rules of its own.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from aiflow_cli.models.config import build_config, is_original, naming, read_con
 from aiflow_cli.models.conversion import is_internlm2, original_class, original_state
 from aiflow_cli.models.quiet import quiet_transformers
 from aiflow_cli.models.tensors import check_tensors, expected_tensors, meta_model, open_tensors, refuse, shapes_of
+from aiflow_cli.text import one_line
 
 __all__ = ["build_config", "load_model", "save_checkpoint"]
 
@@ -39,28 +40,26 @@ def load_model(
     max_memory: Mapping[int | str, int] | None = None,
     offload: Path | None = None,
 ) -> InternVLForConditionalGeneration:
-    """The model of a checkpoint folder on `device` (a torch device, or "auto" for accelerate's device map), in evaluation mode.
+    """The model of a checkpoint folder on `device` (a torch device, or "auto": accelerate's map), in evaluation mode.
 
-    With "auto" the model is cut over all GPUs, then the host's memory; `max_memory` bounds what each may hold, in bytes (by GPU number,
-    "cpu"); what fits nowhere is read from the disk when it is used, if there is a folder `offload`. Raises CheckpointError naming the first
-    tensors that are missing, surplus or misshapen, or why a file cannot be read; UsageError if the model does not fit.
+    With "auto" it is cut over all GPUs, then the host's memory; `max_memory` bounds what each may hold, in bytes (by GPU
+    number, "cpu"); what fits nowhere is read from the disk when it is used, if there is a folder `offload`. Raises
+    CheckpointError for tensors that are missing, surplus or misshapen, UsageError if the model does not fit.
     """
     original = read_config(folder)
     with naming(folder):
         config = build_config(original, image_token_id)
         kind = original_class(original) if is_original(original) else InternVLForConditionalGeneration
         empty = meta_model(kind, config)
-    placement: dict[str, Any] = {}
+    options: dict[str, Any] = {"config": config, "dtype": DTYPES[dtype]}
     if device != "cpu":
-        placement = {"device_map": device, "max_memory": max_memory, "offload_folder": offload}
+        options |= {"device_map": device, "max_memory": max_memory, "offload_folder": offload}
     with quiet_transformers(), open_tensors(folder) as tensors:
         if is_original(original):
             check_tensors(folder, shapes_of(tensors), expected_tensors(empty, is_internlm2(original)))
         else:
             config.tie_word_embeddings = not any(name.endswith("lm_head.weight") for name in tensors)
-        model, info = _from_pretrained(
-            kind, folder, config=config, state_dict=tensors, dtype=DTYPES[dtype], **placement
-        )
+        model, info = _from_pretrained(kind, folder, state_dict=tensors, **options)
     refuse(folder, "lacks", info["missing_keys"])
     refuse(folder, "has surplus", info["unexpected_keys"])
     refuse(folder, "has misshapen", [key if isinstance(key, str) else key[0] for key in info["mismatched_keys"]])
@@ -68,7 +67,7 @@ def load_model(
 
 
 def is_spread(model: InternVLForConditionalGeneration) -> bool:
-    """Whether accelerate keeps the model's weights on more than one device (or the disk), and moves them when they are used."""
+    """Whether accelerate keeps the weights on more than one device (or the disk), and moves them when they are used."""
     return len(set(getattr(model, "hf_device_map", {}).values())) > 1
 
 
@@ -82,7 +81,7 @@ def _from_pretrained(kind: Any, folder: Path, **options: Any) -> tuple[Any, dict
     except (SafetensorError, OSError, RuntimeError, ValueError, EOFError) as error:
         if "offloaded to the disk" in str(error):
             raise UsageError(f"{folder.name} {_NO_ROOM}") from None
-        reason = " ".join(str(error).split())[:300]
+        reason = one_line(error, 300)
         raise CheckpointError(f"cannot load the weights in {folder}: {reason}; fetch the checkpoint again") from error
     return result
 
@@ -92,7 +91,7 @@ def save_checkpoint(
 ) -> None:
     """Write `model` to `folder` in the original InternVL2 layout: config.json as given, model.safetensors in `dtype`.
 
-    The tokenizer's files are the caller's to add. Embeddings that are tied in `model` are written twice, as the original layout has them.
+    The tokenizer's files are the caller's to add. Tied embeddings are written twice, as the original layout has them.
     """
     folder.mkdir(parents=True, exist_ok=True)
     state = {name: value.detach().to("cpu", DTYPES[dtype]).clone() for name, value in model.state_dict().items()}

@@ -27,7 +27,6 @@ from aiflow_cli.models.hub import POLICY, Plan, RemoteFile, is_passing, size_of,
 SPARE_BYTES = 200_000_000
 """What a download leaves free on the disk."""
 _JOBS = 4
-_CHUNK_BYTES = 1 << 20
 
 Progress = Callable[[int], None]
 """Told how many bytes are here so far."""
@@ -145,14 +144,11 @@ def _append(plan: Plan, file: RemoteFile, counter: _Counter) -> Iterator[int]:
 
 
 def _verify(file: RemoteFile, path: Path) -> None:
-    digest = hashlib.sha256() if len(file.digest) == 64 else hashlib.sha1(usedforsecurity=False)
-    if len(file.digest) == 40:  # as git does it
-        digest.update(b"blob %d\0" % size_of(path))
+    large = len(file.digest) == 64
+    digest = hashlib.sha256() if large else hashlib.sha1(b"blob %d\0" % size_of(path), usedforsecurity=False)  # as git
     with path.open("rb") as content:
-        while piece := content.read(_CHUNK_BYTES):
-            digest.update(piece)
-    if digest.hexdigest() != file.digest:
-        _refuse(file, path, f"its {digest.name} is not the hub's")
+        if hashlib.file_digest(content, lambda: digest).hexdigest() != file.digest:
+            _refuse(file, path, f"its {digest.name} is not the hub's")
 
 
 def _refuse(file: RemoteFile, path: Path, reason: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +49,8 @@ class VisionLanguageModel:
     ) -> VisionLanguageModel:
         """Load a checkpoint folder; `quantize` ("int8", "int4") rounds the language model's weights (`models/quantize.py`).
 
-        Raises CheckpointError for a bad checkpoint, UsageError for an unknown dtype or an absent device, PrerequisiteError without torchao.
+        Raises CheckpointError for a bad checkpoint, UsageError for an unknown dtype or an absent device,
+        PrerequisiteError without torchao.
         """
         if dtype not in DTYPES:
             raise UsageError(f"dtype {dtype!r} is not known: use {', '.join(DTYPES)}")
@@ -82,7 +82,7 @@ class VisionLanguageModel:
     @property
     def parameters(self) -> int:
         """Number of weights."""
-        return sum(p.numel() for p in itertools.chain(self.model.parameters()))
+        return self.model.num_parameters()
 
     @property
     def positions(self) -> int:
@@ -101,14 +101,12 @@ class VisionLanguageModel:
         if needed > self.positions:
             left = self.positions - prompt_tokens
             remedy = f"ask for at most {left} with --max-new-tokens" if left > 0 else "shorten the prompt"
-            raise UsageError(
-                f"prompt ({prompt_tokens} tokens, image included) and answer (up to {max_new_tokens}) do not fit into the "
-                f"{self.positions} positions of {self.name}: {remedy}"
-            )
+            whole = f"prompt ({prompt_tokens} tokens, image included) and answer (up to {max_new_tokens})"
+            raise UsageError(f"{whole} do not fit into the {self.positions} positions of {self.name}: {remedy}")
         return needed
 
     def prepare(self, image: bytes, question: str) -> Prompt:
-        """The prompt for an image's bytes and a question; raises ImageError if the image cannot be read, UsageError for a bad question."""
+        """The prompt for an image's bytes and a question; raises ImageError, and UsageError for a bad question."""
         check_question(self.template, question)
         pixels = pixel_values(load_image(image), self.tiling)
         return Prompt(prompt_ids(self.tokenizer, self.template, question, self.tokens_per_tile * len(pixels)), pixels)
