@@ -1,7 +1,7 @@
-"""Token bucket arithmetic: when bytes leave a shaped direction, as a pure function of when they came and how many they are.
+"""Token bucket arithmetic: when bytes leave a shaped direction, a pure function of when they came and how many they are.
 
-The bucket is kept as a virtual finishing time v: bytes that came at time a leave at max(a, v) after v = max(v, a - burst / rate) + n / rate.
-Nothing here sleeps or asks for the time.
+The bucket is kept as a virtual finishing time v: bytes that came at time a leave at max(a, v) after
+v = max(v, a - burst / rate) + n / rate. Nothing here sleeps or asks for the time.
 """
 
 from __future__ import annotations

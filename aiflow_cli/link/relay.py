@@ -1,8 +1,8 @@
 """The shaped relay: real TCP through token buckets, one process, one thread, its own loop over epoll.
 
-Any TCP client can be pointed through it. The wait is `select` on the epoll descriptor, which takes microseconds where `epoll.poll` rounds to
-milliseconds; timer slack is 1 ns; the last 0.3 ms are spun only before a chunk that ends a message. Deadlines are absolute, so lateness
-does not add up. Linux only (epoll).
+Any TCP client can be pointed through it. The wait is `select` on the epoll descriptor, which takes microseconds where
+`epoll.poll` rounds to milliseconds; timer slack is 1 ns; the last 0.3 ms are spun only before a chunk that ends a message.
+Deadlines are absolute, so lateness does not add up. Linux only (epoll).
 """
 
 from __future__ import annotations
@@ -195,7 +195,7 @@ class Relay:
             self._epoll.unregister(end.sock)  # a hang-up is reported for ever
 
     def _broke(self, end: _End) -> None:
-        """The connection is broken at this end. What was said here before (why, perhaps) is still on its way: the peer is closed behind it."""
+        """The connection is broken at this end. What was said here before (why, perhaps) still reaches the peer."""
         peer = end.peer
         if peer is None or peer.closed or peer.write_closed:
             self._close_pair(end)

@@ -8,7 +8,7 @@ which tensors a checkpoint must have (`models/tensors.py`).
 from __future__ import annotations
 
 import re
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -60,7 +60,8 @@ _OTHER_LANGUAGES = (
     ("^language_model.lm_head.", "lm_head."),
     ("^language_model.model.", "model.language_model."),
 )
-NAMES: dict[type[InternVLForConditionalGeneration], tuple[tuple[str, str], ...]] = {
+Kind = type[InternVLForConditionalGeneration]
+NAMES: dict[Kind, tuple[tuple[str, str], ...]] = {
     InternVL2: (*_VISION, *_PROJECTOR, *_INTERNLM2),
     InternVL2OtherLanguage: (*_VISION, *_PROJECTOR, *_OTHER_LANGUAGES),
 }
@@ -115,7 +116,7 @@ def _split(ours: str, op: ConversionOps) -> list[WeightConverter]:
     ]
 
 
-def _layout(kind: type[InternVLForConditionalGeneration]) -> list[WeightRenaming | WeightConverter]:
+def _layout(kind: Kind) -> list[WeightRenaming | WeightConverter]:
     packed = _split("self_attn", SplitPackedAttention()) if kind is InternVL2 else []
     renames = [WeightRenaming(_pattern(original), ours) for original, ours in NAMES[kind]]
     return [*renames, *_split("attention", Chunk(dim=0)), *packed]
@@ -130,11 +131,13 @@ def is_internlm2(original: dict[str, Any]) -> bool:
     return bool(original.get("llm_config", {}).get("architectures") == ["InternLM2ForCausalLM"])
 
 
-def original_class(original: dict[str, Any]) -> type[InternVLForConditionalGeneration]:
-    """The class whose mapping fits an original config.json's language model; the mappings are registered."""
+def model_class(config: dict[str, Any]) -> Kind:
+    """The class that reads the weights of a config.json's checkpoint; its mapping of names is registered."""
     for kind in NAMES:
         register_checkpoint_conversion_mapping(kind.__name__, _layout(kind), overwrite=True)
-    return InternVL2 if is_internlm2(original) else InternVL2OtherLanguage
+    if config.get("model_type") == "internvl":
+        return cast(Kind, InternVLForConditionalGeneration)
+    return InternVL2 if is_internlm2(config) else InternVL2OtherLanguage
 
 
 def original_state(state: dict[str, Tensor], config: Any, internlm2: bool = True) -> dict[str, Tensor]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 from aiflow_cli.models.prompt import Prompt
@@ -38,12 +39,33 @@ class Decoder(Protocol):
         """
 
 
-def check_keep(decoder: Decoder, length: int, path: Sequence[int]) -> None:
-    """Raise ValueError unless `decoder` can keep these positions."""
-    if not decoder.prompt_length <= length <= decoder.length:
-        raise ValueError(
-            f"cannot keep {length} positions: {decoder.length} are cached, {decoder.prompt_length} of them the prompt's"
-        )
-    behind = decoder.length - length
-    if not all(one < other for one, other in pairwise((-1, *path, behind))):
-        raise ValueError(f"cannot keep {list(path)} of the {behind} positions behind {length}: offsets must increase")
+class Cached:
+    """What decoders share: how much is cached, the ids that made it, and what is kept of it."""
+
+    def __init__(self) -> None:
+        self._prompt = Prompt([])
+        self._ids: list[int] = []
+        self.prompt_length = 0
+        self.length = 0
+        self.last_logits: Tensor = torch.empty(0)
+
+    def keep(self, length: int, path: Sequence[int] = ()) -> None:
+        """See Decoder."""
+        if not self.prompt_length <= length <= self.length:
+            said = (
+                f"cannot keep {length} positions: {self.length} are cached, {self.prompt_length} of them the prompt's"
+            )
+            raise ValueError(said)
+        behind = self.length - length
+        if not all(one < other for one, other in pairwise((-1, *path, behind))):
+            said = f"cannot keep {list(path)} of the {behind} positions behind {length}"
+            raise ValueError(f"{said}: offsets must increase, from 0 on")
+        kept = [length + offset for offset in path]
+        stop = length + len(kept)
+        self._ids[length:stop] = [self._ids[place] for place in kept]
+        self._keep_rows(length, stop, kept)
+        self.length = stop
+
+    def _keep_rows(self, start: int, stop: int, kept: list[int]) -> None:
+        """Copy the rows at `kept` to `start` and behind; those from `stop` on are forgotten."""
+        raise NotImplementedError

@@ -19,8 +19,8 @@ import torch
 from transformers import InternVLForConditionalGeneration
 
 from aiflow_cli.errors import PrerequisiteError
-from aiflow_cli.models.config import build_config, is_original, read_config
-from aiflow_cli.models.conversion import head_width, original_class
+from aiflow_cli.models.config import build_config, read_config
+from aiflow_cli.models.conversion import head_width, model_class
 from aiflow_cli.models.hub import Repository, cached_folder
 from aiflow_cli.models.internvl2 import DTYPES
 from aiflow_cli.models.pair import PAIRS_FOLDER, PairSpec
@@ -148,9 +148,8 @@ def shipped_config(repository: Repository) -> Path | None:
 
 def _planned(spec: PairSpec, role: str) -> tuple[ModelPlan, InternVLForConditionalGeneration]:
     config, source = find_config(spec, role)
-    kind = original_class(config) if is_original(config) else InternVLForConditionalGeneration
     with quiet_transformers():
-        model = meta_model(kind, build_config(config))
+        model = meta_model(model_class(config), build_config(config))
     text = model.config.get_text_config()
     kv_values = 2 * text.num_hidden_layers * text.num_key_value_heads * head_width(text)
     parameters = model.num_parameters()
@@ -187,12 +186,13 @@ def _spread(target: ModelPlan, model: InternVLForConditionalGeneration, gpus: Se
     """The target in bfloat16, cut over several GPUs as `--device auto` does it; the cache follows its layers."""
     needed = target.needed_bytes("bfloat16")
     share = 1 - target.kv_bytes("bfloat16") / needed
-    held = spread_bytes(model, {i: int(max(0, gpu.room_bytes) * share) for i, gpu in enumerate(gpus)})
+    limits: dict[int | str, int] = {i: int(max(0, gpu.room_bytes) * share) for i, gpu in enumerate(gpus)}
+    held = spread_bytes(model, limits)
     devices = {gpus[int(key)].name: count for key, count in held.items() if key != "rest"}
     return Fit("target", "bfloat16", "+".join(gpu.name for gpu in gpus), needed, not held.get("rest"), devices)
 
 
-def spread_bytes(model: InternVLForConditionalGeneration, limits: Mapping[int, int]) -> dict[int | str, int]:
+def spread_bytes(model: InternVLForConditionalGeneration, limits: Mapping[int | str, int]) -> dict[int | str, int]:
     """Bytes of bfloat16 weights that accelerate's map puts on each device; what fits on none is "rest"."""
     from accelerate import infer_auto_device_map
 

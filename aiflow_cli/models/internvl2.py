@@ -1,4 +1,4 @@
-"""Loading and saving checkpoints in the original InternVL2 layout (and loading those already in transformers' layout).
+"""Checking, loading and saving checkpoints in the original InternVL2 layout (and loading those already in transformers' layout).
 
 No `trust_remote_code`: the weights go into transformers' own InternVL classes, streamed tensor by tensor, each straight to
 its device and dtype. Anything missing, surplus or misshapen is an error, raised before the first tensor is read.
@@ -18,10 +18,20 @@ from safetensors.torch import save_file
 from transformers import InternVLForConditionalGeneration
 
 from aiflow_cli.errors import CheckpointError, UsageError
-from aiflow_cli.models.config import build_config, is_original, naming, read_config
-from aiflow_cli.models.conversion import is_internlm2, original_class, original_state
+from aiflow_cli.models.config import build_config, is_original, language_config, naming, read_config
+from aiflow_cli.models.conversion import is_internlm2, model_class, original_state
+from aiflow_cli.models.prompt import IMAGE_CONTEXT, find_template
 from aiflow_cli.models.quiet import quiet_transformers
-from aiflow_cli.models.tensors import check_tensors, expected_tensors, meta_model, open_tensors, refuse, shapes_of
+from aiflow_cli.models.tensors import (
+    Tensors,
+    check_tensors,
+    expected_tensors,
+    meta_model,
+    open_tensors,
+    refuse,
+    shapes_of,
+)
+from aiflow_cli.models.tokenizer import Tokenizer, load_tokenizer
 from aiflow_cli.text import one_line
 
 __all__ = ["build_config", "load_model", "save_checkpoint"]
@@ -29,7 +39,47 @@ __all__ = ["build_config", "load_model", "save_checkpoint"]
 _NO_ROOM = (
     "does not fit into the memory of this machine's devices: see `aiflow pairs show PAIR`, or use --quantize int8"
 )
+MOST_SPARE_ROWS = 1024
+"""Embeddings are padded to multiples of 64 or 128, and some leave room for tokens to come."""
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def check_tokenizer(folder: Path) -> Tokenizer:
+    """The tokenizer of a folder; raises CheckpointError unless it fits the embedding and the template is known.
+
+    InternLM2's embedding has a row for every token and no more; others may have spare rows at their end.
+    """
+    original = read_config(folder)
+    with naming(folder):
+        find_template(original)
+    tokenizer = load_tokenizer(folder)
+    size = language_config(original).get("vocab_size")
+    spare = 0 if is_internlm2(original) else MOST_SPARE_ROWS
+    if isinstance(size, int) and not size - spare <= tokenizer.vocab_size <= size:
+        both = f"the tokenizer in {folder} has {tokenizer.vocab_size} tokens, the model's embedding {size}"
+        raise CheckpointError(f"{both}: they do not belong together")
+    return tokenizer
+
+
+def check_folder(folder: Path) -> None:
+    """Raise CheckpointError for all that loading would refuse; no weight is read."""
+    empty = _empty_model(folder, check_tokenizer(folder).token_id(IMAGE_CONTEXT))
+    with open_tensors(folder) as tensors:
+        _check_tensors(folder, tensors, empty)
+
+
+def _empty_model(folder: Path, image_token_id: int | None) -> InternVLForConditionalGeneration:
+    """The model of a folder without its weights, of the class that reads them."""
+    original = read_config(folder)
+    with naming(folder):
+        return meta_model(model_class(original), build_config(original, image_token_id))
+
+
+def _check_tensors(folder: Path, tensors: Tensors, empty: InternVLForConditionalGeneration) -> None:
+    """What `from_pretrained` says itself of transformers' own layout is left to it."""
+    original = read_config(folder)
+    if is_original(original):
+        check_tensors(folder, shapes_of(tensors), expected_tensors(empty, is_internlm2(original)))
 
 
 def load_model(
@@ -46,20 +96,16 @@ def load_model(
     number, "cpu"); what fits nowhere is read from the disk when it is used, if there is a folder `offload`. Raises
     CheckpointError for tensors that are missing, surplus or misshapen, UsageError if the model does not fit.
     """
-    original = read_config(folder)
-    with naming(folder):
-        config = build_config(original, image_token_id)
-        kind = original_class(original) if is_original(original) else InternVLForConditionalGeneration
-        empty = meta_model(kind, config)
-    options: dict[str, Any] = {"config": config, "dtype": DTYPES[dtype]}
+    empty = _empty_model(folder, image_token_id)
+    config = empty.config
+    options: dict[str, Any] = {"dtype": DTYPES[dtype]}
     if device != "cpu":
         options |= {"device_map": device, "max_memory": max_memory, "offload_folder": offload}
     with quiet_transformers(), open_tensors(folder) as tensors:
-        if is_original(original):
-            check_tensors(folder, shapes_of(tensors), expected_tensors(empty, is_internlm2(original)))
-        else:
+        _check_tensors(folder, tensors, empty)
+        if not is_original(read_config(folder)):
             config.tie_word_embeddings = not any(name.endswith("lm_head.weight") for name in tensors)
-        model, info = _from_pretrained(kind, folder, state_dict=tensors, **options)
+        model, info = _from_pretrained(type(empty), folder, config=config, state_dict=tensors, **options)
     refuse(folder, "lacks", info["missing_keys"])
     refuse(folder, "has surplus", info["unexpected_keys"])
     refuse(folder, "has misshapen", [key if isinstance(key, str) else key[0] for key in info["mismatched_keys"]])

@@ -27,7 +27,8 @@ from torch import Tensor
 from transformers import InternVLForConditionalGeneration, LlamaConfig
 
 from aiflow_cli.errors import CheckpointError
-from aiflow_cli.models.decoder import check_keep
+from aiflow_cli.models.conversion import head_width
+from aiflow_cli.models.decoder import Cached
 from aiflow_cli.models.finite import not_finite
 from aiflow_cli.models.prompt import Prompt
 
@@ -56,16 +57,15 @@ class LeanWeights:
     def __init__(self, model: InternVLForConditionalGeneration) -> None:
         text = model.config.get_text_config()
         self.heads, self.kv_heads = text.num_attention_heads, text.num_key_value_heads
-        self.head = getattr(text, "head_dim", None) or text.hidden_size // self.heads
+        self.head = head_width(text)
         self.width, self.eps = text.hidden_size, text.rms_norm_eps
         inner = model.model.language_model
         self.embedding: Tensor = inner.embed_tokens.weight.detach()
         self.layers = [self._pack(layer) for layer in inner.layers]
         self.logits = _transposed(model.lm_head.weight.detach() * inner.norm.weight.detach() * self.width**0.5)
         if not bool(self.logits.norm(dim=0).isfinite().all()):
-            raise CheckpointError(
-                f"the output layer of {model.config.name_or_path} holds NaN or infinity: fetch the checkpoint again"
-            )
+            said = f"the output layer of {model.config.name_or_path} holds NaN or infinity"
+            raise CheckpointError(f"{said}: fetch the checkpoint again")
         self._rotary = inner.rotary_emb
 
     def _pack(self, layer: Any) -> Layer:
@@ -101,10 +101,11 @@ def _transposed(matrix: Tensor) -> Tensor:
     return matrix.t().contiguous()
 
 
-class LeanDecoder:
+class LeanDecoder(Cached):
     """Decoder (see `models/decoder.py`) with room for `max_length` positions, prompt included."""
 
     def __init__(self, model: InternVLForConditionalGeneration, weights: LeanWeights, max_length: int) -> None:
+        super().__init__()
         self._model, self._weights = model, weights
         room = max_length + SPARE_ROWS
         parts = (weights.heads, weights.kv_heads, weights.kv_heads)
@@ -118,11 +119,6 @@ class LeanDecoder:
         self._group = weights.heads // weights.kv_heads
         self._floor = torch.tensor((weights.width * weights.eps) ** 0.5)
         self.max_length = max_length
-        self._prompt = Prompt([])
-        self._ids: list[int] = []
-        self.prompt_length = 0
-        self.length = 0
-        self.last_logits: Tensor = torch.empty(0)
         self._lengths: Tensor = torch.empty(0)
 
     @staticmethod
@@ -130,12 +126,8 @@ class LeanDecoder:
         """Whether this decoder computes what `model` does: a Llama-shaped language model on a CPU in float32."""
         text = model.config.get_text_config()
         static_rope = text.rope_parameters.get("rope_type", "default") in ("default", "dynamic")
-        plain = (
-            isinstance(text, LlamaConfig)
-            and text.hidden_act == "silu"
-            and not text.mlp_bias
-            and not text.attention_bias
-        )
+        biased = isinstance(text, LlamaConfig) and (text.mlp_bias or text.attention_bias)
+        plain = isinstance(text, LlamaConfig) and text.hidden_act == "silu" and not biased
         return plain and static_rope and model.device.type == "cpu" and model.dtype == torch.float32
 
     def prefill(self, prompt: Prompt) -> int:
@@ -160,14 +152,9 @@ class LeanDecoder:
             self._forward(self._weights.embedding[list(tokens)])
             return self._chosen()
 
-    def keep(self, length: int, path: Sequence[int] = ()) -> None:
-        """See Decoder."""
-        check_keep(self, length, path)
-        kept = [length + offset for offset in path]
-        self.length = length + len(kept)
+    def _keep_rows(self, start: int, stop: int, kept: list[int]) -> None:
         if kept:
-            self._rows[:, length : self.length] = self._rows[:, kept]
-            self._ids[length : self.length] = [self._ids[place] for place in kept]
+            self._rows[:, start:stop] = self._rows[:, kept]
 
     def _forward(self, x: Tensor, last_only: bool = False) -> None:
         weights, rows, start = self._weights, len(x), self.length

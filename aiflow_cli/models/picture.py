@@ -15,28 +15,19 @@ import warnings
 from typing import NamedTuple
 
 import numpy as np
-from PIL import (
-    BmpImagePlugin,
-    GifImagePlugin,
+from PIL import (  # the plugins of our formats: whatever is imported is known to Image.open
+    BmpImagePlugin,  # noqa: F401
+    GifImagePlugin,  # noqa: F401
     Image,
-    JpegImagePlugin,
-    PngImagePlugin,
+    JpegImagePlugin,  # noqa: F401
+    PngImagePlugin,  # noqa: F401
     UnidentifiedImageError,
-    WebPImagePlugin,
+    WebPImagePlugin,  # noqa: F401
 )
 
 from aiflow_cli.errors import ImageError
 
-FORMATS = tuple(
-    plugin.format
-    for plugin in (
-        JpegImagePlugin.JpegImageFile,
-        PngImagePlugin.PngImageFile,
-        WebPImagePlugin.WebPImageFile,
-        BmpImagePlugin.BmpImageFile,
-        GifImagePlugin.GifImageFile,
-    )
-)
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
 SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif")
 """Of files in these formats, in lower case."""
 MAX_PIXELS = 100_000_000

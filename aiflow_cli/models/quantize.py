@@ -56,7 +56,7 @@ def quantised_bytes(model: InternVLForConditionalGeneration, kind: str, item_byt
     """Bytes of a (meta) model's weights once quantised, on a GPU; what is not quantised takes `item_bytes` a weight."""
     layers = list(quantised_layers(model))
     weights: int = sum(layer.weight.numel() for layer, _ in layers)
-    others = model.num_parameters() - weights
+    others = int(model.num_parameters()) - weights
     if kind == "int8":
         return weights + (others + sum(layer.out_features for layer, _ in layers)) * item_bytes
     return weights // 2 + (others + sum(2 * layer.weight.numel() // group for layer, group in layers)) * item_bytes

@@ -1,4 +1,4 @@
-"""The reference decoder: transformers' own forward and cache, for every architecture; the lean decoder is tested against it."""
+"""The reference decoder: transformers' own forward and cache, for every architecture; the lean one is tested against it."""
 
 from __future__ import annotations
 
@@ -8,22 +8,18 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache, InternVLForConditionalGeneration
 
-from aiflow_cli.models.decoder import check_keep
+from aiflow_cli.models.decoder import Cached
 from aiflow_cli.models.finite import best_ids, not_finite
 from aiflow_cli.models.prompt import Prompt
 
 
-class ReferenceDecoder:
+class ReferenceDecoder(Cached):
     """Decoder (see `models/decoder.py`) over transformers' InternVL classes; its DynamicCache is never recomputed."""
 
     def __init__(self, model: InternVLForConditionalGeneration) -> None:
+        super().__init__()
         self._model = model
         self._cache = DynamicCache()
-        self._prompt = Prompt([])
-        self._ids: list[int] = []
-        self.prompt_length = 0
-        self.length = 0
-        self.last_logits: Tensor = torch.empty(0)
 
     def prefill(self, prompt: Prompt) -> int:
         """See Decoder."""
@@ -41,19 +37,12 @@ class ReferenceDecoder:
         """See Decoder."""
         return self._forward(tokens)
 
-    def keep(self, length: int, path: Sequence[int] = ()) -> None:
-        """See Decoder."""
-        check_keep(self, length, path)
-        kept = [length + offset for offset in path]
-        stop = length + len(kept)
-        if kept:
-            self._ids[length:stop] = [self._ids[place] for place in kept]
-            with torch.inference_mode():
-                for layer in self._cache.layers:
-                    for states in (layer.keys, layer.values):
-                        states[..., length:stop, :] = states[..., kept, :]
+    def _keep_rows(self, start: int, stop: int, kept: list[int]) -> None:
+        with torch.inference_mode():
+            for layer in self._cache.layers if kept else ():
+                for states in (layer.keys, layer.values):
+                    states[..., start:stop, :] = states[..., kept, :]
         self._cache.crop(min(0, stop - self.length))
-        self.length = stop
 
     def _forward(self, tokens: Sequence[int], last_only: bool = False, **inputs: Tensor) -> list[int]:
         with torch.inference_mode():

@@ -9,11 +9,10 @@ import torch
 from transformers import InternVLForConditionalGeneration
 
 from aiflow_cli.errors import UsageError
-from aiflow_cli.models.check import check_tokenizer
 from aiflow_cli.models.config import language_name, read_config
 from aiflow_cli.models.decoder import Decoder
 from aiflow_cli.models.hub import display_name
-from aiflow_cli.models.internvl2 import DTYPES, is_spread, load_model
+from aiflow_cli.models.internvl2 import DTYPES, check_tokenizer, is_spread, load_model
 from aiflow_cli.models.lean import LeanDecoder, LeanWeights
 from aiflow_cli.models.preprocessing import Tiling, load_image, pixel_values
 from aiflow_cli.models.prompt import IMAGE_CONTEXT, Prompt, check_question, find_template, prompt_ids
@@ -82,7 +81,7 @@ class VisionLanguageModel:
     @property
     def parameters(self) -> int:
         """Number of weights."""
-        return self.model.num_parameters()
+        return int(self.model.num_parameters())
 
     @property
     def positions(self) -> int:

@@ -13,8 +13,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from aiflow_cli.errors import CheckpointError
-from aiflow_cli.models.check import check_folder
 from aiflow_cli.models.files import checkpoint_files
+from aiflow_cli.models.internvl2 import check_folder
 from aiflow_cli.models.vlm import VisionLanguageModel
 from aiflow_cli.trials.fingerprint import checkpoint
 from tests.conftest import TinyPair
