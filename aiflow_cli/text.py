@@ -1,7 +1,7 @@
 """Text on its way out, into streams and files that may have no sign for all of it: spelt out, so that no letter fails.
 
-A terminal may know ASCII only (`PYTHONIOENCODING=ascii`), and a file's name may be bytes that are no UTF-8, which Python
-hands around as lone surrogates that no file of text can hold.
+A terminal may know ASCII only (`PYTHONIOENCODING=ascii`), and a file's name may be bytes that are no UTF-8, which
+Python hands around as lone surrogates that no file of text can hold.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def _spell_out(error: UnicodeError) -> tuple[str, int]:
 
 
 def _spelling(sign: str) -> str:
-    """A word for what this program prints, `\\xe9` for a byte of a name that is no UTF-8, `\\u4e2d` for any other sign."""
+    """A word for signs of ours, `\\xe9` for a byte of a name that is no UTF-8, `\\u4e2d` for any other sign."""
     if "\udc80" <= sign <= "\udcff":
         return f"\\x{ord(sign) - 0xDC00:02x}"
     return _WORDS.get(sign) or sign.encode("ascii", "backslashreplace").decode()

@@ -109,7 +109,7 @@ def evaluate(
     threads: Annotated[int, typer.Option("--threads", min=1, help="Torch threads.")] = 1,
     json_: JsonOption = False,
 ) -> None:
-    """Caption held-out scenes with both models: slots right, exact captions, and how often the target accepts the draft."""
+    """Caption held-out scenes with both models: slots right, exact captions, and how often drafts are accepted."""
     import torch
 
     from aiflow_cli.cli.progress import progress

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from aiflow_cli.errors import LinkError, UsageError
 
 _ABSENCE = (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 4))
-"""Two minutes: a question after a minute of silence, and three more. Linux's names; other systems keep their own times."""
+"""Two minutes: a question after a minute of silence, and three more. Linux's names; others keep their times."""
 OUT_OF_ROOM = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 """Why a newcomer cannot be accepted although it is there: it goes on waiting, and asking at once would take a core."""
 

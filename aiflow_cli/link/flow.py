@@ -15,14 +15,15 @@ MAX_WAITING_BYTES = 65_536
 MAX_LINE_BYTES = 64_000_000
 """Memory that what is under way in one direction may take, shared by its flows; who has its share there is not read.
 
-A delay without a rate would hold whatever a source can send in that time; 320 MB/s over 200 ms still pass unhindered."""
+A delay without a rate would hold whatever a source can send in that time; 320 MB/s over 200 ms still pass
+unhindered."""
 CHUNK_BYTES = 500
 """What a chunk takes beside its data, so that many small ones count too."""
 
 
 @dataclass
 class Chunk:
-    """Bytes under way: due at `due_s`; `ends_message` if nothing of its flow waited behind it; an empty one ends it all."""
+    """Bytes under way: due at `due_s`; `ends_message` if its flow has nothing behind it; an empty one ends the flow."""
 
     due_s: float
     flow: Flow
@@ -37,7 +38,7 @@ class Chunk:
 
 @dataclass(eq=False)
 class Flow:
-    """One connection in one direction: bytes waiting for the bucket, and bytes that its destination has not taken yet."""
+    """One connection in one direction: bytes waiting for the bucket, and bytes that are not taken yet."""
 
     key: object
     waiting: deque[memoryview] = field(default_factory=deque)

@@ -25,8 +25,8 @@ def ideal_ways(link: LinkSpec, up_bytes: int, down_bytes: int) -> Ways:
 def split_network(network_s: float, ideal: Ways) -> Ways:
     """The time on the link, told apart into up and down without a common clock.
 
-    Assumption: each way takes its ideal time, and the rest (kernel, wake-ups, relay) falls half to each. If the whole is
-    shorter than the ideal (the relay was early by its tolerance), both are scaled down.
+    Assumption: each way takes its ideal time, and the rest (kernel, wake-ups, relay) falls half to each. If the whole
+    is shorter than the ideal (the relay was early by its tolerance), both are scaled down.
     """
     whole = max(network_s, 0.0)
     expected = ideal.up_s + ideal.down_s

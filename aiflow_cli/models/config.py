@@ -48,7 +48,7 @@ _SHARED = {field.name for field in fields(PreTrainedConfig)}
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """The checkpoint's config.json; raises CheckpointError if it is absent, is not JSON, or is of a model of another kind."""
+    """The checkpoint's config.json; raises CheckpointError if it is absent, no JSON, or of another kind of model."""
     path = config_file(folder)
     config = read_json(path)
     kind = config.get("model_type")
@@ -136,7 +136,7 @@ def _require(holds: bool, otherwise: str) -> None:
 
 
 def _check_tiles(original: dict[str, Any]) -> None:
-    """Raise what says so unless a config.json tells how images are cut: the original code's defaults are not InternVL2's."""
+    """Raise unless a config.json tells how images are cut: the original code's defaults are not InternVL2's."""
     least, most = original["min_dynamic_patch"], original["max_dynamic_patch"]
     _require(1 <= least <= most <= MOST_TILES, f"images of {least} to {most} tiles are out of range: 1 to {MOST_TILES}")
     for name in ("dynamic_image_size", "use_thumbnail"):

@@ -1,8 +1,8 @@
 """Names and shapes of an original InternVL2 checkpoint -> those of transformers' InternVL classes, and back.
 
-One table of names serves both ways. Loading is declarative (`transformers.conversion_mapping`): `from_pretrained` streams
-tensor by tensor through the list. The way back (`original_state`) is for the models that this project trains, and tells
-which tensors a checkpoint must have (`models/tensors.py`).
+One table of names serves both ways. Loading is declarative (`transformers.conversion_mapping`): `from_pretrained`
+streams tensor by tensor through the list. The way back (`original_state`) is for the models that this project trains,
+and tells which tensors a checkpoint must have (`models/tensors.py`).
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ NAMES: dict[Kind, tuple[tuple[str, str], ...]] = {
     InternVL2: (*_VISION, *_PROJECTOR, *_INTERNLM2),
     InternVL2OtherLanguage: (*_VISION, *_PROJECTOR, *_OTHER_LANGUAGES),
 }
-"""Parts of names, original and here, in the order of renaming; the way back takes them from the end. ^: where it begins."""
+"""Parts of names, original and here, in the order of renaming; the way back begins at the end. ^: the name's start."""
 
 
 def head_width(text: Any) -> int:
@@ -75,7 +75,7 @@ def head_width(text: Any) -> int:
 
 
 class SplitPackedAttention(ConversionOps):
-    """InternLM2's wqkv, rows [kv heads, group + 2, head]: per kv head its queries, then its key and value -> q, k, v."""
+    """InternLM2's wqkv, rows [kv heads, group + 2, head]: per kv head queries, key, value -> q, k, v."""
 
     @torch.no_grad()
     def convert(
@@ -106,7 +106,7 @@ def _pack_attention(parts: list[Tensor], config: Any) -> Tensor:
 
 
 _PACKED = {"attention": "attn.qkv", "self_attn": "attention.wqkv"}
-"""Where q, k and v lie here -> the original's one tensor of all three; of language models only InternLM2's is packed."""
+"""Where q, k and v lie here -> the original's one tensor of all three; of language models only for InternLM2."""
 
 
 def _split(ours: str, op: ConversionOps) -> list[WeightConverter]:
@@ -141,7 +141,7 @@ def model_class(config: dict[str, Any]) -> Kind:
 
 
 def original_state(state: dict[str, Tensor], config: Any, internlm2: bool = True) -> dict[str, Tensor]:
-    """The tensors of a model of transformers' InternVL class under their original names, packed as the original has them.
+    """The tensors of a model of transformers' InternVL class under their original names, packed as there.
 
     `internlm2` says whether the language model is InternLM2 or has transformers' own names. Works on meta tensors.
     """

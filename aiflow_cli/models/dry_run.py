@@ -1,7 +1,8 @@
-"""What a pair would take, without its weights: parameters, bytes, cache, and whether it fits. Models are on meta tensors.
+"""What a pair would take, without its weights: parameters, bytes, cache, and whether it fits. On meta tensors.
 
-Configurations of known models ship with the registry (`pairs/configs/`), so nothing is fetched. Those of the 2B, 8B and 26B give the
-parameter counts of the released models exactly; those of the 1B, 4B, 40B and 76B are from memory, for planning alone.
+Configurations of known models ship with the registry (`pairs/configs/`), so nothing is fetched. Those of the 2B, 8B and
+26B give the parameter counts of the released models exactly; those of the 1B, 4B, 40B and 76B are from memory, for
+planning alone.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Which files a checkpoint is made of: what is checked, what is loaded and what the fingerprint covers, and no others.
 
-A folder may hold more (cards, code, locks, what a file manager leaves): that neither loads nor counts. A folder that could
-be read in two ways is refused, and so is a file that lies elsewhere: it could change without the folder changing.
+A folder may hold more (cards, code, locks, what a file manager leaves): that neither loads nor counts. A folder that
+could be read in two ways is refused, and so is a file that lies elsewhere: it could change without the folder changing.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Weights(NamedTuple):
 
 
 def checkpoint_files(folder: Path) -> list[Path]:
-    """All files of a checkpoint, by name; raises CheckpointError if one is missing or elsewhere, or names are ambiguous."""
+    """All files of a checkpoint, by name; CheckpointError if one is missing or elsewhere, or names are ambiguous."""
     index = [folder / INDEX] if (folder / INDEX).exists() else []
     return sorted({config_file(folder), *tokenizer_files(folder), *index, *find_weights(folder).files})
 
@@ -47,7 +47,7 @@ def config_file(folder: Path) -> Path:
 
 
 def tokenizer_files(folder: Path) -> list[Path]:
-    """The files that a tokenizer is read from, as far as they are there. (transformers asks config.json for its kind.)"""
+    """The files that a tokenizer is read from, as far as they are there. (transformers reads config.json too.)"""
     names = _SENTENCEPIECE_FILES if is_sentencepiece(folder) else _TRANSFORMERS_FILES
     return [_own(folder, name) for name in names if (folder / name).exists()]
 
@@ -61,7 +61,7 @@ def is_sentencepiece(folder: Path) -> bool:
 
 
 def find_weights(folder: Path) -> Weights:
-    """The files that hold a checkpoint's weights: model.safetensors, or what the index names; raises CheckpointError."""
+    """The files of a checkpoint's weights: model.safetensors, or what the index names; raises CheckpointError."""
     places = _index(folder) if (folder / INDEX).exists() else None
     names = [WHOLE] if places is None else sorted(set(places.values()))
     others = {path.name for path in folder.glob("[!.]*.safetensors")} - set(names)
@@ -80,7 +80,7 @@ def find_weights(folder: Path) -> Weights:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON file of a checkpoint, with or without a byte order mark; raises CheckpointError if it holds no JSON object."""
+    """A JSON file of a checkpoint, with or without a byte order mark; raises CheckpointError if it holds no object."""
     try:
         found = json.loads(path.read_text(encoding="utf-8-sig"))
         if isinstance(found, dict):
@@ -122,7 +122,7 @@ def _index(folder: Path) -> dict[str, str]:
 
 
 def _own(folder: Path, name: str) -> Path:
-    """A file of `folder`; raises CheckpointError for a link elsewhere, other than those of the hub's cache to its blobs."""
+    """A file of `folder`; raises CheckpointError for a link elsewhere, but those of the hub's cache."""
     path, real = folder / name, (folder / name).resolve()
     if not real.is_relative_to(folder.resolve()) and hub_blob(path) is None:
         raise CheckpointError(f"{path} is a link to {real}, outside the checkpoint: put the file itself there")

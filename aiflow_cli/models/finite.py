@@ -1,7 +1,7 @@
-"""Numbers that are none: a damaged weight or an overflow makes every logit NaN, and argmax of those is token 0 for ever.
+"""Numbers that are none: a damaged weight or an overflow makes every logit NaN, whose argmax is token 0 for ever.
 
-It is enough to look at the logit that is chosen: argmax prefers NaN to any number, and infinity to any finite one. Where
-the first such number arises is looked for when there is one, by another pass.
+It is enough to look at the logit that is chosen: argmax prefers NaN to any number, and infinity to any finite one.
+Where the first such number arises is looked for when there is one, by another pass.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def best_ids(logits: Tensor) -> list[int] | None:
 def not_finite(
     model: InternVLForConditionalGeneration, ids: Sequence[int], pixel_values: Tensor | None
 ) -> CheckpointError:
-    """What to raise after `ids` made a logit that is no finite number: where in `model` it first arises, and a remedy."""
+    """What to raise after `ids` made a logit that is no finite number: where in `model` it arises, and a remedy."""
     name, dtype = model.config.name_or_path or "the model", str(model.dtype).removeprefix("torch.")
     found = _bad_parts(model, ids, pixel_values)
     where, part = found[0] if found else ("somewhere in its language model", None)

@@ -1,7 +1,7 @@
-"""Checkpoints on the Hugging Face hub: what a repository holds, and what of it is here (`models/pull.py` fetches the rest).
+"""Checkpoints on the Hugging Face hub: what a repository holds and what of it is here (`models/pull.py` fetches it).
 
-Everything lies in the hub's own cache (HF_HOME), as huggingface_hub lays it out, and counts for other programs too. What
-the hub says is a stranger's word: names, commits and digests become paths here, so each is checked before it does.
+Everything lies in the hub's own cache (HF_HOME), as huggingface_hub lays it out, and counts for other programs too.
+What the hub says is a stranger's word: names, commits and digests become paths here, so each is checked before it does.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Repository:
 
 
 class RemoteFile(NamedTuple):
-    """A file of a repository; `digest`, the cache's name of its content, is its sha256 if it is large, else git's sha1."""
+    """A file of a repository; `digest`, its content's name in the cache, is sha256 if it is large, else git's sha1."""
 
     name: str
     size_bytes: int
@@ -126,7 +126,7 @@ def cached_folder(repository: Repository) -> Path | None:
 
 
 def _commit_here(repository: Repository) -> str | None:
-    """The commit of a revision, as far as the cache knows; if a copied cache lacks its `refs`, the only one there is."""
+    """The commit of a revision, as far as the cache knows; where a copied cache lacks `refs`, the only one."""
     text, refs = repository.revision, repository.cache / "refs"
     if not _COMMIT.fullmatch(text):
         try:

@@ -1,7 +1,7 @@
-"""Checking, loading and saving checkpoints in the original InternVL2 layout (and loading those already in transformers' layout).
+"""Checking, loading and saving checkpoints in the original InternVL2 layout (and loading transformers' own).
 
-No `trust_remote_code`: the weights go into transformers' own InternVL classes, streamed tensor by tensor, each straight to
-its device and dtype. Anything missing, surplus or misshapen is an error, raised before the first tensor is read.
+No `trust_remote_code`: the weights go into transformers' own InternVL classes, streamed tensor by tensor, each straight
+to its device and dtype. Anything missing, surplus or misshapen is an error, raised before the first tensor is read.
 transformers is handed the tensors that were checked, not the folder: it would look there by rules of its own.
 """
 
@@ -92,8 +92,8 @@ def load_model(
 ) -> InternVLForConditionalGeneration:
     """The model of a checkpoint folder on `device` (a torch device, or "auto": accelerate's map), in evaluation mode.
 
-    With "auto" it is cut over all GPUs, then the host's memory; `max_memory` bounds what each may hold, in bytes (by GPU
-    number, "cpu"); what fits nowhere is read from the disk when it is used, if there is a folder `offload`. Raises
+    With "auto" it is cut over all GPUs, then the host's memory; `max_memory` bounds what each may hold, in bytes (by
+    GPU number, "cpu"); what fits nowhere is read from the disk when it is used, if there is a folder `offload`. Raises
     CheckpointError for tensors that are missing, surplus or misshapen, UsageError if the model does not fit.
     """
     empty = _empty_model(folder, image_token_id)

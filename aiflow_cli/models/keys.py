@@ -1,7 +1,7 @@
 """Which keys of a config.json are read, which do not matter here, and why. Any other is refused by name.
 
-A key that is passed over can mean another computation, and other tokens without a word: configurations name features that
-this loader does not know, and newer libraries write what it does know in other places. A null key is not set.
+A key that is passed over can mean another computation, and other tokens without a word: configurations name features
+that this loader does not know, and newer libraries write what it does know in other places. A null key is not set.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ _ONLY: Only = {
 
 @dataclass(frozen=True)
 class Keys:
-    """What is known of one part of a config.json: keys that are read, and keys of which only some values can be computed."""
+    """What is known of one part of a config.json: keys that are read, and those of which only some values are taken."""
 
     read: frozenset[str]
     only: Only = field(default_factory=dict)
@@ -66,10 +66,10 @@ class Keys:
         only = _ONLY | self.only
         unknown = sorted(k for k in part if part[k] is not None and k not in {*only, *self.read, *_PASSED_OVER})
         if unknown:
-            raise CheckpointError(
-                f"{some([where + name for name in unknown])} is not known here and could change what the model computes: "
-                "only checkpoints of InternVL as published are read"
+            said = (
+                f"{some([where + name for name in unknown])} is not known here and could change what the model computes"
             )
+            raise CheckpointError(f"{said}: only checkpoints of InternVL as published are read")
         for name, values in only.items():
             if part.get(name) is not None and part[name] not in values:
                 known = " or ".join(map(repr, values))
@@ -97,8 +97,8 @@ ORIGINAL = keys(
     },
 )
 VISION = keys(
-    "hidden_size hidden_act image_size intermediate_size layer_norm_eps num_attention_heads num_hidden_layers patch_size "
-    "qk_normalization qkv_bias initializer_factor",
+    "hidden_size hidden_act image_size intermediate_size layer_norm_eps num_attention_heads num_hidden_layers "
+    "patch_size qk_normalization qkv_bias initializer_factor",
     {
         "architectures": (["InternVisionModel"],),
         "model_type": ("intern_vit_6b",),
@@ -107,8 +107,8 @@ VISION = keys(
     },
 )
 HF = keys(
-    "architectures downsample_ratio image_seq_length image_token_id projector_hidden_act text_config tie_word_embeddings "
-    "vision_config vision_feature_layer",
+    "architectures downsample_ratio image_seq_length image_token_id projector_hidden_act text_config "
+    "tie_word_embeddings vision_config vision_feature_layer",
     {"model_type": ("internvl",), "vision_feature_select_strategy": ("default",)},
 )
 """transformers' own layout; its parts are of classes that know their own keys."""

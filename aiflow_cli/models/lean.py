@@ -1,18 +1,21 @@
-"""The lean decoder: the same weights as transformers' forward, with as few operations a step as it takes (in the manner of gpt-fast).
+"""The lean decoder: the same weights as transformers' forward, in as few operations a step as can be (as gpt-fast).
 
-A step of the small pair is bound by the number of operations and by reading the weights, not by arithmetic, and a verification of five
-tokens must cost little more than a step. So, for a Llama-shaped language model (InternLM2, Llama) on a CPU:
+A step of the small pair is bound by the number of operations and by reading the weights, not by arithmetic, and a
+verification of five tokens must cost little more than a step. So, for a Llama-shaped language model (InternLM2, Llama)
+on a CPU:
 
-- matrices are stored [in, out] and applied by `mm`: faster than `linear` for 1 to 25 rows. q, k and v are one, gate and up two: MKL
-  takes two narrow products of several rows faster than a wide one (a single row gains nothing, or loses up to 8 % of a step where
-  other processes press on the cache);
+- matrices are stored [in, out] and applied by `mm`: faster than `linear` for 1 to 25 rows. q, k and v are one, gate and
+  up two: MKL takes two narrow products of several rows faster than a wide one (a single row gains nothing, or loses up
+  to 8 % of a step where other processes press on the cache);
 - norm weights, the norm's sqrt(width) and the 1/sqrt(head) of attention are folded into the matrices that follow;
-- a cached row is what that product writes, q, k and v of a position, in its place: nothing is copied, and to go back is to change a number;
-- rotary embedding is one complex product in place: the halves of each head of q and k are interleaved in the stored matrices, which
-  leaves q . k as it was;
+- a cached row is what that product writes, q, k and v of a position, in its place: nothing is copied, and to go back is
+  to change a number;
+- rotary embedding is one complex product in place: the halves of each head of q and k are interleaved in the stored
+  matrices, which leaves q . k as it was;
 - a layer's views of the cache are made for all layers at once, and residuals are added by `addmm_`.
 
-One token, a draft and a prompt (in pieces, if it is long) take the same path. Tested against `models/reference.py` to 1e-5 in float32.
+One token, a draft and a prompt (in pieces, if it is long) take the same path. Tested against `models/reference.py` to
+1e-5 in float32.
 """
 
 from __future__ import annotations
@@ -33,13 +36,13 @@ from aiflow_cli.models.finite import not_finite
 from aiflow_cli.models.prompt import Prompt
 
 PIECE_ROWS = 128
-"""A longer prompt is taken in pieces: mask and scores of all its rows at once would grow with the square of its length."""
+"""A longer prompt is taken in pieces: mask and scores would else grow with the square of its length."""
 SPARE_ROWS = 1
-"""Three rows, or seven, or eleven, are slower than one more: MKL takes rows by fours. So one is added, and forgotten again."""
+"""Three rows, or seven, or eleven, are slower than one more: MKL takes rows by fours. So one is added and dropped."""
 
 
 class Layer(NamedTuple):
-    """One decoder layer's matrices, all [in, out], norms folded in: qkv [d, (h + 2 kv) head], gate and up [d, ffn], down [ffn, d]."""
+    """A layer's matrices [in, out], norms folded in: qkv [d, (h + 2 kv) head], gate and up [d, ffn], down [ffn, d]."""
 
     qkv: Tensor
     out: Tensor
@@ -186,8 +189,9 @@ class LeanDecoder(Cached):
     def _chosen(self) -> list[int]:
         """The most likely ids after the last pass; raises CheckpointError unless the logits are numbers.
 
-        They are if the lengths of the rows are, since the output layer's columns have finite lengths too (`LeanWeights`). A look at the
-        chosen logits themselves, as `best_ids` has it, is 2 % of a small draft model's step.
+        They are if the lengths of the rows are, since the output layer's columns have finite lengths too
+        (`LeanWeights`). A look at the chosen logits themselves, as `best_ids` has it, is 2 % of a small draft model's
+        step.
         """
         for (length,) in self._lengths.tolist():
             if not math.isfinite(length):
@@ -196,7 +200,7 @@ class LeanDecoder(Cached):
         return chosen
 
     def _mask(self, start: int, stop: int) -> Tensor:
-        """What rows `start` to `stop` may not see of all rows up to `stop`, as -inf: a window of one strip, wherever they start."""
+        """What rows `start` to `stop` may not see of all rows up to `stop`, as -inf: a window of one strip."""
         if stop - start > PIECE_ROWS:
             return torch.full((stop - start, stop), -math.inf).triu_(start + 1)
         shift = self.max_length + SPARE_ROWS - start
@@ -208,7 +212,7 @@ class LeanDecoder(Cached):
         return x / length.hypot(self._floor)
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-        """Attention of the new rows over all cached ones: q [h, m, head], k [kv, head, n], v [kv, n, head] -> [m, h head]."""
+        """Attention of new rows over all cached: q [h, m, head], k [kv, head, n], v [kv, n, head] -> [m, h head]."""
         heads, rows, head = q.shape
         if self._group > 1:
             q = q.reshape(len(k), self._group * rows, head)

@@ -1,4 +1,4 @@
-"""Pairs of a draft and a target: the registry, where their checkpoints lie, and whether two models are a pair at all."""
+"""Pairs of a draft and a target: the registry, where their checkpoints lie, and whether two models are one."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PAIRS_FOLDER = Path(str(files("aiflow_cli"))) / "pairs"
 
 @dataclass(frozen=True)
 class PairSpec:
-    """A pair by name. `draft` and `target` are folders, or `hub:OWNER/NAME[@REVISION]` for what has to be fetched first."""
+    """A pair by name. `draft` and `target` are folders, or `hub:OWNER/NAME[@REVISION]` for what is fetched first."""
 
     name: str
     about: str
@@ -51,7 +51,7 @@ class PairSpec:
         return Repository.parse(place.removeprefix(_HUB))
 
     def folder(self, role: str) -> Path:
-        """The checkpoint folder of a role; raises PrerequisiteError if it has to be fetched, UsageError if it is absent."""
+        """The checkpoint folder of a role; raises PrerequisiteError if it is to be fetched, UsageError if absent."""
         if repository := self.repository(role):
             return _hub_folder(self, role, repository)
         path = Path(self.place(role))
@@ -76,7 +76,7 @@ def _place(text: str) -> str:
 
 
 def find_pair(name: str, draft: str | None = None, target: str | None = None) -> PairSpec:
-    """The pair of that name, with other models if given: folders, or hub ids `OWNER/NAME[@REVISION]`; raises UsageError."""
+    """The pair of that name, or with other models: folders, or hub ids `OWNER/NAME[@REVISION]`; raises UsageError."""
     if name not in registry():
         near = difflib.get_close_matches(name, registry(), 1)
         hint = f"did you mean {near[0]!r}?" if near else f"know {', '.join(registry())}"

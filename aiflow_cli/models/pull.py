@@ -1,8 +1,8 @@
 """Fetching what a plan says is missing, into the hub's cache.
 
-huggingface_hub drops a file that was broken off, and takes a server's word for what a file is. So files are fetched here:
-a partial one is kept and goes on where it stopped, also in another process; what has come is compared with the digest that
-the hub states before it gets its name; and a snapshot appears whole, once all its files are there.
+huggingface_hub drops a file that was broken off, and takes a server's word for what a file is. So files are fetched
+here: a partial one is kept and goes on where it stopped, also in another process; what has come is compared with the
+digest that the hub states before it gets its name; and a snapshot appears whole, once all its files are there.
 """
 
 from __future__ import annotations
@@ -157,7 +157,7 @@ def _refuse(file: RemoteFile, path: Path, reason: str) -> None:
 
 
 def _name_all(plan: Plan) -> None:
-    """Give every content its name in the snapshot, which appears whole if it is new, and then the revision its commit."""
+    """Give every content its name in the snapshot, which appears whole if it is new, then the revision its commit."""
     if plan.snapshot.is_dir():
         _link(plan, plan.missing, plan.snapshot)
     else:

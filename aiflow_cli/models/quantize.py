@@ -1,10 +1,10 @@
 """Weights in 8 or 4 bits, by torchao (`pip install 'aiflow-cli[quantize]'`): the linear layers of the decoder layers.
 
-Embeddings, head and vision tower keep their dtype: they are a small part, and the image is seen once. Weights are rounded,
-arithmetic stays in the model's dtype. What is lossless then is speculation against the same quantised target.
+Embeddings, head and vision tower keep their dtype: they are a small part, and the image is seen once. Weights are
+rounded, arithmetic stays in the model's dtype. What is lossless then is speculation against the same quantised target.
 
-int8: one byte a weight, a scale for each row. int4: on a GPU packed two to a byte, a scale and a zero for each group of a
-row; on a CPU torchao has no packed kernel, so each takes a byte there: the same numbers, no saving.
+int8: one byte a weight, a scale for each row. int4: on a GPU packed two to a byte, a scale and a zero for each group of
+a row; on a CPU torchao has no packed kernel, so each takes a byte there: the same numbers, no saving.
 """
 
 from __future__ import annotations

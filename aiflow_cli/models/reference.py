@@ -1,4 +1,4 @@
-"""The reference decoder: transformers' own forward and cache, for every architecture; the lean one is tested against it."""
+"""The reference decoder: transformers' own forward and cache, for every architecture; the lean one's measure."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ _SAME = {"su": _LONG}
 
 
 def read_rope(language: dict[str, Any]) -> dict[str, Any]:
-    """transformers' `rope_parameters` of a config.json's language model; raises CheckpointError for what is not known."""
+    """transformers' `rope_parameters` of a config.json's language model; raises CheckpointError for other forms."""
     places = [name for name in ("rope_scaling", "rope_parameters") if language.get(name)]
     found = [_standard(language[name], f"llm_config.{name}", language) for name in places]
     if len(found) == 2 and found[0] != found[1]:

@@ -26,7 +26,7 @@ Tensors = dict[str, Any]
 
 
 def meta_model(kind: type[InternVLForConditionalGeneration], config: Any) -> InternVLForConditionalGeneration:
-    """A model without weights: names and shapes alone. Raises CheckpointError if there is none of such a configuration."""
+    """A model without weights: names and shapes alone. Raises CheckpointError if there can be none of it."""
     try:
         with torch.device("meta"):
             return kind._from_config(config)
@@ -44,7 +44,8 @@ def expected_tensors(model: InternVLForConditionalGeneration, internlm2: bool) -
 def open_tensors(folder: Path) -> Iterator[Tensors]:
     """The tensors of a checkpoint by name, unread; they can be read while the context lasts.
 
-    Raises CheckpointError for a file that is truncated or no safetensors, and for files that do not agree on their tensors.
+    Raises CheckpointError for a file that is truncated or no safetensors, and for files that do not agree on their
+    tensors.
     """
     weights = find_weights(folder)
     with contextlib.ExitStack() as stack:
@@ -64,7 +65,7 @@ def _opened(path: Path) -> Any:
 
 
 def _check_places(folder: Path, found: list[tuple[str, str]], places: dict[str, str] | None) -> None:
-    """Raise CheckpointError unless each tensor, of pairs (file, tensor), is in one file, the one that the index says."""
+    """Raise CheckpointError unless each tensor, of pairs (file, tensor), is in one file, and where the index says."""
     count = Counter(name for _, name in found)
     refuse(folder, "has in two files", (name for name in count if count[name] > 1))
     if places is not None:

@@ -1,10 +1,10 @@
 """Tokenizers of checkpoints, behind one interface: text to ids and back.
 
-InternLM2's (2B, 8B, 26B of InternVL2, and the pair that ships) is sentencepiece with the added tokens split off before it.
-transformers' own loader gives the added tokens new ids and a leading space; `SentencePieceTokenizer` reads the files as the
-original slow tokenizer does, id for id. Added tokens may replace pieces that the model file calls unused, or stand after
-all of them. The other members, and checkpoints in transformers' layout, have tokenizers that transformers itself reads
-(`TransformersTokenizer`: Qwen2 with a test; Llama 3, Yi and Phi-3 without one).
+InternLM2's (2B, 8B, 26B of InternVL2, and the pair that ships) is sentencepiece with the added tokens split off before
+it. transformers' own loader gives the added tokens new ids and a leading space; `SentencePieceTokenizer` reads the
+files as the original slow tokenizer does, id for id. Added tokens may replace pieces that the model file calls unused,
+or stand after all of them. The other members, and checkpoints in transformers' layout, have tokenizers that
+transformers itself reads (`TransformersTokenizer`: Qwen2 with a test; Llama 3, Yi and Phi-3 without one).
 """
 
 from __future__ import annotations
@@ -160,7 +160,7 @@ def _no_token(token: str) -> CheckpointError:
 
 @contextlib.contextmanager
 def _apart(files: Iterable[Path]) -> Iterator[Path]:
-    """A folder with copies of `files` alone, without byte order marks: transformers looks for more, and trips over marks."""
+    """A folder with copies of `files` alone, without byte order marks: transformers looks for more."""
     with tempfile.TemporaryDirectory(prefix="aiflow-tokenizer-") as place:
         for path in files:
             (Path(place) / path.name).write_bytes(path.read_bytes().removeprefix(_BYTE_ORDER_MARK))

@@ -1,4 +1,4 @@
-"""A vision-language model: weights, tokenizer, preprocessing and prompt of one checkpoint, behind what the protocol needs."""
+"""A vision-language model: weights, tokenizer, preprocessing and prompt of one checkpoint, as the protocol needs it."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class VisionLanguageModel:
     def from_folder(
         cls, folder: Path, device: str = "cpu", dtype: str = "float32", quantize: str | None = None
     ) -> VisionLanguageModel:
-        """Load a checkpoint folder; `quantize` ("int8", "int4") rounds the language model's weights (`models/quantize.py`).
+        """Load a checkpoint folder; `quantize` ("int8", "int4") rounds weights (`models/quantize.py`).
 
         Raises CheckpointError for a bad checkpoint, UsageError for an unknown dtype or an absent device,
         PrerequisiteError without torchao.
@@ -111,7 +111,7 @@ class VisionLanguageModel:
         return Prompt(prompt_ids(self.tokenizer, self.template, question, self.tokens_per_tile * len(pixels)), pixels)
 
     def decoder(self, max_length: int) -> Decoder:
-        """A new decoder with room for `max_length` positions: the lean one where it covers the model, else the reference.
+        """A new decoder with room for `max_length` positions: the lean one where it covers the model.
 
         Raises UsageError beyond the model's own positions.
         """

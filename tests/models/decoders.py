@@ -39,7 +39,7 @@ SHAPES = (Shape(2, 48, 4, 4, 64), Shape(3, 64, 4, 2, 96), Shape(2, 48, 6, 1, 40)
 
 @cache
 def model(shape: Shape) -> InternVLForConditionalGeneration:
-    """A model of that shape with random weights, small enough for transformers itself to be within 1e-5 of its forward in float64."""
+    """A model of that shape with random weights, small enough for float32 to be within 1e-5 of float64."""
     size = dataclasses.replace(
         DRAFT, vision=(1, 32, 2, 48), language=(shape.layers, shape.width, shape.heads, shape.ffn)
     )
@@ -99,7 +99,7 @@ def cached_rows(decoder: Decoder) -> Tensor:
 
 
 def fresh_logits(shape: Shape, prompt: Prompt, held: list[int]) -> Tensor:
-    """transformers' own logits of a sequence computed in one pass: [1 + held, vocabulary], the prompt's last row first."""
+    """transformers' own logits of a sequence computed in one pass: [1 + held, vocabulary], the prompt's last first."""
     ids = torch.tensor([prompt.input_ids + held])
     with torch.inference_mode():
         logits: Tensor = model(shape)(input_ids=ids, pixel_values=prompt.pixel_values, use_cache=False).logits[0]

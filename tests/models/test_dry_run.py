@@ -1,4 +1,4 @@
-"""Plans without weights: the parameter counts of the released models, bytes, and what fits where; and that nothing is fetched."""
+"""Plans without weights: the parameter counts of the released models, bytes, what fits where; nothing is fetched."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The lean decoder against transformers' forward: the same logits to 1e-5, for every shape, image, and way through the cache."""
+"""The lean decoder against transformers' forward: the same logits to 1e-5, for every shape, image and way."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Weights in 8 and 4 bits on the tiny pair: near the original, and speculation still gives the quantised target's own output."""
+"""Weights in 8 and 4 bits on the tiny pair: near the original, and speculation gives that target's output."""
 
 from __future__ import annotations
 
