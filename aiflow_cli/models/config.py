@@ -113,8 +113,7 @@ def _from_original(original: dict[str, Any], image_token_id: int) -> InternVLCon
     _check_tiles(original)
     width = original.get("hidden_size")
     _require(
-        width in (None, language["hidden_size"]),
-        f"hidden_size {width} is not llm_config's, {language['hidden_size']}",
+        width in (None, language["hidden_size"]), f"hidden_size {width} is not llm_config's, {language['hidden_size']}"
     )
     ratio = original["downsample_ratio"]
     return InternVLConfig(

@@ -56,10 +56,7 @@ _INTERNLM2 = (
     (".attention_norm.", ".input_layernorm."),
     (".ffn_norm.", ".post_attention_layernorm."),
 )
-_OTHER_LANGUAGES = (
-    ("^language_model.lm_head.", "lm_head."),
-    ("^language_model.model.", "model.language_model."),
-)
+_OTHER_LANGUAGES = (("^language_model.lm_head.", "lm_head."), ("^language_model.model.", "model.language_model."))
 Kind = type[InternVLForConditionalGeneration]
 NAMES: dict[Kind, tuple[tuple[str, str], ...]] = {
     InternVL2: (*_VISION, *_PROJECTOR, *_INTERNLM2),

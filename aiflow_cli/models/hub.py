@@ -15,16 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
-from huggingface_hub import HfApi, constants, snapshot_download
-from huggingface_hub.errors import (
-    GatedRepoError,
-    HfHubHTTPError,
-    HFValidationError,
-    LocalEntryNotFoundError,
-    OfflineModeIsEnabled,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
+from huggingface_hub import HfApi, constants, errors, snapshot_download
 
 from aiflow_cli.errors import LinkError, PrerequisiteError, StoreError, UsageError
 from aiflow_cli.fetching import RetryPolicy, passes, retrying
@@ -33,7 +24,7 @@ from aiflow_cli.text import one_line
 WANTED = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "README.md", "LICENSE*"]
 """No code, no pictures, no weights in pickles."""
 POLICY = RetryPolicy(longest_pause_s=60.0)
-_TRANSPORT_ERROR: type[Exception] = next(kind for kind in HfHubHTTPError.__mro__ if kind.__name__ == "HTTPError")
+_TRANSPORT_ERROR: type[Exception] = next(kind for kind in errors.HfHubHTTPError.__mro__ if kind.__name__ == "HTTPError")
 """Base of what the hub's HTTP library raises; which library that is changes with huggingface_hub's version."""
 _REPOSITORY = re.compile(r"(?P<id>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:@(?P<revision>(?!.*\.\.)[\w./-]+))?")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -121,7 +112,7 @@ def cached_folder(repository: Repository) -> Path | None:
         return None
     try:
         return Path(snapshot_download(repository.id, revision=commit, allow_patterns=WANTED, local_files_only=True))
-    except LocalEntryNotFoundError:
+    except errors.LocalEntryNotFoundError:
         return None
 
 
@@ -164,7 +155,7 @@ def _ask(repository: Repository) -> Plan:
         info: Any = retry(HfApi().model_info, repository.id, revision=repository.revision, files_metadata=True)
         wanted = (file for file in info.siblings or () if any(Path(file.rfilename).match(kind) for kind in WANTED))
         return Plan(repository, _checked(_COMMIT, info.sha), tuple(map(_remote_file, wanted)), ())
-    except HFValidationError:
+    except errors.HFValidationError:
         raise
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         said = f"what {constants.ENDPOINT} says of {repository} cannot be understood"
@@ -188,9 +179,9 @@ def _checked(pattern: re.Pattern[str], text: Any) -> str:
 
 def is_passing(error: BaseException) -> bool:
     """Whether a failure is worth another try: a connection that broke, or a refusal that is likely to pass."""
-    if isinstance(error, HfHubHTTPError):
+    if isinstance(error, errors.HfHubHTTPError):
         return passes(error.response.status_code)
-    if isinstance(error, OfflineModeIsEnabled):
+    if isinstance(error, errors.OfflineModeIsEnabled):
         return False
     return isinstance(error, (_TRANSPORT_ERROR, ConnectionError))
 
@@ -201,19 +192,19 @@ def translated(repository: Repository) -> Iterator[None]:
     hub = constants.ENDPOINT
     try:
         yield
-    except OfflineModeIsEnabled:
+    except errors.OfflineModeIsEnabled:
         said = f"{repository} is not on this machine, and offline mode is on"
         raise PrerequisiteError(f"{said}: unset HF_HUB_OFFLINE to fetch it") from None
-    except GatedRepoError:
+    except errors.GatedRepoError:
         remedy = f"ask for access at {hub}/{repository.id}, then `hf auth login` or set HF_TOKEN"
         raise PrerequisiteError(f"{repository} is gated: {remedy}") from None
-    except RevisionNotFoundError:
+    except errors.RevisionNotFoundError:
         said = f"{repository.id} has no revision {repository.revision!r}"
         raise UsageError(f"{said}: give a branch, tag or commit") from None
-    except (RepositoryNotFoundError, HFValidationError):
+    except (errors.RepositoryNotFoundError, errors.HFValidationError):
         said = f"there is no repository {repository.id} at {hub}"
         raise UsageError(f"{said}: check the name; if it is private, set HF_TOKEN") from None
-    except (_TRANSPORT_ERROR, ConnectionError, LocalEntryNotFoundError) as error:
+    except (_TRANSPORT_ERROR, ConnectionError, errors.LocalEntryNotFoundError) as error:
         said = f"fetching {repository} from {hub} broke off ({one_line(error)})"
         raise LinkError(f"{said}: run the same command again, it goes on from there") from error
     except OSError as error:

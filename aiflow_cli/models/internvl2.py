@@ -22,15 +22,7 @@ from aiflow_cli.models.config import build_config, is_original, language_config,
 from aiflow_cli.models.conversion import is_internlm2, model_class, original_state
 from aiflow_cli.models.prompt import IMAGE_CONTEXT, find_template
 from aiflow_cli.models.quiet import quiet_transformers
-from aiflow_cli.models.tensors import (
-    Tensors,
-    check_tensors,
-    expected_tensors,
-    meta_model,
-    open_tensors,
-    refuse,
-    shapes_of,
-)
+from aiflow_cli.models.tensors import Tensors, check_tensors, meta_model, open_tensors, refuse
 from aiflow_cli.models.tokenizer import Tokenizer, load_tokenizer
 from aiflow_cli.text import one_line
 
@@ -65,7 +57,7 @@ def check_folder(folder: Path) -> None:
     """Raise CheckpointError for all that loading would refuse; no weight is read."""
     empty = _empty_model(folder, check_tokenizer(folder).token_id(IMAGE_CONTEXT))
     with open_tensors(folder) as tensors:
-        _check_tensors(folder, tensors, empty)
+        _check_original(folder, tensors, empty)
 
 
 def _empty_model(folder: Path, image_token_id: int | None) -> InternVLForConditionalGeneration:
@@ -75,11 +67,10 @@ def _empty_model(folder: Path, image_token_id: int | None) -> InternVLForConditi
         return meta_model(model_class(original), build_config(original, image_token_id))
 
 
-def _check_tensors(folder: Path, tensors: Tensors, empty: InternVLForConditionalGeneration) -> None:
-    """What `from_pretrained` says itself of transformers' own layout is left to it."""
+def _check_original(folder: Path, tensors: Tensors, empty: InternVLForConditionalGeneration) -> None:
     original = read_config(folder)
-    if is_original(original):
-        check_tensors(folder, shapes_of(tensors), expected_tensors(empty, is_internlm2(original)))
+    if is_original(original):  # else `from_pretrained` tells what is amiss, under the names that the files have
+        check_tensors(folder, tensors, empty, is_internlm2(original))
 
 
 def load_model(
@@ -102,7 +93,7 @@ def load_model(
     if device != "cpu":
         options |= {"device_map": device, "max_memory": max_memory, "offload_folder": offload}
     with quiet_transformers(), open_tensors(folder) as tensors:
-        _check_tensors(folder, tensors, empty)
+        _check_original(folder, tensors, empty)
         if not is_original(read_config(folder)):
             config.tie_word_embeddings = not any(name.endswith("lm_head.weight") for name in tensors)
         model, info = _from_pretrained(type(empty), folder, config=config, state_dict=tensors, **options)

@@ -20,7 +20,6 @@ from aiflow_cli.models.conversion import original_state
 from aiflow_cli.models.files import find_weights, some
 from aiflow_cli.text import one_line
 
-Shapes = dict[str, tuple[int, ...]]
 Tensors = dict[str, Any]
 """By name, each as safetensors gives it before it is read."""
 
@@ -32,12 +31,6 @@ def meta_model(kind: type[InternVLForConditionalGeneration], config: Any) -> Int
             return kind._from_config(config)
     except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, ArithmeticError, AssertionError) as error:
         raise CheckpointError(f"no model can be built of it ({one_line(error)})") from error
-
-
-def expected_tensors(model: InternVLForConditionalGeneration, internlm2: bool) -> Shapes:
-    """The tensors that a checkpoint in the original layout must have for a (meta) model."""
-    state = original_state(dict(model.state_dict()), model.config, internlm2)
-    return {name: tuple(tensor.shape) for name, tensor in state.items()}
 
 
 @contextlib.contextmanager
@@ -75,17 +68,18 @@ def _check_places(folder: Path, found: list[tuple[str, str]], places: dict[str, 
         refuse(folder, "has outside its index", present.keys() - places.keys())
 
 
-def shapes_of(tensors: Tensors) -> Shapes:
-    """The shapes of tensors that are open."""
-    return {name: tuple(tensor.get_shape()) for name, tensor in tensors.items()}
+def check_tensors(folder: Path, tensors: Tensors, model: InternVLForConditionalGeneration, internlm2: bool) -> None:
+    """Raise CheckpointError naming tensors that are missing, surplus or misshapen for a (meta) model in `folder`.
 
-
-def check_tensors(folder: Path, present: Shapes, expected: Shapes) -> None:
-    """Raise CheckpointError naming tensors that are missing, surplus or misshapen in the checkpoint of `folder`."""
+    The checkpoint is in the original layout; `internlm2` as for `original_state`.
+    """
+    state = original_state(dict(model.state_dict()), model.config, internlm2)
+    expected = {name: list(tensor.shape) for name, tensor in state.items()}
+    present = {name: list(tensor.get_shape()) for name, tensor in tensors.items()}
     refuse(folder, "lacks", expected.keys() - present.keys())
     refuse(folder, "has surplus", present.keys() - expected.keys())
     wrong = (name for name in expected if present[name] != expected[name])
-    refuse(folder, "has misshapen", (f"{n} {list(present[n])} instead of {list(expected[n])}" for n in wrong))
+    refuse(folder, "has misshapen", (f"{name} {present[name]} instead of {expected[name]}" for name in wrong))
 
 
 def refuse(folder: Path, what: str, names: Iterable[str]) -> None:
