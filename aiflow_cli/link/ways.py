@@ -1,4 +1,4 @@
-"""The way up and the way down of an exchange: what each takes on an idle link, and a split of what both took together."""
+"""What an idle link takes each way, and how a time on the link that was measured as a whole is told apart into both."""
 
 from __future__ import annotations
 

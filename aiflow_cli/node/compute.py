@@ -62,5 +62,5 @@ class Compute:
     def _at(self, keep: int) -> Decoder:
         if self._decoder is None:
             raise RuntimeError("a session asked for tokens before its prefill")
-        self._decoder.rollback(self._decoder.prompt_length + keep)
+        self._decoder.keep(self._decoder.prompt_length + keep)
         return self._decoder

@@ -1,6 +1,7 @@
 """bfloat16 on a CPU: speculation differs from server-only at near-ties, and with `--exact` it does not.
 
-The checkpoints are the reference fixtures, whose random weights leave the target undecided more often than a trained model is: a hard case.
+The checkpoints are the reference fixtures, whose random weights leave the target undecided more often than a trained
+model is: a hard case.
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ def trials(
 @pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("name", fixtures.MODELS)
 def test_mismatches_without_and_none_with(name: str) -> None:
-    """Passes of some tokens in bfloat16 are not single steps in bfloat16; deciding near-ties again makes the outputs equal."""
+    """Passes of some tokens in bfloat16 are not single steps; deciding near-ties again makes outputs equal."""
     target = VisionLanguageModel.from_folder(fixtures.ROOT / name, dtype="bfloat16")
     draft = fixtures.model(name)
     decided_again = accepted = 0
@@ -82,7 +83,7 @@ def test_mismatches_without_and_none_with(name: str) -> None:
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", [*fixtures.MODELS, SMALL])
 def test_the_bound_is_twice_the_drift(name: str, dtype: str) -> None:
-    """The largest change of a margin between passes (on a cache that passes filled) and single steps: what the bound's docstring tells."""
+    """The largest change of a margin between passes (on a cache that passes filled) and single steps."""
     folder = find_pair(SMALL).folder("target") if name == SMALL else fixtures.ROOT / name
     model = VisionLanguageModel.from_folder(folder, dtype=dtype)
     pictures = [encode_jpeg(render(scene_at(0, index))) for index in range(1)] if name == SMALL else PICTURES[:2]
