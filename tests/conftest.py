@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import os
 import random
 import signal
 from collections.abc import Iterator
@@ -31,7 +32,8 @@ starter.install()
 @pytest.fixture(autouse=True)
 def start_up(request: pytest.FixtureRequest) -> Iterator[None]:
     """Commands start in the usual way in tests of the start itself, which are marked with this name."""
-    starter.enable(request.node.get_closest_marker("start_up") is None)
+    mutated = "MUTANT_UNDER_TEST" in os.environ  # `make mutants` forks this process, whose stem would be left behind
+    starter.enable(request.node.get_closest_marker("start_up") is None and not mutated)
     yield
     starter.enable(True)
 

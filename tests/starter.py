@@ -29,7 +29,17 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 SPACE = 8192
 """Characters that are reserved for the command line of a process from a stem."""
-READ_LATE = ("AIFLOW_", "COLUMNS", "FORCE_COLOR", "NO_COLOR", "PYTEST_", "PYTHONSAFEPATH", "TERM", "TTY_COMPATIBLE")
+READ_LATE = (
+    "AIFLOW_",
+    "COLUMNS",
+    "FORCE_COLOR",
+    "MUTANT_",
+    "NO_COLOR",
+    "PYTEST_",
+    "PYTHONSAFEPATH",
+    "TERM",
+    "TTY_COMPATIBLE",
+)
 """Beginnings of the names of variables that are read when a command runs. All others must be those of the stem."""
 ORDINARY = {"preexec_fn": None, "pass_fds": (), "shell": False, "process_group": -1, "uid": None, "umask": -1}
 """Options that a stem does not know, and their values if they are not given."""

@@ -88,6 +88,8 @@ def test_drafts_behind_an_undecided_position_are_not_rejected() -> None:
 def test_bytes_with_and_without_the_image() -> None:
     assert metrics.bytes_up_per_token(RECORD) == Ratio(6060, 11)
     assert metrics.round_bytes_up_per_token(RECORD) == Ratio(60, 11)
+    without_image = RECORD | {"bytes_by_message": {"up": {}}}
+    assert metrics.round_bytes_up_per_token(without_image) == Ratio(6060, 11)
     assert metrics.bytes_down_per_token(RECORD) == Ratio(60, 11)
 
 
