@@ -108,6 +108,8 @@ def test_bytes_with_and_without_the_image() -> None:
     assert metrics.bytes_up_per_token(RESPONSE) == Ratio(6060, 11)
     assert metrics.round_bytes_up_per_token(RESPONSE) == Ratio(60, 11)
     assert metrics.bytes_down_per_token(RESPONSE) == Ratio(60, 11)
+    without_image = RESPONSE.replace(bytes_up_by_message={"Draft": 60})
+    assert metrics.round_bytes_up_per_token(without_image) == Ratio(60, 11)
 
 
 def test_parts_of_a_round() -> None:

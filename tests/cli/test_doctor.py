@@ -76,6 +76,7 @@ def test_nothing_needed_is_missing(package: Path, tmp_path: Path) -> None:
     assert findings["hub cache"]["remedy"].startswith("aiflow pull ")
 
 
+@pytest.mark.start_up
 def test_lines_for_people(package: Path) -> None:
     shutil.rmtree(package / "aiflow_cli" / "pairs" / "small-draft")
     done = aiflow("doctor", cwd=package)

@@ -47,14 +47,14 @@ def test_stages_and_trials(capsys: pytest.CaptureFixture[str]) -> None:
         show_stage(Progress("draft", 2, 2, ""))
     with trials_progress() as show_step:
         show_step(Step(0, 2, None))
-        for record in TRIALS:
-            if record["method"] == "speculative":
-                show_step(Step(2, 2, record))
+        for trial in TRIALS:
+            if trial.setting.gamma:
+                show_step(Step(2, 2, trial))
     assert capsys.readouterr().err.splitlines() == [
         "target: 1/2 loss 0.5",
         "draft: 2/2",
         "trials: 0/2",
-        f"trials: 2/2 small speculative gamma 4: {TRIALS[0]['caption']}",
+        f"trials: 2/2 small speculative gamma 4: {TRIALS[0].caption}",
     ]
 
 
@@ -102,7 +102,7 @@ def on_terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
 def test_bars_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = on_terminal(monkeypatch)
     with trials_progress() as show:
-        show(Step(3, 3, TRIALS[-1] | {"caption": "[bold] " + "x" * 99}))
+        show(Step(3, 3, TRIALS[-1].replace(caption="[bold] " + "x" * 99)))
     told = terminal.text()
     assert "trials" in told
     assert "3/3" in told

@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import random
-import resource
 import shutil
 import signal
 import time
@@ -20,7 +19,16 @@ from typer.testing import CliRunner, Result
 from aiflow_cli.cli.app import app
 from aiflow_cli.trials.store import owned
 from tests.conftest import TinyPair
-from tests.e2e.tools import Background, aiflow, assert_gone, descendants, finished_trials, method_of, one_line
+from tests.e2e.tools import (
+    Background,
+    aiflow,
+    assert_gone,
+    descendants,
+    files_limited_to,
+    finished_trials,
+    method_of,
+    one_line,
+)
 from tests.trials.sweeps import BLOCK, IMAGES, write_spec
 
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -9}
@@ -118,11 +126,8 @@ def test_document_and_tables(spec: Path, unbroken: tuple[Path, dict[str, Any]]) 
 
 def fill_disk(spec: Path, folder: Path, size: int) -> int:
     """Continue until trials.jsonl may grow no more. How many are there then."""
-
-    def limit() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
-
-    full = aiflow("sweep", spec, "--output", folder, preexec_fn=limit)
+    with files_limited_to(size):
+        full = aiflow("sweep", spec, "--output", folder)
     assert full.returncode == 1
     assert "no space left to write" in one_line(full)
     kept = measured(folder)

@@ -5,7 +5,6 @@ on.
 from __future__ import annotations
 
 import re
-import resource
 import shutil
 import signal
 import socket
@@ -23,7 +22,16 @@ from aiflow_cli.trials.store import read_run
 from aiflow_cli.wire.framing import encode
 from aiflow_cli.wire.messages import PROTOCOL_VERSION, Draft, Hello, Picture, Request, Tokens, pack_ids
 from tests.conftest import TinyPair, photograph
-from tests.e2e.tools import Background, aiflow, assert_gone, descendants, finished_trials, one_line, wait_for
+from tests.e2e.tools import (
+    Background,
+    aiflow,
+    assert_gone,
+    descendants,
+    files_limited_to,
+    finished_trials,
+    one_line,
+    wait_for,
+)
 
 Start = Callable[..., Background]
 
@@ -100,14 +108,10 @@ def test_taken_port(tiny_pair: TinyPair, tmp_path: Path) -> None:
 
 
 def test_full_disk_keeps_finished_trials(tiny_pair: TinyPair, photographs: Path, tmp_path: Path) -> None:
-    """A limit on the size of files stands in for a full disk."""
     folder = tmp_path / "result"
-
-    def limit() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))
-
     options = (*tiny_pair.options, "--data", photographs, "--repeats", "100", "--output", folder)
-    finished = aiflow("run", *options, cwd=tmp_path, preexec_fn=limit)
+    with files_limited_to(60_000):
+        finished = aiflow("run", *options, cwd=tmp_path)
     assert finished.returncode == 1
     assert "space" in one_line(finished)
     trials = finished_trials(folder)

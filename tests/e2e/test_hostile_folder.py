@@ -29,6 +29,7 @@ SHADOWS = (
     "sitecustomize.py",
     "aiflow_cli/__init__.py",
 )
+pytestmark = pytest.mark.start_up
 AIFLOW = Path(sys.executable).with_name("aiflow")
 """The command as it is installed: unlike `python -m`, it does not begin in the current folder."""
 

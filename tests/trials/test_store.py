@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import subprocess
@@ -26,10 +27,14 @@ from aiflow_cli.trials.store import (
     owned,
     read_run,
     read_trials,
+    replace_file,
+    rewrite_trials,
     torn_note,
     write_run,
     write_tables,
 )
+from aiflow_cli.trials.store import make_folder as make_store_folder
+from tests.e2e.tools import files_limited_to
 from tests.world.trials import trial
 
 TRIALS = [trial("speculative", 5, 6, gamma=4, trial=f"0000-{n:03d}", caption="a bus, γ ×") for n in range(3)]
@@ -130,7 +135,9 @@ def test_runs_of_the_same_second_have_folders_of_their_own(tmp_path: Path, monke
     with ThreadPoolExecutor(8) as pool:
         folders = list(pool.map(begin, range(8)))
     assert len(set(folders)) == 8
-    assert all(re.fullmatch(r"\d{8}-\d{6}-run(-\d)?", folder.name) for folder in folders)
+    assert all(re.fullmatch(r"\d{8}-\d{6}-run(-[2-9])?", folder.name) for folder in folders)
+    names = {folder.name for folder in folders}
+    assert any(name.endswith("-2") for name in names)
 
 
 def test_a_folder_has_one_owner_and_keeps_no_trace_of_it(tmp_path: Path) -> None:
@@ -157,3 +164,75 @@ def test_folders_are_made_with_all_above_them(tmp_path: Path) -> None:
     for path in (tmp_path / "file", tmp_path / "file" / "x"):
         with pytest.raises(OSError, match=r"File exists|Not a directory"):
             make_folder(path)
+
+
+def test_a_refused_trial_leaves_nothing_of_itself(tmp_path: Path) -> None:
+    """What had room of it is taken back: what is appended later stands behind whole lines."""
+    path, large = tmp_path / "trials.jsonl", trial(caption="x" * 10_000)
+    with TrialWriter(tmp_path) as writer:
+        writer.append(TRIALS[0])
+        before = path.read_bytes()
+        with files_limited_to(5_000), pytest.raises(StoreError) as raised:
+            writer.append(large)
+        assert path.read_bytes() == before
+        assert str(raised.value) == (
+            f"no space left to write {path}: finished trials are kept; free some space and run again"
+        )
+        writer.append(TRIALS[1], TRIALS[2])
+    assert read_trials(tmp_path) == TRIALS
+    assert torn_note(tmp_path) is None
+
+
+def test_a_line_is_compact_json(tmp_path: Path) -> None:
+    with TrialWriter(tmp_path) as writer:
+        writer.append(TRIALS[0])
+    (line,) = (tmp_path / "trials.jsonl").read_bytes().splitlines(keepends=True)
+    assert line == json.dumps(json.loads(line), separators=(",", ":"), ensure_ascii=False).encode() + b"\n"
+    rewrite_trials(tmp_path, TRIALS[:2])
+    assert read_trials(tmp_path) == TRIALS[:2]
+    assert (tmp_path / "trials.jsonl").read_bytes().count(b"\n") == 2
+
+
+def test_a_document_is_indented_json_and_no_number_is_missing(tmp_path: Path) -> None:
+    write_run(tmp_path, {"a": {"b": 1}})
+    before = (tmp_path / "run.json").read_text()
+    assert before == '{\n  "a": {\n    "b": 1\n  }\n}\n'
+    with pytest.raises(ValueError, match="JSON compliant"):
+        write_run(tmp_path, {"a": math.inf})
+    assert (tmp_path / "run.json").read_text() == before
+
+
+def test_what_cannot_be_written_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder where a file belongs, and a file where a folder does."""
+    for name in ("trials.jsonl", "run.json"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "file").touch()
+    remedy = "give another --output"
+    with pytest.raises(StoreError, match=rf"^cannot write {tmp_path}/trials.jsonl \(Is a directory\): {remedy}$"):
+        TrialWriter(tmp_path)
+    with pytest.raises(StoreError, match=rf"^cannot write {tmp_path}/run.json \(Is a directory\): {remedy}$"):
+        replace_file(tmp_path / "run.json", b"")
+    with pytest.raises(StoreError, match=rf"^cannot write {tmp_path}/file/x \(File exists\): {remedy}$"):
+        make_store_folder(tmp_path / "file" / "x")
+    refused = pytest.raises(StoreError, match=rf"^cannot write {tmp_path}/file/x \(Not a directory\): {remedy}$")
+    with refused, owned(tmp_path / "file" / "x"):
+        pass
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(StoreError, match=r"^cannot write results/.*a/b \(No such file or directory\)"):
+        new_folder("a/b")
+
+
+def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
+    with pytest.raises(StoreError) as raised:
+        read_trials(tmp_path)
+    assert (
+        str(raised.value)
+        == f"{tmp_path} holds no result (No such file or directory): give a folder with a trials.jsonl"
+    )
+    assert "(JSON is malformed: invalid character (byte 10))" in damage(written(tmp_path, '{"trial": }'))
+    assert "(Expected `object`, got `array`)" in damage(written(tmp_path, "[" * 100_000))
+    with pytest.raises(StoreError, match=rf"^cannot read {tmp_path}/run.json \(.*No such file"):
+        read_run(tmp_path)
+    (tmp_path / "run.json").write_text("[]")
+    with pytest.raises(StoreError, match=rf"^{tmp_path}/run.json is damaged: it is no JSON object$"):
+        read_run(tmp_path)
