@@ -8,7 +8,7 @@ PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help reproduce test test-all check bench pair clean
+.PHONY: help reproduce test test-all mutants check bench pair clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,6 +26,11 @@ test: $(READY)  ## the tests, without those that take minutes
 test-all: $(READY)  ## all tests
 	@$(BIN)/pytest -m "" $(PYTEST_ARGS)
 
+mutants: $(READY)  ## do the tests notice small faults? (an hour at most; what is left is for the next call)
+	@$(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[mutants]'
+	@timeout 3600 $(BIN)/mutmut run || [ $$? -eq 124 ]
+	@$(BIN)/mutmut results
+
 check: $(READY)  ## lint, format and types
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check --quiet . || { echo "not formatted: run $(BIN)/ruff format"; exit 1; }
@@ -38,7 +43,7 @@ pair: $(READY)  ## train the small pair anew (hours)
 	@$(BIN)/aiflow pairs train
 
 clean:  ## remove caches and build output; .venv, data and results stay
-	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf build dist mutants .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find aiflow_cli tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Made once, and again when the dependencies change.

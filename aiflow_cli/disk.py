@@ -1,4 +1,4 @@
-"""Files that a power cut leaves whole: what is renamed has its bytes on the disk first, and its new name with them after."""
+"""Files that a power cut leaves whole: what is renamed has its bytes on the disk first, and its new name after."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["make_folder", "put_in_place", "replace_file", "sync_folder"]
 
 
 def sync_folder(folder: Path) -> None:
-    """Have the disk know the names in `folder`: a new file or a rename is lost with the power before that. Raises OSError."""
+    """Have the disk know the names in `folder`: before that, new files and renames go with the power. Raises OSError."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         with contextlib.suppress(OSError):  # a file system that does not sync folders
@@ -28,7 +28,7 @@ def make_folder(folder: Path) -> None:
 
 
 def put_in_place(temporary: Path, path: Path) -> None:
-    """Rename a file that is complete to its name, durably: at any moment `path` is the old file or the new one. Raises OSError."""
+    """Give a complete file its name, durably: at any moment `path` is the old file or the new one. Raises OSError."""
     descriptor = os.open(temporary, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -39,7 +39,7 @@ def put_in_place(temporary: Path, path: Path) -> None:
 
 
 def replace_file(path: Path, data: bytes) -> None:
-    """Write `path` so that at any moment it is the old file or the new one. Raises OSError; nothing is left behind then."""
+    """Write `path`: at any moment it is the old file or the new one. Raises OSError, and leaves nothing behind then."""
     temporary = path.with_name(path.name + ".tmp")
     try:
         temporary.write_bytes(data)

@@ -1,16 +1,7 @@
 """The tree of errors a user can meet; one place (`cli/errors.py`) turns them into a line and an exit code.
 
-    AiflowError (1)
-    ├── UsageError (2)            a flag, a unit, a spec, a name that is not known
-    ├── PrerequisiteError (3)     something is missing that a command can supply
-    ├── ToleranceError (4)        a measurement outside a tolerance that was asked for
-    ├── CheckpointError (1)       a checkpoint, a tokenizer or a pair that does not fit
-    ├── ImageError (1)            an image that cannot be read
-    ├── ProtocolError (1)         a message that is malformed, out of turn or from another version
-    ├── LinkError (1)             the peer or the link went away
-    └── StoreError (1)            results cannot be written or read
-
-A message says what is wrong, with the value, and what to do next. Anything else that is raised is a bug and stays a traceback.
+A message says what is wrong, with the value, and what to do next. Anything else that is raised is a bug and stays a
+traceback.
 """
 
 
@@ -21,7 +12,7 @@ class AiflowError(Exception):
 
 
 class UsageError(AiflowError):
-    """Wrong use: an option, a unit, a spec or a name."""
+    """Wrong use: an option, a unit, a spec or a name that is not known."""
 
     exit_code = 2
 
@@ -39,7 +30,7 @@ class ToleranceError(AiflowError):
 
 
 class CheckpointError(AiflowError):
-    """A checkpoint, a tokenizer or a pair that cannot be loaded."""
+    """A checkpoint, a tokenizer or a pair that cannot be loaded or does not fit."""
 
 
 class ImageError(AiflowError):

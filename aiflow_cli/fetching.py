@@ -1,4 +1,4 @@
-"""What all that fetches shares: which failures are tried again and after what pause, and one process at a time in a place."""
+"""What all that fetches shares: which failures are tried again and when, and one process at a time in a place."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def passes(status: int) -> bool:
 
 
 def retrying(policy: RetryPolicy, stop: threading.Event, passing: Callable[[BaseException], bool]) -> Retrying:
-    """Tries again what raised an error for which `passing` holds; the last one is raised in the end, or once `stop` is set.
+    """Tries again after an error for which `passing` holds; the last one is raised in the end, or once `stop` is set.
 
     The pause doubles, with jitter; if the error carries the `response` of a server that asks for a longer one, it is
     kept, up to the policy's longest.

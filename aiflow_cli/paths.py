@@ -1,4 +1,4 @@
-"""Paths as people write them, checked once where they come in: what no file system can hold is said there, in one line."""
+"""Paths as people write them, checked once where they come in: what no file system can hold is said there."""
 
 from __future__ import annotations
 
@@ -7,11 +7,9 @@ from pathlib import Path
 
 from aiflow_cli.errors import UsageError
 
-__all__ = ["user_path"]
-
 LONGEST_NAME_BYTES = 255
 LONGEST_PATH_BYTES = 4095
-"""What Linux and macOS take at most; a longer name fails in whichever call meets it first, each with an error of its own."""
+"""What Linux and macOS take at most; a longer name fails in whichever call meets it first."""
 _SHOWN = 40
 
 

@@ -1,15 +1,13 @@
-"""Text on its way out, into streams and files that may have no sign for all of it: spelt out there, so that nothing fails over a letter.
+"""Text on its way out, into streams and files that may have no sign for all of it: spelt out, so that no letter fails.
 
-A terminal may know ASCII only (`PYTHONIOENCODING=ascii`), and a file's name may be bytes that are no UTF-8, which Python hands around
-as lone surrogates that no file of text can hold.
+A terminal may know ASCII only (`PYTHONIOENCODING=ascii`), and a file's name may be bytes that are no UTF-8, which
+Python hands around as lone surrogates that no file of text can hold.
 """
 
 from __future__ import annotations
 
 import codecs
 from typing import Any
-
-__all__ = ["SPELT_OUT", "printable", "printable_json"]
 
 SPELT_OUT = "aiflow.spelt-out"
 """The name of this way to encode, as the `errors` of a stream."""
@@ -23,7 +21,7 @@ def _spell_out(error: UnicodeError) -> tuple[str, int]:
 
 
 def _spelling(sign: str) -> str:
-    """A word for what this program prints, `\\xe9` for a byte of a name that is no UTF-8, `\\u4e2d` for any other sign."""
+    """A word for signs of ours, `\\xe9` for a byte of a name that is no UTF-8, `\\u4e2d` for any other sign."""
     if "\udc80" <= sign <= "\udcff":
         return f"\\x{ord(sign) - 0xDC00:02x}"
     return _WORDS.get(sign) or sign.encode("ascii", "backslashreplace").decode()
@@ -44,3 +42,8 @@ def printable_json(value: Any) -> Any:
     if isinstance(value, dict):
         return {printable_json(key): printable_json(item) for key, item in value.items()}
     return [printable_json(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def one_line(error: object, most: int = 200) -> str:
+    """What an error of another library says, as a part of a line of ours: at most `most` characters, never nothing."""
+    return " ".join(str(error).split())[:most] or type(error).__name__

@@ -8,16 +8,8 @@ import re
 from aiflow_cli.errors import UsageError
 
 _NUMBER = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([A-Za-z/]*)\s*")
-_RATES = {
-    "b/s": 1.0,
-    "kb/s": 1e3,
-    "mb/s": 1e6,
-    "gb/s": 1e9,
-    "bit/s": 1 / 8,
-    "kbit/s": 1e3 / 8,
-    "mbit/s": 1e6 / 8,
-    "gbit/s": 1e9 / 8,
-}
+_BYTES_PER_S = {"b/s": 1.0, "kb/s": 1e3, "mb/s": 1e6, "gb/s": 1e9}
+_RATES = _BYTES_PER_S | {unit.replace("b/s", "bit/s"): rate / 8 for unit, rate in _BYTES_PER_S.items()}
 _DURATIONS = {"s": 1.0, "ms": 1e-3, "us": 1e-6}
 _SIZES = {"b": 1, "kb": 1000, "mb": 1_000_000, "gb": 1_000_000_000, "": 1}
 UNLIMITED = "unlimited"
@@ -35,8 +27,8 @@ def _parse(text: str, units: dict[str, float] | dict[str, int], what: str, examp
 def parse_rate(text: str) -> float:
     """Bytes per second; math.inf for "unlimited". Raises UsageError for anything that is no positive rate.
 
-    A small b alone is refused, however the rest is written: by `8Mb/s` some mean bits and some bytes, and a link eight times too fast
-    looks like any other.
+    A small b alone is refused, however the rest is written: by `8Mb/s` some mean bits and some bytes, and a link eight
+    times too fast looks like any other.
     """
     if text.strip().lower() == UNLIMITED:
         return math.inf

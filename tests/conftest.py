@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import os
 import random
 import signal
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import settings
+
+from tests import starter
 
 if TYPE_CHECKING:
     from transformers import InternVLForConditionalGeneration
@@ -21,6 +25,17 @@ settings.load_profile("aiflow")
 signal.signal(
     signal.SIGINT, signal.default_int_handler
 )  # ignored where tests run in the background, and children inherit that
+
+starter.install()
+
+
+@pytest.fixture(autouse=True)
+def start_up(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Commands start in the usual way in tests of the start itself, which are marked with this name."""
+    mutated = "MUTANT_UNDER_TEST" in os.environ  # `make mutants` forks this process, whose stem would be left behind
+    starter.enable(request.node.get_closest_marker("start_up") is None and not mutated)
+    yield
+    starter.enable(True)
 
 
 @dataclass(frozen=True)

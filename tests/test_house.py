@@ -1,4 +1,4 @@
-"""The rules of the house (DESIGN.md, section 4): who may import whom, how long a file may be, and that help costs nothing."""
+"""The rules of the house: who may import whom, how long a file may be, and that help costs nothing."""
 
 from __future__ import annotations
 
@@ -17,17 +17,18 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "aiflow_cli"
 LAYERS = (
     {"__main__"},
-    {"cli"},
+    {"cli", "api"},
     {"trials", "analysis", "training"},
+    {"world"},
     {"node"},
     {"decoding", "wire", "link", "models", "images", "pairs"},
-    {"fetching"},
+    {"fetching", "environment"},
     {"units", "disk", "paths", "text"},
     {"errors"},
 )
 """From the top down: a folder imports from the layers below its own."""
 SIDEWAYS = {("decoding", "wire"), ("models", "wire"), ("images", "models"), ("analysis", "trials")}
-"""Within a layer: sessions and models speak in messages; images are decoded as models do; analysis reads what trials wrote."""
+"""Within a layer: sessions and models speak in messages; images are decoded as models do; analysis reads trials."""
 NOT_IN_THE_CORE = {"asyncio", "concurrent", "multiprocessing", "random", "secrets", "select", "selectors", "socket"} | {
     "subprocess",
     "threading",
@@ -38,6 +39,8 @@ NOT_IN_THE_CORE = {"asyncio", "concurrent", "multiprocessing", "random", "secret
     "transformers",
 }
 HEAVY = {"torch", "transformers", "numpy", "pandas", "datasets", "matplotlib", "scipy", "PIL", "httpx", "pyarrow"}
+KNOWN_CIRCLES: dict[str, set[str]] = {}
+"""Folder -> its modules that import each other in a circle today: to be emptied, never to be added to."""
 LONGEST_FILE = 400
 QUICK_S = 2.0
 
@@ -109,6 +112,60 @@ def test_imports_run_downward_only() -> None:
 )
 def test_what_would_run_upward_or_sideways(here: str, there: str) -> None:
     assert not may_import(here, there)
+
+
+def modules() -> dict[str, Path]:
+    """Every module of the package by its full name."""
+    return {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in sources(PACKAGE)}
+
+
+def for_types_only(path: Path) -> set[int]:
+    """The lines under `if TYPE_CHECKING:`, which never run."""
+    guarded = (
+        node
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+    )
+    return {line for node in guarded for line in range(node.lineno, (node.body[-1].end_lineno or 0) + 1)}
+
+
+def imported_modules(path: Path, known: dict[str, Path]) -> set[str]:
+    """The package's modules that a file imports when it runs, at its top or inside a function."""
+    skipped = for_types_only(path)
+    return {found.name for found in imports_of(path) if found.line not in skipped} & known.keys()
+
+
+def circles(graph: dict[str, set[str]]) -> dict[str, set[str]]:
+    """The modules from which a way of imports leads back to themselves, by folder."""
+    found: dict[str, set[str]] = {}
+    for module, imported in graph.items():
+        reached, waiting = set[str](), list(imported)
+        while waiting:
+            if (name := waiting.pop()) not in reached:
+                reached.add(name)
+                waiting += graph[name]
+        if module in reached:
+            folder, _, name = module.removeprefix("aiflow_cli.").rpartition(".")
+            found.setdefault(folder, set()).add(name)
+    return found
+
+
+def test_no_module_imports_itself_in_a_circle() -> None:
+    """Neither inside a folder nor across folders; an import inside a function counts, one for types alone does not."""
+    known = modules()
+    graph = {name: imported_modules(path, known) - {name} for name, path in known.items()}
+    assert sum(map(len, graph.values())) > 200
+    assert circles(graph) == KNOWN_CIRCLES
+
+
+def test_what_would_be_a_circle() -> None:
+    graph = {"aiflow_cli.a.x": {"aiflow_cli.a.y"}, "aiflow_cli.a.y": {"aiflow_cli.a.z"}, "aiflow_cli.a.z": set[str]()}
+    assert circles(graph) == {}
+    assert circles(graph | {"aiflow_cli.a.z": {"aiflow_cli.a.x"}}) == {"a": {"x", "y", "z"}}
+
+
+def test_folders_import_sideways_in_one_direction_only() -> None:
+    assert not {(there, here) for here, there in SIDEWAYS} & SIDEWAYS
 
 
 def test_every_folder_has_its_layer() -> None:
@@ -184,7 +241,8 @@ def test_help_is_quick_and_imports_nothing_heavy(arguments: list[str]) -> None:
 
 def test_importing_the_core_brings_no_model_and_no_event_loop() -> None:
     names = [f"aiflow_cli.decoding.{path.stem}" for path in sources(PACKAGE / "decoding") if path.stem != "__init__"]
-    code = f"import importlib, sys, json\nfor name in {names}: importlib.import_module(name)\nprint(json.dumps(sorted(sys.modules)))"
+    code = f"import importlib, sys, json\nfor name in {names}: importlib.import_module(name)\n"
+    code += "print(json.dumps(sorted(sys.modules)))"
     output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert {name.partition(".")[0] for name in json.loads(output)} & (HEAVY | {"asyncio", "socket"}) == set()
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aiflow_cli.text import printable, printable_json
+from aiflow_cli.text import one_line, printable, printable_json
 
 ANY_TEXT = st.text(st.characters())  # lone surrogates too
 ENCODINGS = ["utf-8", "ascii", "latin-1", "cp1252"]
@@ -45,3 +45,9 @@ def test_any_document_is_json_for_every_reader(document: object) -> None:
 def test_a_document_that_can_be_printed_stays_as_it_is() -> None:
     document = {"γ": [1, 2.5, None, True, {"a": "×"}]}
     assert printable_json(document) == document
+
+
+def test_what_an_error_says_becomes_part_of_a_line() -> None:
+    assert one_line(ValueError("first\n  second\tthird")) == "first second third"
+    assert one_line(ValueError("x" * 300), 50) == "x" * 50
+    assert one_line(TimeoutError()) == "TimeoutError"

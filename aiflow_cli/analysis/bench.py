@@ -1,4 +1,4 @@
-"""The figures of `aiflow bench` beside their bounds. Every figure is a ratio of sums over images, with a paired bootstrap interval.
+"""The figures of `aiflow bench` beside their bounds, each a ratio of sums over images with a paired bootstrap interval.
 
 decode TPOT = (t_N - t_1) / (N - n1): the tokens of the first delivery took no time after it, whoever delivers them.
 """
@@ -9,12 +9,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from aiflow_cli.analysis.intervals import Interval, ratio_interval, speedup_interval
-from aiflow_cli.analysis.metrics import Metric, Ratio, Record, by_image, decode_tpot, ratio_of_sums
-from aiflow_cli.node.response import ideal_ways
+from aiflow_cli.analysis.arms import Arm
+from aiflow_cli.analysis.intervals import Interval, ends_of, value_of
+from aiflow_cli.analysis.metrics import Metric, Ratio, decode_tpot
+from aiflow_cli.link.ways import ideal_ways
 from aiflow_cli.trials import bench
+from aiflow_cli.world.record import Trial
 
-Arms = Mapping[str, Sequence[Record]]
+Responses = Mapping[str, Sequence[Trial]]
+"""Responses by arm, as `trials/bench.py` names them."""
 
 
 @dataclass(frozen=True)
@@ -25,12 +28,12 @@ class Bound:
     over: str
     under: str
     most: float
-    ratio: Callable[[Arms], Interval | None]
+    ratio: Callable[[Mapping[str, Arm]], Interval | None]
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """A bound, and what was measured. `ratio` is None where no response was long enough to tell, and has no interval of too few images."""
+    """A bound, and what was measured: None where no response was long enough, without interval of too few images."""
 
     bound: Bound
     ratio: Interval | None
@@ -42,101 +45,66 @@ class Verdict:
 
     def as_json(self) -> dict[str, Any]:
         """An entry of `bounds`."""
-        bound = self.bound
-        return {
-            "key": bound.key,
-            "over": bound.over,
-            "under": bound.under,
-            "ratio": self.ratio and self.ratio.value,
-            "ratio_ci": self.ratio and self.ratio.ends,
-            "bound": bound.most,
-            "holds": self.holds,
-        }
+        told = {name: getattr(self.bound, name) for name in ("key", "over", "under")}
+        measured = {"ratio": value_of(self.ratio), "ratio_ci": ends_of(self.ratio)}
+        return told | measured | {"bound": self.bound.most, "holds": self.holds}
 
 
-def by_arm(records: Sequence[Record]) -> Arms:
-    """Responses by arm, in the order of `trials/bench.py`."""
-    return {arm: [record for record in records if record["arm"] == arm] for arm in bench.ARMS}
-
-
-def judge(records: Sequence[Record]) -> list[Verdict]:
+def judge(responses: Responses) -> list[Verdict]:
     """Every bound with what was measured."""
-    arms = by_arm(records)
+    arms = {name: Arm(trials) for name, trials in responses.items()}
     return [Verdict(bound, bound.ratio(arms)) for bound in BOUNDS]
 
 
-def decode_tpot_ms(records: Sequence[Record]) -> dict[str, float | None]:
+def decode_tpot_ms(responses: Responses) -> dict[str, float | None]:
     """Decode TPOT of every arm; None where every response was one delivery."""
-    times = {arm: ratio_of_sums(own, decode_tpot) for arm, own in by_arm(records).items()}
-    return {arm: None if time is None else 1e3 * time for arm, time in times.items()}
+    times = {name: Arm(trials).value(decode_tpot) for name, trials in responses.items()}
+    return {name: None if time is None else 1e3 * time for name, time in times.items()}
 
 
-def differing_images(records: Sequence[Record]) -> list[str]:
+def differing_images(responses: Responses) -> list[str]:
     """Images whose outputs are not the same in all arms; all of them are the target's."""
     outputs: dict[str, set[tuple[int, ...]]] = {}
-    for record in records:
-        outputs.setdefault(record["image_id"], set()).add(tuple(record["tokens"]))
+    for trial in (trial for trials in responses.values() for trial in trials):
+        outputs.setdefault(trial.image_id, set()).add(trial.tokens)
     return [image_id for image_id, found in outputs.items() if len(found) > 1]
 
 
-def _tpot_ratio(over: str, under: str) -> Callable[[Arms], Interval | None]:
-    return lambda arms: speedup_interval(by_image(arms[over], decode_tpot), by_image(arms[under], decode_tpot))
-
-
-def _share(arm: str, metric: Metric) -> Callable[[Arms], Interval | None]:
-    return lambda arms: ratio_interval(by_image(arms[arm], metric))
-
-
-def orchestration(record: Record) -> Ratio:
+def orchestration(trial: Trial) -> Ratio:
     """What rounds took beyond both models and the ideal link, over what they took in all."""
-    walls = sum(r["wall_s"] for r in record["rounds"])
-    floors = sum(
-        r["draft_s"] + r["verify_s"] + sum(ideal_ways(bench.SHAPED, r["bytes_up"], r["bytes_down"]))
-        for r in record["rounds"]
-    )
-    return Ratio(walls - floors, walls)
+    walls = sum(r.wall_s for r in trial.rounds)
+    ways = (ideal_ways(bench.SHAPED, r.bytes_up, r.bytes_down) for r in trial.rounds)
+    models = sum(r.draft_s + r.verify_s for r in trial.rounds)
+    return Ratio(walls - models - sum(map(sum, ways)), walls)
 
 
-def latency_over_floor(record: Record) -> Ratio:
-    """Server-only latency, over the upload by the fluid model, the prefill and the decode steps by the model's own time."""
-    upload_s = ideal_ways(bench.SHAPED, record["bytes_by_message"]["up"]["Request"], 0).up_s
-    return Ratio(record["latency_s"], upload_s + record["prefill"]["server_s"] + sum(record["steps_s"]))
+def latency_over_floor(trial: Trial) -> Ratio:
+    """Server-only latency, over the upload by the fluid model, the prefill and the decode steps by the model's time."""
+    upload_s = ideal_ways(bench.SHAPED, trial.bytes_up_by_message["Request"], 0).up_s
+    return Ratio(trial.latency_s, upload_s + (trial.prefill.server_s or 0.0) + sum(trial.steps_s))
 
 
+def _tpot(key: str, over: tuple[str, str], under: tuple[str, str], most: float) -> Bound:
+    """Of decode TPOT: each side by its name and its arm."""
+    first, second = (f"{name}: decode TPOT" for name, _ in (over, under))
+    return Bound(key, first, second, most, lambda arms: arms[over[1]].over(arms[under[1]], decode_tpot))
+
+
+def _share(key: str, over: str, under: str, most: float, arm: str, metric: Metric) -> Bound:
+    """Of one arm's metric."""
+    return Bound(key, over, under, most, lambda arms: arms[arm].interval(metric))
+
+
+_SERVER, _COUPLED = ("server-only in one process", bench.LEAN), ("co-located in one process", bench.COUPLED)
+_GENERATE = ("transformers' generate()", bench.GENERATE)
+_ASSISTED = ("transformers' assisted generation", bench.ASSISTED)
+_EDGE, _CO_LOCATED = ("speculative, unlimited link", bench.SPECULATIVE), ("co-located", bench.CO_LOCATED)
+_ROUND, _MODELS = "round at 1 MB/s", "round at 1 MB/s without models and ideal link"
+_LATENCY, _FLOOR = "server-only at 1 MB/s: latency", "fluid upload + prefill + decode steps"
 BOUNDS = (
-    Bound(
-        "decode",
-        "server-only in one process: decode TPOT",
-        "transformers' generate(): decode TPOT",
-        0.75,
-        _tpot_ratio(bench.LEAN, bench.GENERATE),
-    ),
-    Bound(
-        "speculation",
-        "co-located in one process: decode TPOT",
-        "transformers' assisted generation: decode TPOT",
-        0.7,
-        _tpot_ratio(bench.COUPLED, bench.ASSISTED),
-    ),
-    Bound(
-        "link",
-        "speculative, unlimited link: decode TPOT",
-        "co-located: decode TPOT",
-        1.10,
-        _tpot_ratio(bench.SPECULATIVE, bench.CO_LOCATED),
-    ),
-    Bound(
-        "orchestration",
-        "round at 1 MB/s without models and ideal link",
-        "round at 1 MB/s",
-        0.05,
-        _share(bench.SHAPED_SPECULATIVE, orchestration),
-    ),
-    Bound(
-        "latency",
-        "server-only at 1 MB/s: latency",
-        "fluid upload + prefill + decode steps",
-        1.03,
-        _share(bench.SHAPED_SERVER_ONLY, latency_over_floor),
-    ),
+    _tpot("decode", _SERVER, _GENERATE, 0.75),
+    _tpot("speculation", _COUPLED, _ASSISTED, 0.7),
+    _tpot("link", _EDGE, _CO_LOCATED, 1.10),
+    _share("orchestration", _MODELS, _ROUND, 0.05, bench.SHAPED_SPECULATIVE, orchestration),
+    _share("latency", _LATENCY, _FLOOR, 1.03, bench.SHAPED_SERVER_ONLY, latency_over_floor),
 )

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from aiflow_cli.analysis import metrics
-from aiflow_cli.analysis.metrics import Record
-from aiflow_cli.analysis.result import ON_DEVICE, SPECULATIVE, Result, Series
+from aiflow_cli.analysis.curves import Curve
+from aiflow_cli.analysis.result import Result
 from aiflow_cli.analysis.study import Study
+from aiflow_cli.decoding.methods import Method
 from aiflow_cli.errors import AiflowError
+from aiflow_cli.world.record import Trial
 
 Kind = Literal["accepted", "own"]
 THUMBNAIL_PX = 224
 
 
 class Piece(NamedTuple):
-    """A stretch of a caption by who found its tokens: the draft (`accepted`), or the target (`own`: correction, bonus or first token)."""
+    """A stretch of a caption by who found it: the draft (`accepted`), or the target (`own`: corrections and others)."""
 
     text: str
     kind: Kind
@@ -26,7 +28,7 @@ class Piece(NamedTuple):
 
 @dataclass(frozen=True)
 class MarkedCaption:
-    """One response's caption. `pieces` is empty where the tokenizer is not here; `picture` is a JPEG, or None where the image is not."""
+    """One response's caption. `pieces` is empty without the tokenizer; `picture` is a JPEG, None without the image."""
 
     image_id: str
     setting: str
@@ -38,23 +40,23 @@ class MarkedCaption:
     picture: bytes | None
 
 
-def token_kinds(record: Record) -> list[Kind]:
+def token_kinds(trial: Trial) -> list[Kind]:
     """Who found each token of a response, in order."""
-    kinds: list[Kind] = ["own"] * metrics.first_delivery_tokens(record)
-    for r in record["rounds"]:
-        accepted = min(r["accepted"], r["delivered"])
+    kinds: list[Kind] = ["own"] * trial.first_tokens
+    for r in trial.rounds:
+        accepted = min(r.accepted, r.delivered)
         kinds += ["accepted"] * accepted
-        kinds += ["own"] * (r["delivered"] - accepted)
+        kinds += ["own"] * (r.delivered - accepted)
     return kinds
 
 
-def pieces_of(record: Record, folder: Path) -> list[Piece]:
+def pieces_of(trial: Trial, folder: Path) -> list[Piece]:
     """The caption in pieces, by the tokenizer of a checkpoint folder. Raises CheckpointError."""
     from aiflow_cli.models.tokenizer import StreamDecoder, load_tokenizer
 
     decoder = StreamDecoder(load_tokenizer(folder))
     pieces: list[Piece] = []
-    for token, kind in zip(record["tokens"], token_kinds(record), strict=True):
+    for token, kind in zip(trial.tokens, token_kinds(trial), strict=True):
         text = decoder.feed([token])
         if pieces and pieces[-1].kind == kind:
             pieces[-1] = Piece(pieces[-1].text + text, kind)
@@ -66,56 +68,59 @@ def pieces_of(record: Record, folder: Path) -> list[Piece]:
 def marked_captions(study: Study, count: int) -> list[MarkedCaption]:
     """A few captions of every pair at its best draft length, over the images shown first."""
     folders = {pair: _tokenizer_folder(study.result, pair) for pair in study.result.pairs}
-    images = list(dict.fromkeys([study.shown[1]["image_id"], *(r["image_id"] for r in study.result.records)]))[:count]
+    images = list(dict.fromkeys(trial.image_id for trial in (study.shown[1], *study.result.trials)))[:count]
     pictures = _pictures(study.result, images)
-    found = []
-    for image_id in images:
-        for curve in study.over(study.reference_link):
-            records = study.result.trials(curve.series, SPECULATIVE, curve.best.gamma)
-            record = next((r for r in records if r["image_id"] == image_id), None)
-            if record is not None:
-                label = f"{curve.series.pair}, γ {curve.best.gamma}"
-                found.append(
-                    _marked(study, curve.series, record, label, folders[curve.series.pair], pictures.get(image_id))
-                )
-    return found
+    return [
+        _marked(study, curve, trial, folders[curve.series.pair], pictures.get(image_id))
+        for image_id in images
+        for curve in study.over(study.reference_link)
+        if (trial := _first(study, curve, Method.SPECULATIVE, image_id)) is not None
+    ]
 
 
-def _marked(
-    study: Study, series: Series, record: Record, label: str, folder: Path | None, picture: bytes | None
-) -> MarkedCaption:
-    kinds = token_kinds(record)
-    alone = next((r for r in study.result.trials(series, ON_DEVICE) if r["image_id"] == record["image_id"]), None)
-    pieces: list[Piece] = []
-    if folder is not None and len(kinds) == len(record.get("tokens") or ()):
-        try:
-            pieces = pieces_of(record, folder)
-        except (AiflowError, IndexError):
-            pieces = []  # not the tokenizer of these ids: the caption alone is shown
-    caption = str(record.get("caption", ""))
+def _first(study: Study, curve: Curve, method: Method, image_id: str) -> Trial | None:
+    gamma = curve.best.gamma if method is Method.SPECULATIVE else None
+    trials = study.result.arm(curve.series, method, gamma).trials
+    return next((trial for trial in trials if trial.image_id == image_id), None)
+
+
+def _marked(study: Study, curve: Curve, trial: Trial, folder: Path | None, picture: bytes | None) -> MarkedCaption:
+    kinds = token_kinds(trial)
+    alone = _first(study, curve, Method.ON_DEVICE, trial.image_id)
     return MarkedCaption(
-        image_id=record["image_id"],
-        setting=label,
-        caption=caption,
-        pieces=pieces if _same("".join(piece.text for piece in pieces), caption) else [],
+        image_id=trial.image_id,
+        setting=f"{curve.series.pair}, γ {curve.best.gamma}",
+        caption=trial.caption,
+        pieces=_pieces(trial, folder),
         accepted=kinds.count("accepted"),
         tokens=len(kinds),
-        draft_alone=None if alone is None else str(alone.get("caption", "")),
+        draft_alone=None if alone is None else alone.caption,
         picture=picture,
     )
 
 
-def _same(text: str, caption: str) -> bool:
-    """Whether two decodings agree, but for an unfinished character at the end, which only one of them shows."""
-    return text.rstrip("\ufffd").strip() == caption.rstrip("\ufffd").strip()
+def _pieces(trial: Trial, folder: Path | None) -> list[Piece]:
+    """The pieces; none without the tokenizer, or where another one gives another caption."""
+    if folder is None or len(token_kinds(trial)) != trial.n_tokens:
+        return []
+    try:
+        pieces = pieces_of(trial, folder)
+    except (AiflowError, IndexError):
+        return []  # not the tokenizer of these ids: the caption alone is shown
+    return pieces if _bare("".join(piece.text for piece in pieces)) == _bare(trial.caption) else []
+
+
+def _bare(text: str) -> str:
+    """A text without an unfinished character at its end, which only one of two ways to decode shows."""
+    return text.rstrip("\ufffd").strip()
 
 
 def _tokenizer_folder(result: Result, pair: str) -> Path | None:
     """Where the pair's draft lies on this machine, or None."""
     from aiflow_cli.models.pair import find_pair
 
-    settings = result.settings
-    chosen = (settings.get("checkpoints") or {}).get(pair) or settings
+    spec = result.told("spec")
+    chosen = (spec.get("checkpoints") or {}).get(pair) or {}
     for role in ("draft", "target"):
         try:
             return find_pair(pair, chosen.get("draft"), chosen.get("target")).folder(role)
@@ -134,23 +139,16 @@ def _pictures(result: Result, images: list[str]) -> dict[str, bytes]:
 
 def _thumbnails(result: Result, images: list[str]) -> Iterator[tuple[str, bytes]]:
     from aiflow_cli.images.source import open_images
+    from aiflow_cli.models.picture import decode
 
-    settings, data = result.settings, result.document.get("data") or {}
-    source = open_images(str(settings["data"]), settings.get("images"), int(settings.get("seed", 0)))
-    if source.fingerprint != data.get("fingerprint"):
+    spec = result.told("spec")
+    source = open_images(str(spec["data"]), spec.get("images"), int(spec.get("seed", 0)))
+    if source.fingerprint != result.told("data").get("fingerprint"):
         return
     for image in source:
         if image.image_id in images:
-            yield image.image_id, _thumbnail(image.data)
-
-
-def _thumbnail(data: bytes) -> bytes:
-    import io
-
-    from aiflow_cli.models.picture import decode
-
-    small = decode(data).rgb
-    small.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX))
-    buffer = io.BytesIO()
-    small.save(buffer, "JPEG", quality=85)
-    return buffer.getvalue()
+            small = decode(image.data).rgb
+            small.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX))
+            buffer = io.BytesIO()
+            small.save(buffer, "JPEG", quality=85)
+            yield image.image_id, buffer.getvalue()

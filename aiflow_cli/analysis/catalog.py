@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from aiflow_cli.analysis.result import folders, read_document
+from aiflow_cli.analysis.result import folders, pair_entries, short_commit
 from aiflow_cli.errors import StoreError, UsageError
 from aiflow_cli.text import printable
-from aiflow_cli.trials.store import is_whole, torn_note
+from aiflow_cli.trials.store import is_whole, read_run, torn_note
 
 State = Literal["complete", "unfinished", "damaged"]
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One result. `trials` without warm-ups; `planned` is None where run.json does not say; `note` says what is damaged."""
+    """One result. `trials` without warm-ups; `planned`: None where run.json does not say; `note`: what is damaged."""
 
     run_id: str
     folder: Path
@@ -45,10 +44,9 @@ def list_results(root: Path) -> list[Entry]:
 
 
 def _entry(folder: Path) -> Entry:
-    document, trials = read_document(folder), count_trials(folder / "trials.jsonl")
+    document, trials = _document(folder), count_trials(folder)
     known = document or {}
     provenance, data = _dict(known.get("provenance")), _dict(known.get("data"))
-    git = _dict(provenance.get("git"))
     planned = known.get("trials") if isinstance(known.get("trials"), int) else None
     finished = bool(provenance.get("finished_at")) and (planned is None or trials >= planned)
     damage = "run.json cannot be read" if document is None else "no finished trial" if not trials else _torn(folder)
@@ -57,43 +55,50 @@ def _entry(folder: Path) -> Entry:
         folder=folder,
         began=provenance.get("started_at"),
         name=known.get("name"),
-        pairs=tuple(_pair_names(known)),
+        pairs=tuple(str(entry["name"]) for entry in pair_entries(known) if "name" in entry),
         data=data.get("name"),
         images=data.get("images"),
         trials=trials,
         planned=planned,
-        commit=f"{git['revision'][:10]}{'+' if git.get('dirty') else ''}" if git.get("revision") else None,
+        commit=short_commit(provenance),
         state="damaged" if document is None else "complete" if finished and trials else "unfinished",
         note=damage,
     )
+
+
+def _document(folder: Path) -> dict[str, Any] | None:
+    try:
+        return read_run(folder)
+    except StoreError:
+        return None
 
 
 def _torn(folder: Path) -> str | None:
     try:
         return torn_note(folder)
     except StoreError:
-        return None
+        return None  # its trials are in tables, which are never torn
 
 
 def _dict(value: object) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _pair_names(document: dict[str, Any]) -> Iterable[str]:
-    entries = document.get("pairs") or [document.get("pair")]
-    return [str(entry["name"]) for entry in _listed(entries) if isinstance(entry, dict) and "name" in entry]
-
-
-def _listed(value: object) -> Sequence[object]:
-    return value if isinstance(value, list) else []
-
-
-def count_trials(path: Path) -> int:
-    """How many whole lines of trials.jsonl are measured trials, by their text alone; 0 if it is absent."""
+def count_trials(folder: Path) -> int:
+    """How many measured trials there are, by the lines' text alone or by the table's length; 0 where neither is."""
     try:
-        with path.open("rb") as file:
+        with (folder / "trials.jsonl").open("rb") as file:
             return sum((line.endswith(b"\n") or is_whole(line)) and not _is_warmup(line) for line in file)
     except OSError:
+        return _table_rows(folder / "trials.parquet")
+
+
+def _table_rows(path: Path) -> int:
+    from pyarrow import ArrowException, parquet
+
+    try:
+        return int(parquet.read_metadata(path).num_rows)
+    except (OSError, ArrowException):
         return 0
 
 

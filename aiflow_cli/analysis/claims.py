@@ -1,34 +1,29 @@
-"""The paper's claims (arXiv 2411.12469; DESIGN.md section 1), each beside what was measured: HOLDS, DIFFERS or NOT TESTED HERE, and why.
+"""The paper's claims (arXiv 2411.12469), each beside what was measured: HOLDS, DIFFERS or UNDECIDED HERE, and why.
 
-A verdict is of the interval, not of the point. Where an interval is too wide to decide, or images are too few for one (see `intervals.py`),
-that is NOT TESTED HERE: more images decide it. One output that differs is enough to say so, however few they are.
-Assumption: "about twice" is 1.8 to 2.2 times; "beyond 22" is a break-even between 22 and 23; an interval decides an optimum if it spans at most
-2 to 8, and a break-even if it spans at most 8 draft lengths.
+A verdict is of intervals alone, by the margins of `margins.py`, which were fixed before any result was looked at: the
+claim holds where the whole interval lies within its margin, differs where the whole interval lies outside, and is
+undecided between. Without an interval (too few images, see `intervals.py`) it is undecided too. One output that differs
+is enough to say so, however few they are.
+
+Only pairs that are meant to be like the paper's (`like_paper` in the registry) are judged by its figures. Of others the
+table tells what they do.
 """
 
 from __future__ import annotations
 
-import itertools
-import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
-from aiflow_cli.analysis.curves import NEVER, Curve, format_break_even
-from aiflow_cli.analysis.intervals import Interval, too_few
-from aiflow_cli.analysis.metrics import Record, unit
-from aiflow_cli.analysis.result import CO_LOCATED, SPECULATIVE, Result, Series, compared, link_label
+from aiflow_cli.analysis import margins, metrics
+from aiflow_cli.analysis.curves import Curve
+from aiflow_cli.analysis.intervals import Interval, known, too_few
+from aiflow_cli.analysis.result import Result, link_label, repeats
 from aiflow_cli.analysis.study import Study
-from aiflow_cli.analysis.theory import PAPER_BREAK_EVEN, PAPER_OPTIMUM
+from aiflow_cli.analysis.theory import BEYOND, NEVER, PAPER, PAPER_OPTIMUM, CostModel, format_break_even
+from aiflow_cli.decoding.methods import Method
+from aiflow_cli.models.pair import registry
+from aiflow_cli.world.record import Trial
 
-Verdict = Literal["HOLDS", "DIFFERS", "NOT TESTED HERE"]
-HOLDS: Verdict = "HOLDS"
-DIFFERS: Verdict = "DIFFERS"
-UNTESTED: Verdict = "NOT TESTED HERE"
-
-ABOUT_TWICE = (1.8, 2.2)
-OPTIMUM_SPAN = (2, 8)
-BREAK_EVEN_SPAN = 8
 PAPER_RATES = (500e3, 2e6)
 PAPER_PAIR, PAPER_DATA, PAPER_IMAGES = "internvl2-2b-26b", "vehicles-openimage", 627
 
@@ -54,71 +49,101 @@ DATA = Claim("data", "627 Vehicles-OpenImage photographs", "627", "VI-A")
 LINK = Claim("link", "a link of 500 KB/s to 2 MB/s", "0.5 to 2 MB/s", "VI-A")
 
 
-@dataclass(frozen=True)
-class Finding:
-    """A row of the claims table. `series` is empty for what concerns the whole result; `interval` is text, empty where there is none."""
+class Found(NamedTuple):
+    """What was found of a claim. `interval` is text, empty where there is none; no verdict: it is only told."""
+
+    measured: str
+    interval: str
+    verdict: margins.Verdict | None
+    why: str
+
+
+class Finding(NamedTuple):
+    """A row of the claims table, `Found` with its claim. `series` is empty for what concerns the whole result."""
 
     claim: Claim
     series: str
     measured: str
     interval: str
-    verdict: Verdict
+    verdict: margins.Verdict | None
     why: str
 
     def as_json(self) -> dict[str, Any]:
         """The form of `aiflow report --json`."""
-        told = {name: getattr(self, name) for name in ("series", "measured", "interval", "verdict", "why")}
-        return {
-            "claim": self.claim.key,
-            "statement": self.claim.statement,
-            "paper": self.claim.paper,
-            "where": self.claim.where,
-        } | told
-
-
-class _Found(NamedTuple):
-    measured: str
-    interval: str
-    verdict: Verdict
-    why: str
+        key, statement, paper, where = self.claim
+        return self._asdict() | {"claim": key, "statement": statement, "paper": paper, "where": where}
 
 
 def claims_table(study: Study) -> list[Finding]:
-    """All claims in the paper's order, for every pair and link. Raises UsageError, StoreError where the result cannot be analysed."""
-    rows = [
-        Finding(claim, _series_label(study, curve.series), *judge(study.result, curve))
-        for claim, judge in _JUDGES.items()
-        for curve in study.curves
-    ]
+    """All claims in the paper's order, for every pair and link. Raises UsageError, StoreError as `Study` does."""
+    labels = [study.result.label(c.series) if len(study.curves) > 1 else c.series.pair for c in study.curves]
+    labelled = list(zip(labels, study.curves, strict=True))
+    rows = [Finding(IDENTICAL, label, *_identical(study.result, curve)) for label, curve in labelled]
+    for claim, measure in _CURVES.items():
+        for label, curve in labelled:
+            if like_paper(curve.series.pair):
+                rows.append(Finding(claim, label, *_judged(claim, measure(curve), curve)))
+            elif claim in _TOLD_OF_OTHERS:
+                told = measure(curve)
+                why = told.missing or curve.too_few or "told, not judged"
+                rows.append(Finding(claim, label, told.measured, told.interval, None, why))
     return [*rows, *(Finding(claim, "", *found) for claim, found in _set_up(study.result))]
 
 
-def _series_label(study: Study, series: Series) -> str:
-    return study.result.label(series) if len(study.curves) > 1 else series.pair
+def like_paper(pair: str) -> bool:
+    """Whether a pair is meant to be like the paper's."""
+    return pair in registry() and registry()[pair].like_paper
 
 
-def _identical(result: Result, curve: Curve) -> _Found:
-    records = [
-        r
-        for m in (SPECULATIVE, CO_LOCATED)
-        for g in result.gammas(curve.series, m)
-        for r in result.trials(curve.series, m, g)
-    ]
-    judged = compared(records)
+_TOLD_OF_OTHERS = (OPTIMUM, TWICE, FALLS, BREAK_EVEN)
+
+
+class Footnotes(NamedTuple):
+    """What stands below the table: how verdicts come about, the margins, and why some rows have none."""
+
+    rule: str
+    margins: list[str]
+    told: str
+
+
+def footnotes(findings: Sequence[Finding]) -> Footnotes:
+    """What is to be said below a table."""
+    words = {key: margin.words for key, margin in margins.MARGINS.items()} | {IDENTICAL.key: "every output"}
+    claims = dict.fromkeys(f.claim for f in findings if f.verdict and f.claim.key in words)
+    told = list(dict.fromkeys(f.series for f in findings if f.verdict is None))
+    return Footnotes(
+        "A claim HOLDS where the whole interval lies within its margin, DIFFERS where the whole interval lies outside, "
+        "and is UNDECIDED HERE otherwise. The margins were stated before anything was measured:",
+        [f"{claim.statement}: {words[claim.key]}" for claim in claims],
+        f"{margins.listed(told)}: not meant to be like the paper's pair, so what it does is told, not judged."
+        if told
+        else "",
+    )
+
+
+def _identical(result: Result, curve: Curve) -> Found:
+    methods = (Method.SPECULATIVE, Method.CO_LOCATED)
+    made = [t for m in methods for g in result.gammas(curve.series, m) for t in result.arm(curve.series, m, g).trials]
+    again = [t for t in repeats(result.baseline(curve.series).trials) if t.identical is not None]
+    judged = [t for t in made if t.identical is not None]
     if not judged:
-        return _Found("-", "", UNTESTED, "outputs have not been compared yet: they are when the run is complete")
-    wrong = [r for r in judged if not r["identical"]]
-    images = {unit(r) for r in judged}
-    clean = len(images) - len({unit(r) for r in wrong})
-    measured = f"{len(judged) - len(wrong)} of {len(judged)} outputs"
+        why = "outputs have not been compared yet: they are when the run is complete"
+        return Found("-", "", margins.UNDECIDED, why)
+    wrong = [t for t in (*judged, *again) if not t.identical]
+    images, broken = ({metrics.unit(t).image for t in trials} for trials in (judged, wrong))
+    clean = len(images - broken)
+    measured = f"{sum(bool(t.identical) for t in judged)} of {len(judged)} outputs"
     few = too_few(len(images))
     interval = "" if few else f"{clean} of {len(images)} images, {_share_interval(clean, len(images))}"
-    if few and not wrong:
-        return _Found(measured, "", UNTESTED, few)
-    if not wrong:
-        unjudged = f"; {len(records) - len(judged)} not compared yet" if len(judged) < len(records) else ""
-        return _Found(measured, interval, HOLDS, f"every draft length, device-edge and co-located{unjudged}")
-    return _Found(measured, interval, DIFFERS, _mismatches(wrong))
+    if wrong:
+        return Found(measured, interval, margins.DIFFERS, _mismatches(wrong))
+    if few:
+        return Found(measured, "", margins.UNDECIDED, few)
+    repeated = f"; server-only's own repeats too ({len(again)} of {len(again)})" if again else ""
+    unjudged = f"; {len(made) - len(judged)} not compared yet" if len(judged) < len(made) else ""
+    return Found(
+        measured, interval, margins.HOLDS, f"every draft length, device-edge and co-located{repeated}{unjudged}"
+    )
 
 
 def _share_interval(successes: int, trials: int) -> str:
@@ -129,160 +154,118 @@ def _share_interval(successes: int, trials: int) -> str:
     return f"[{100 * ends.low:.1f}, {100 * ends.high:.1f}] %"
 
 
-def _mismatches(wrong: Sequence[Record]) -> str:
-    kinds = [(r.get("mismatch") or {}).get("kind", "unexplained") for r in wrong]
-    counts = ", ".join(
-        f"{kinds.count(kind)} {kind}{'s' if kinds.count(kind) > 1 else ''}" for kind in sorted(set(kinds))
-    )
+def _mismatches(wrong: Sequence[Trial]) -> str:
+    kinds = [trial.mismatch.kind if trial.mismatch else "unexplained" for trial in wrong]
+    counts = ", ".join(f"{n} {kind}{'s' * (n > 1)}" for kind in sorted(set(kinds)) if (n := kinds.count(kind)))
     ties = "; a tie is two logits that rounding alone can reorder" if "tie" in kinds else ""
     return f"{len(wrong)} differ: {counts}{ties}; the honesty panel lists them"
 
 
-def _optimum(_result: Result, curve: Curve) -> _Found:
+class _Measured(NamedTuple):
+    """What a curve shows of a claim: figures as text, and the intervals that must lie within its margin.
+
+    `missing`: why it shows nothing. `by_the_form`: whether the closed form explains what differs.
+    """
+
+    measured: str
+    interval: str = ""
+    tested: tuple[Interval, ...] = ()
+    why: str = ""
+    missing: str = ""
+    by_the_form: bool = False
+
+
+def _judged(claim: Claim, found: _Measured, curve: Curve) -> Found:
+    """By the margin of the claim."""
+    if found.missing:
+        return Found(found.measured, found.interval, margins.UNDECIDED, found.missing)
+    if few := curve.too_few:
+        return Found(found.measured, "", margins.UNDECIDED, few)
+    margin = margins.MARGINS[claim.key]
+    verdict = margins.worst([margin.verdict(interval) for interval in found.tested])
+    form = _by_the_form(curve) if found.by_the_form and verdict != margins.HOLDS else ""
+    why = "; ".join(filter(None, (margin.place(found.tested), found.why, form)))
+    return Found(found.measured, found.interval, verdict, why)
+
+
+def _optimum(curve: Curve) -> _Measured:
     gammas, best = curve.gammas, curve.optimum
-    measured, interval = f"{best.value:.0f}", _ends(best, "{:.0f}".format)
+    measured, interval = f"{best.value:.0f}", margins.ends(best, "{:.0f}".format)
     if PAPER_OPTIMUM not in gammas or not gammas[0] < PAPER_OPTIMUM < gammas[-1]:
-        return _Found(measured, "", UNTESTED, "needs draft length 4 and some on either side of it")
-    if curve.too_few:
-        return _Found(measured, "", UNTESTED, curve.too_few)
-    if not best.low <= PAPER_OPTIMUM <= best.high:
-        share = curve.tpot_ratio(PAPER_OPTIMUM, int(best.value))
-        why = f"draft length 4 takes {_percent(share)} the time per token of {best.value:.0f}"
-        return _Found(measured, interval, DIFFERS, why)
-    if best.low < OPTIMUM_SPAN[0] or best.high > OPTIMUM_SPAN[1]:
-        return _Found(measured, interval, UNTESTED, "the interval is too wide to tell: more images")
-    why = "4 lies in the interval" if best.value != PAPER_OPTIMUM else "the lowest decode TPOT"
-    return _Found(measured, interval, HOLDS, why)
+        return _Measured(measured, interval, missing="needs draft length 4 and some on either side of it")
+    slower = curve.tpot_over_best(PAPER_OPTIMUM)
+    why = f"4 is slower than the best by {margins.change(slower.value)} {margins.ends(slower, margins.change)}"
+    return _Measured(measured, interval, (slower,), why, by_the_form=True)
 
 
-def _ends(interval: Interval, write: Callable[[float], str]) -> str:
-    """The ends in brackets; nothing where there is no interval."""
-    return f"[{write(interval.low)}, {write(interval.high)}]" if interval.known else ""
+def _by_the_form(curve: Curve) -> str:
+    """Why optimum and break-even lie where they do, in numbers."""
+    share, model = curve.fit.draft_share, curve.fit.model
+    here = f"{share.value:.2f} {margins.ends(share, '{:.2f}'.format)} at α {model.alpha:.2f} here"
+    there = f"{PAPER.draft_share:.2f} at α {PAPER.alpha:.2f} in the paper's calibration"
+    return f"(c + s) / F is {here} and {there}, so the closed form gives {_form(model)} here and {_form(PAPER)} there"
 
 
-def _percent(ratio: Interval) -> str:
-    return f"{100 * ratio.value:.0f} % [{100 * ratio.low:.0f}, {100 * ratio.high:.0f}] of"
+def _form(model: CostModel) -> str:
+    return f"optimum {model.optimum()} and break-even {format_break_even(model.break_even())}"
 
 
-def _twice(_result: Result, curve: Curve) -> _Found:
+def _twice(curve: Curve) -> _Measured:
     best = curve.best.speedup
-    measured, interval = f"{best.value:.2f}× at {curve.best.gamma}", _ends(best, "{:.2f}".format)
-    low, high = ABOUT_TWICE
-    beside = f"by latency per token {curve.best.speedup_latency:.2f}"
-    if len(curve.gammas) < 2:
-        return _Found(measured, interval, UNTESTED, f"one draft length shows no optimum; {beside}")
-    if curve.too_few:
-        return _Found(measured, "", UNTESTED, f"{curve.too_few}; {beside}")
-    if best.high < low or best.low > high:
-        why = f"{'slower' if best.high < low else 'faster'} than {low} to {high}; {beside}"
-        return _Found(measured, interval, DIFFERS, why)
-    if not low <= best.value <= high or best.high - best.low > 2 * (high - low):
-        why = f"the interval is too wide to tell from {low} to {high}: more images; {beside}"
-        return _Found(measured, interval, UNTESTED, why)
-    return _Found(measured, interval, HOLDS, f"decode TPOT, within {low} to {high}; {beside}")
+    one = "one draft length shows no optimum" if len(curve.gammas) < 2 else ""
+    why = f"by decode TPOT; by latency per token {curve.best.speedup_latency:.2f}"
+    measured = f"{best.value:.2f}× at {curve.best.gamma}"
+    return _Measured(measured, margins.ends(best, "{:.2f}".format), (best,), why, missing=one)
 
 
-def _below(_result: Result, curve: Curve) -> _Found:
-    below = [gamma for gamma in curve.gammas if gamma < PAPER_OPTIMUM]
-    if not below or PAPER_OPTIMUM not in curve.gammas:
-        return _Found("-", "", UNTESTED, "needs draft length 4 and some below it")
-    ratios = {gamma: curve.tpot_ratio(gamma, PAPER_OPTIMUM) for gamma in below}
-    measured = ", ".join(f"γ {gamma}: {_change(r.value)}" for gamma, r in ratios.items())
-    if curve.too_few:
-        return _Found(measured, "", UNTESTED, curve.too_few)
-    interval = ", ".join(_ends(r, _change) for r in ratios.values())
-    faster = [gamma for gamma, r in ratios.items() if r.high < 1]
-    if faster:
-        why = f"draft length {_listed(faster)} beat{'s' if len(faster) == 1 else ''} 4"
-        return _Found(measured, interval, DIFFERS, why)
-    if not any(r.low > 1 for r in ratios.values()):
-        return _Found(measured, interval, UNTESTED, "no difference to 4 stands out of the intervals: more images")
-    return _Found(measured, interval, HOLDS, "time per token against that of draft length 4")
+def _below(curve: Curve) -> _Measured:
+    below = [gamma for gamma in margins.SLIGHTLY_BELOW if gamma in curve.gammas]
+    return _against_4(curve, below, "needs draft length 4, and 2 or 3", "")
 
 
-def _change(ratio: float) -> str:
-    return f"{100 * (ratio - 1):+.0f} %"
+def _above(curve: Curve) -> _Measured:
+    best = curve.best.gamma
+    own = f", after a lower point at {best}" if best > PAPER_OPTIMUM else ""
+    longest = [gamma for gamma in curve.gammas[-1:] if gamma > PAPER_OPTIMUM]
+    return _against_4(curve, longest, "needs draft length 4 and some above it", own)
 
 
-def _listed(values: Sequence[object]) -> str:
-    return " and ".join(filter(None, (", ".join(map(str, values[:-1])), str(values[-1]))))
+def _against_4(curve: Curve, gammas: Sequence[int], needs: str, more: str) -> _Measured:
+    """Time per token at some draft lengths against that of 4."""
+    if not gammas or PAPER_OPTIMUM not in curve.gammas:
+        return _Measured("-", missing=needs)
+    ratios = tuple(curve.tpot_ratio(gamma, PAPER_OPTIMUM) for gamma in gammas)
+    measured = ", ".join(f"γ {gamma}: {margins.change(r.value)}" for gamma, r in zip(gammas, ratios, strict=True))
+    why = f"time per token against that of draft length 4{more}"
+    return _Measured(measured, ", ".join(margins.ends(r, margins.change) for r in ratios), ratios, why)
 
 
-def _above(_result: Result, curve: Curve) -> _Found:
-    above = [gamma for gamma in curve.gammas if gamma >= PAPER_OPTIMUM]
-    if PAPER_OPTIMUM not in curve.gammas or len(above) < 2:
-        return _Found("-", "", UNTESTED, "needs draft length 4 and some above it")
-    last = curve.tpot_ratio(above[-1], PAPER_OPTIMUM)
-    measured, interval = f"γ {above[-1]}: {_change(last.value)}", _ends(last, _change)
-    if curve.too_few:
-        return _Found(measured, "", UNTESTED, curve.too_few)
-    falls = _falls(curve, above)
-    if falls or last.high < 1:
-        where = (
-            f"falls from {_listed([f'{a} to {b}' for a, b in falls])}" if falls else f"draft length {above[-1]} beats 4"
-        )
-        return _Found(measured, interval, DIFFERS, f"{where}; {_after_its_optimum(curve)}")
-    if last.low <= 1:
-        return _Found(measured, interval, UNTESTED, "no rise stands out of the intervals: more images")
-    why = "time per token against that of draft length 4; no step falls by more than its interval"
-    return _Found(measured, interval, HOLDS, why)
-
-
-def _falls(curve: Curve, gammas: Sequence[int]) -> list[tuple[int, int]]:
-    """Neighbours between which time per token falls, its whole interval below 1."""
-    return [(a, b) for a, b in itertools.pairwise(gammas) if curve.tpot_ratio(b, a).high < 1]
-
-
-def _after_its_optimum(curve: Curve) -> str:
-    rest = [gamma for gamma in curve.gammas if gamma >= curve.best.gamma]
-    if len(rest) < 2:
-        return f"its own optimum {curve.best.gamma} is the longest draft measured"
-    again = _falls(curve, rest)
-    return f"after its own optimum {curve.best.gamma} it {'falls again' if again else 'does not fall again'}"
-
-
-def _acceptance_falls(_result: Result, curve: Curve) -> _Found:
+def _acceptance_falls(curve: Curve) -> _Measured:
     if len(curve.points) < 2:
-        return _Found("-", "", UNTESTED, "needs two draft lengths or more")
-    first = curve.at(PAPER_OPTIMUM) if PAPER_OPTIMUM in curve.gammas[:-1] else curve.points[0]
-    a, b = first.draft_acceptance, curve.points[-1].draft_acceptance
-    measured = f"{100 * a.value:.0f} % of drafts at {first.gamma}, {100 * b.value:.0f} % at {curve.gammas[-1]}"
-    if few := curve.too_few or (None if a.known and b.known else "too few images have drafts for an interval"):
-        return _Found(measured, "", UNTESTED, few)
-    interval = ", ".join(_ends(share.times(100), "{:.0f}".format) for share in (a, b))
-    if b.high < a.low:
-        why = "accepted over drafted; position by position it may stay level: see the figure"
-        return _Found(measured, interval, HOLDS, why)
-    if b.low > a.high:
-        return _Found(measured, interval, DIFFERS, "longer drafts are accepted more often")
-    return _Found(measured, interval, UNTESTED, "the intervals overlap: more images")
+        return _Measured("-", missing="needs two draft lengths or more")
+    first, last = (curve.at(PAPER_OPTIMUM) if PAPER_OPTIMUM in curve.gammas[:-1] else curve.points[0]), curve.points[-1]
+    a, b = (point.draft_acceptance.times(100) for point in (first, last))
+    measured = f"{a.value:.0f} % of drafts at {first.gamma}, {b.value:.0f} % at {last.gamma}"
+    interval = ", ".join(filter(None, (margins.ends(share, "{:.0f}".format) for share in (a, b))))
+    ratio = known(last.arm.over(first.arm, metrics.draft_acceptance))
+    why = f"accepted over drafted, {ratio:.2f} times; position by position it may stay level: see the figure"
+    return _Measured(measured, interval, (ratio,), why)
 
 
-def _break_even(_result: Result, curve: Curve) -> _Found:
+def _break_even(curve: Curve) -> _Measured:
     last, crossing = curve.gammas[-1], curve.break_even
-    measured = format_break_even(crossing.value, last)
-    interval = _ends(crossing, lambda end: format_break_even(end, last))
     if len(curve.gammas) < 2:
-        return _Found("-", "", UNTESTED, "one draft length shows no break-even")
-    if curve.too_few:
-        return _Found(measured, "", UNTESTED, curve.too_few)
-    if last <= PAPER_BREAK_EVEN and math.isinf(crossing.high):
-        return _Found(measured, interval, UNTESTED, f"the longest draft measured is {last}")
-    if crossing.low > PAPER_BREAK_EVEN + 1 or crossing.high < PAPER_BREAK_EVEN:
-        sooner = "sooner" if crossing.high < PAPER_BREAK_EVEN else "later"
-        why = f"worse than server-only {sooner} than beyond {PAPER_BREAK_EVEN}"
-        never = crossing.value == NEVER == crossing.high
-        return _Found(
-            measured, interval, DIFFERS, "slower than server-only at every draft length measured" if never else why
-        )
-    if crossing.high - crossing.low > BREAK_EVEN_SPAN:
-        why = "22 lies in the interval, which is too wide to tell: more images, longer drafts"
-        return _Found(measured, interval, UNTESTED, why)
-    return _Found(measured, interval, HOLDS, "where decode TPOT meets that of server-only, the interval meets 22 to 23")
+        return _Measured("-", missing="one draft length shows no break-even")
+    measured = format_break_even(crossing.value, last)
+    interval = margins.ends(crossing, lambda end: format_break_even(end, last))
+    if crossing.high == BEYOND and last < margins.MARGINS["break-even"].high and not curve.too_few:
+        return _Measured(measured, interval, missing=f"the longest draft measured is {last}")
+    never = "slower than server-only at every draft length measured"
+    why = never if crossing.value == NEVER else "where decode TPOT meets that of server-only for good"
+    return _Measured(measured, interval, (crossing,), why, by_the_form=True)
 
 
-_JUDGES: dict[Claim, Callable[[Result, Curve], _Found]] = {
-    IDENTICAL: _identical,
+_CURVES: dict[Claim, Callable[[Curve], _Measured]] = {
     OPTIMUM: _optimum,
     TWICE: _twice,
     BELOW: _below,
@@ -292,37 +275,26 @@ _JUDGES: dict[Claim, Callable[[Result, Curve], _Found]] = {
 }
 
 
-def _set_up(result: Result) -> Iterator[tuple[Claim, _Found]]:
+def _set_up(result: Result) -> Iterator[tuple[Claim, Found]]:
     """The paper's set-up: whether it is this one."""
     gpu = (result.provenance.get("gpu") or {}).get("name")
     cpu = (result.provenance.get("cpu") or {}).get("model", "an unknown processor")
-    pairs = ", ".join(result.pairs)
-    if PAPER_PAIR in result.pairs and gpu:
-        yield MODELS, _Found(f"{pairs} on {gpu}", "", HOLDS, "the same models; the paper names no server GPU")
-    elif PAPER_PAIR in result.pairs:
-        yield MODELS, _Found(f"{pairs} on {cpu}", "", DIFFERS, "the same models on a processor")
-    else:
-        yield (
-            MODELS,
-            _Found(f"{pairs} on {gpu or cpu}", "", UNTESTED, "other models: `aiflow sweep internvl2` runs the paper's"),
+    models: tuple[margins.Verdict, str] = (margins.UNDECIDED, "other models: `aiflow sweep internvl2` runs the paper's")
+    if PAPER_PAIR in result.pairs:
+        same = (margins.HOLDS, "the same models; the paper names no server GPU")
+        models = same if gpu else (margins.DIFFERS, "the same models on a processor")
+    yield MODELS, Found(f"{', '.join(result.pairs)} on {gpu or cpu}", "", *models)
+    data: tuple[margins.Verdict, str] = (margins.UNDECIDED, "other images")
+    if result.data_name == PAPER_DATA:
+        data = (
+            (margins.HOLDS, "the same photographs")
+            if result.images == PAPER_IMAGES
+            else (margins.UNDECIDED, "a part of them")
         )
-    images = len({record["image_id"] for record in result.records})
-    measured = f"{images} of {result.data_name}"
-    if result.data_name == PAPER_DATA and images == PAPER_IMAGES:
-        yield DATA, _Found(measured, "", HOLDS, "the same photographs")
-    else:
-        yield (
-            DATA,
-            _Found(measured, "", UNTESTED, "a part of them" if result.data_name == PAPER_DATA else "other images"),
-        )
-    inside = all(
-        _in_range(rate) for link in result.links for rate in (link.uplink_bytes_per_s, link.downlink_bytes_per_s)
-    )
-    delays = any(link.delay_s for link in result.links)
-    why = "shaped by a token bucket on a real socket" + ("; the paper names no delay" if delays else "")
-    measured = "; ".join(map(link_label, result.links))
-    yield LINK, _Found(measured, "", HOLDS if inside else DIFFERS, why if inside else "some rates lie outside")
-
-
-def _in_range(rate: float) -> bool:
-    return PAPER_RATES[0] <= rate <= PAPER_RATES[1]
+    yield DATA, Found(f"{result.images} of {result.data_name}", "", *data)
+    rates = [rate for link in result.links for rate in (link.uplink_bytes_per_s, link.downlink_bytes_per_s)]
+    delays = "; the paper names no delay" if any(link.delay_s for link in result.links) else ""
+    link: tuple[margins.Verdict, str] = (margins.HOLDS, f"shaped by a token bucket on a real socket{delays}")
+    if not all(PAPER_RATES[0] <= rate <= PAPER_RATES[1] for rate in rates):
+        link = (margins.DIFFERS, "some rates lie outside")
+    yield LINK, Found("; ".join(map(link_label, result.links)), "", *link)

@@ -1,31 +1,28 @@
 """Two results side by side: what differs in their set-up, and, with intervals, in their figures.
 
-Times are compared on the same images (paired) where both results have the same data, by fingerprint; else each is resampled by itself. An
-image is the same image on another machine, unless a result has it on several: then it is compared with itself on the machine of that name.
-With too few images (see `intervals.py`) there are ratios, and no verdict.
-Speed-ups are over the own server-only of each result, so they compare across machines where times do not.
+Times are compared on the same images (paired) where both results have the same data, by fingerprint; else each is
+resampled by itself, as the sessions of two results always are. An image is the same image on another machine, unless a
+result has it on several: then it is compared with itself on the machine of that name. With too few images (see
+`intervals.py`) there are ratios, and no verdict. Speed-ups are over the own server-only of each result, so they compare
+across machines where times do not.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from aiflow_cli.analysis import metrics
-from aiflow_cli.analysis.intervals import (
-    Interval,
-    ratio_interval,
-    speedup_interval,
-    too_few,
-    unpaired_ratio_interval,
-)
-from aiflow_cli.analysis.metrics import Metric, Record
-from aiflow_cli.analysis.result import ON_DEVICE, Key, Result, Series, link_label
-from aiflow_cli.analysis.summary import BASELINE, link_of
-from aiflow_cli.errors import AiflowError, UsageError
+from aiflow_cli.analysis.arms import Arm
+from aiflow_cli.analysis.intervals import Chance, Interval, apart_interval, images_of, too_few
+from aiflow_cli.analysis.metrics import Metric, Sums, Unit
+from aiflow_cli.analysis.result import Key, Result, Series, link_label
+from aiflow_cli.decoding.methods import Method
+from aiflow_cli.errors import UsageError
+from aiflow_cli.world.record import Link
 
-_PARTS = ("name", "data", "fingerprints")
+_PARTS = ("name", "data", "fingerprints", "spec", "pairs")
 _PROVENANCE = ("aiflow", "git", "python", "packages", "platform", "host", "cpu", "gpu", "memory_bytes")
 
 Verdict = Literal["B is faster", "B is slower", "no difference shown", "too few images"]
@@ -42,7 +39,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Compared:
-    """One setting in both results. Times in milliseconds; ratios are B's time over A's; speed-ups by decode TPOT over the own server-only.
+    """One setting in both results. Times in milliseconds; ratios are B's time over A's; speed-ups by decode TPOT.
 
     `images` are those that the ratios rest on: common ones if paired, else those of the result that has fewer.
     """
@@ -83,6 +80,8 @@ class Comparison:
     settings: list[Compared]
     only_a: list[str]
     only_b: list[str]
+    resampled: str
+    """What intervals are over: images, and the sessions of either result."""
 
 
 def compare(a: Result, b: Result) -> Comparison:
@@ -91,139 +90,108 @@ def compare(a: Result, b: Result) -> Comparison:
     common = [label for label in mine if label in theirs]
     if not common:
         raise UsageError(f"{a.folder} and {b.folder} have no setting in common: they share no method and draft length")
+    prints = [result.told("data").get("fingerprint") for result in (a, b)]
+    same_data = prints[0] is not None and prints[0] == prints[1]
     return Comparison(
         differences=list(set_up_differences(a.document, b.document)),
-        settings=[_compared(label, a, mine[label], b, theirs[label]) for label in common],
+        settings=[_compared(label, a, mine[label], b, theirs[label], same_data) for label in common],
         only_a=[label for label in mine if label not in theirs],
         only_b=[label for label in theirs if label not in mine],
+        resampled=" against ".join(dict.fromkeys((a.resampled, b.resampled))),
     )
 
 
 def set_up_differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> Iterator[Difference]:
-    """Everything in two run.json that bears on the figures and is not the same, by its dotted name."""
-    kinds = [_kind(document) for document in (a, b)]
-    first, second = (_set_up(document, kinds[0] == kinds[1]) for document in (a, b))
+    """What two run.json say otherwise of settings, versions and machine; what only one of them says differs too."""
+    first, second = _set_up(a), _set_up(b)
     for what in dict.fromkeys([*first, *second]):
         if first.get(what) != second.get(what):
             yield Difference(what, first.get(what), second.get(what))
 
 
-def _kind(document: Mapping[str, Any]) -> str:
-    return "aiflow sweep" if "spec" in document else "aiflow run"
-
-
-def _set_up(document: Mapping[str, Any], same_kind: bool) -> dict[str, Any]:
-    """A run and a sweep tell pairs and links in one form here; their settings are compared only with those of their own kind."""
-    told: dict[str, Any] = {"made by": _kind(document)}
-    told |= {part: document[part] for part in _PARTS if part in document}
-    if same_kind:
-        told["settings"] = document.get("settings") or document.get("spec") or {}
-    told["pairs"], links = (_several(document, part) for part in ("pair", "link"))
-    told["links"] = [_link_text(link) for link in links]
+def _set_up(document: Mapping[str, Any]) -> dict[str, Any]:
+    told = {part: document[part] for part in _PARTS if part in document}
+    links = [Link(**link).spec for link in document.get("links") or []]
+    told["links"] = [f"{link_label(link)}, burst {link.burst_bytes} B" for link in links]
     provenance = document.get("provenance") or {}
-    told |= {part: provenance[part] for part in _PROVENANCE if part in provenance}
-    return dict(_flat(told, ""))
-
-
-def _several(document: Mapping[str, Any], part: str) -> list[Any]:
-    found = document.get(f"{part}s") or document.get(part) or []
-    return [found] if isinstance(found, dict) else list(found)
-
-
-def _link_text(link: Any) -> str:
-    try:
-        found = link_of({"link": link})
-    except (AiflowError, TypeError, AttributeError):
-        return str(link)  # of a form that this version does not know: shown as it stands
-    return f"{link_label(found)}, burst {found.burst_bytes} B"
+    return dict(_flat(told | {part: provenance[part] for part in _PROVENANCE if part in provenance}, ""))
 
 
 def _flat(value: Any, name: str) -> Iterator[tuple[str, Any]]:
+    """Nested parts by dotted names; what stands in a list by its `name` there, or its place."""
+    if isinstance(value, list) and any(isinstance(inner, dict) for inner in value):
+        value = {
+            inner["name"] if isinstance(inner, dict) and "name" in inner else place: inner
+            for place, inner in enumerate(value)
+        }
     if isinstance(value, dict) and value:
         for key, inner in value.items():
             yield from _flat(inner, f"{name}.{key}" if name else str(key))
-    elif isinstance(value, list) and any(isinstance(inner, dict) for inner in value):
-        for place, inner in enumerate(value):
-            yield from _flat(inner, f"{name}.{inner['name'] if isinstance(inner, dict) and 'name' in inner else place}")
     else:
         yield name, value
 
 
 def _arms(result: Result, other: Result) -> dict[str, Key]:
-    """The settings of a result by a label that fits both: pair and link are named only where either result has several."""
+    """The settings of a result by a label that fits both: pair and link are named where either has several."""
     pairs = len(result.pairs) > 1 or len(other.pairs) > 1
     links = len(result.links) > 1 or len(other.links) > 1
-    keys: dict[Key, None] = {}
-    for record in result.records:
-        keys.setdefault((record["pair"], link_of(record), record["method"], record["gamma"]))
-    order = sorted(keys, key=lambda k: (k[2] != BASELINE, k[0], link_label(k[1]), k[2], k[3] or 0))
-    return {_label(key, pairs, links): key for key in order}
+
+    def place(key: Key) -> tuple[bool, str, str, str, int]:
+        server_only = key.method is Method.SERVER_ONLY
+        return not server_only, key.pair, link_label(key.link), key.method.value, key.gamma or 0
+
+    return {_label(key, pairs, links): key for key in sorted(result.by_setting, key=place)}
 
 
 def _label(key: Key, pairs: bool, links: bool) -> str:
-    pair, link, method, gamma = key
-    parts = [pair] if pairs else []
-    parts += [link_label(link)] if links and method != ON_DEVICE else []
-    return ", ".join([*parts, method if gamma is None else f"{method} γ {gamma}"])
+    parts = [key.pair] if pairs else []
+    parts += [link_label(key.link)] if links and key.method is not Method.ON_DEVICE else []
+    return ", ".join([*parts, key.method.value if key.gamma is None else f"{key.method.value} γ {key.gamma}"])
 
 
-Unit = Callable[[Record], str]
+def _compared(label: str, a: Result, key_a: Key, b: Result, key_b: Key, same_data: bool) -> Compared:
+    first, second = (result.arm(Series(*key[:2]), *key[2:]) for result, key in ((a, key_a), (b, key_b)))
+    nodes = not (_on_one_node_each(first) and _on_one_node_each(second))
+    mine, theirs = ({_image(unit, nodes) for unit in arm.units} for arm in (first, second))
+    common = mine & theirs if same_data else set()
 
+    def ratio(metric: Metric) -> Interval | None:
+        over, under = (_by_image(arm.sums(metric), nodes) for arm in (second, first))
+        if common:
+            both = {unit.image for unit in over} & {unit.image for unit in under}
+            over, under = ({u: r for u, r in sums.items() if u.image in both} for sums in (over, under))
+        return apart_interval(over, under, Chance(images=not common, sessions=1))
 
-def _compared(label: str, a: Result, key_a: Key, b: Result, key_b: Key) -> Compared:
-    first, second = _trials(a, key_a), _trials(b, key_b)
-    unit = _image if _on_one_node_each(first) and _on_one_node_each(second) else metrics.unit
-    units, others = {unit(r) for r in first}, {unit(r) for r in second}
-    paired = _same_data(a, b) and bool(units & others)
     return Compared(
         setting=label,
-        images=len(units & others) if paired else min(len(units), len(others)),
-        trials_a=len(first),
-        trials_b=len(second),
-        paired=paired,
-        decode_tpot_a_ms=_in_ms(first),
-        decode_tpot_b_ms=_in_ms(second),
-        decode_tpot_ratio=_ratio(second, first, metrics.decode_tpot, paired, unit),
-        latency_ratio=_ratio(second, first, metrics.latency_per_token, paired, unit),
+        images=len(common) or min(len(mine), len(theirs)),
+        trials_a=len(first.trials),
+        trials_b=len(second.trials),
+        paired=bool(common),
+        decode_tpot_a_ms=first.ms(metrics.decode_tpot),
+        decode_tpot_b_ms=second.ms(metrics.decode_tpot),
+        decode_tpot_ratio=ratio(metrics.decode_tpot),
+        latency_ratio=ratio(metrics.latency_per_token),
         speedup_a=_speedup(a, key_a, first),
         speedup_b=_speedup(b, key_b, second),
     )
 
 
-def _image(record: Record) -> str:
-    return str(record["image_id"])
+def _image(unit: Unit, nodes: bool) -> tuple[str, str]:
+    return unit.node if nodes else "", unit.image_id
 
 
-def _on_one_node_each(records: Sequence[Record]) -> bool:
+def _on_one_node_each(arm: Arm) -> bool:
     """Whether no image was captioned on several machines."""
-    return len({_image(r) for r in records}) == len({metrics.unit(r) for r in records})
+    return len({unit.image_id for unit in arm.units}) == images_of(arm.units)
 
 
-def _trials(result: Result, key: Key) -> list[Record]:
-    pair, link, method, gamma = key
-    return result.trials(Series(pair, link), method, gamma)
+def _by_image(sums: Sums, nodes: bool) -> Sums:
+    """The sums of what is defined, apart for nodes only where `nodes` says so."""
+    return {Unit(unit.session, *_image(unit, nodes)): ratio for unit, ratio in sums.items() if ratio.under}
 
 
-def _same_data(a: Result, b: Result) -> bool:
-    prints = [(result.document.get("data") or {}).get("fingerprint") for result in (a, b)]
-    return prints[0] is not None and prints[0] == prints[1]
-
-
-def _in_ms(records: Sequence[Record]) -> Interval | None:
-    interval = ratio_interval(metrics.by_image(records, metrics.decode_tpot))
-    return None if interval is None else interval.times(1e3)
-
-
-def _ratio(
-    over: Sequence[Record], under: Sequence[Record], metric: Metric, paired: bool, unit: Unit
-) -> Interval | None:
-    ratio = speedup_interval if paired else unpaired_ratio_interval
-    return ratio(metrics.by_image(over, metric, unit), metrics.by_image(under, metric, unit))
-
-
-def _speedup(result: Result, key: Key, records: Sequence[Record]) -> Interval | None:
-    pair, link, method, _ = key
-    if method == BASELINE:
+def _speedup(result: Result, key: Key, arm: Arm) -> Interval | None:
+    if key.method is Method.SERVER_ONLY:
         return None
-    base = result.trials(Series(pair, link), BASELINE)
-    return speedup_interval(metrics.by_image(base, metrics.decode_tpot), metrics.by_image(records, metrics.decode_tpot))
+    return result.baseline(Series(key.pair, key.link)).over(arm, metrics.decode_tpot)

@@ -1,20 +1,25 @@
-"""The measured quantities, as pure functions of a trial record (one line of trials.jsonl).
+"""The measured quantities, as pure functions of a trial.
 
-With t0 = the image's bytes are in the device's memory, t_i = output token i is on the device, N tokens, n1 of them in the first delivery:
+With t0 = the image's bytes are in the device's memory, t_i = output token i is on the device, N tokens, n1 of them in
+the first delivery:
 
     latency = t_N - t0                      TTFT = t_1 - t0
     TPOT = (t_N - t_1) / (N - 1)            decode TPOT = (t_N - t_1) / (N - n1)
     latency per token = latency / N         tokens per round = tokens that rounds delivered / rounds
 
-A metric over several trials is a ratio of sums, never a mean of ratios. Where a metric is not defined (one token, one delivery) it is None.
+A metric over several trials is a ratio of sums, never a mean of ratios. One token or one delivery leaves some of them
+undefined: 0 over 0, which no interval counts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable
+from functools import cache
+from typing import NamedTuple
 
-Record = Mapping[str, Any]
+from aiflow_cli.decoding.methods import Method
+from aiflow_cli.link.ways import Ways, ideal_ways, split_network
+from aiflow_cli.world.record import Round, Trial
 
 FORMULAS = {
     "TTFT": "t_1 - t0 (image upload and prefill included)",
@@ -32,115 +37,141 @@ class Ratio(NamedTuple):
     under: float
 
 
-Metric = Callable[[Record], Ratio]
+Metric = Callable[[Trial], Ratio]
 
 
-def first_delivery_tokens(record: Record) -> int:
-    """n1: tokens in the first delivery."""
-    return int(record["deliveries"][0][1])
-
-
-def ttft(record: Record) -> Ratio:
+def ttft(trial: Trial) -> Ratio:
     """Seconds to the first token, over one response."""
-    return Ratio(record["ttft_s"], 1)
+    return Ratio(trial.ttft_s, 1)
 
 
-def latency_per_token(record: Record) -> Ratio:
+def latency_per_token(trial: Trial) -> Ratio:
     """latency, over N."""
-    return Ratio(record["latency_s"], record["n_tokens"])
+    return Ratio(trial.latency_s, trial.n_tokens)
 
 
-def tpot(record: Record) -> Ratio:
+def tpot(trial: Trial) -> Ratio:
     """t_N - t_1, over N - 1."""
-    return Ratio(record["latency_s"] - record["ttft_s"], record["n_tokens"] - 1)
+    return Ratio(trial.latency_s - trial.ttft_s, trial.n_tokens - 1)
 
 
-def decode_tpot(record: Record) -> Ratio:
+def decode_tpot(trial: Trial) -> Ratio:
     """t_N - t_1, over N - n1."""
-    return Ratio(record["latency_s"] - record["ttft_s"], record["n_tokens"] - first_delivery_tokens(record))
+    return Ratio(trial.latency_s - trial.ttft_s, trial.n_tokens - trial.first_tokens)
 
 
-def tokens_per_round(record: Record) -> Ratio:
+def tokens_per_round(trial: Trial) -> Ratio:
     """Tokens that rounds delivered, over rounds (0 over 0 without rounds).
 
-    The first token is the prefill's, no round's. It is not 1 + accepted / rounds: a round that ends with a drafted end has no token beside its
-    drafts.
+    The first token is the prefill's, no round's. It is not 1 + accepted / rounds: a round that ends with a drafted end
+    has no token beside its drafts.
     """
-    return Ratio(sum(r["delivered"] for r in record["rounds"]), len(record["rounds"]))
+    return Ratio(sum(r.delivered for r in trial.rounds), len(trial.rounds))
 
 
-def draft_acceptance(record: Record) -> Ratio:
+def draft_acceptance(trial: Trial) -> Ratio:
     """Accepted over drafted tokens: falls with the draft length even where each draft is as good as the last."""
-    return Ratio(sum(r["accepted"] for r in record["rounds"]), sum(r["drafted"] for r in record["rounds"]))
+    return Ratio(sum(r.accepted for r in trial.rounds), sum(r.drafted for r in trial.rounds))
 
 
-def acceptance(record: Record) -> Ratio:
+def acceptance(trial: Trial) -> Ratio:
     """Accepted over judged tokens, the papers' alpha: drafts after the first rejection are never judged."""
-    rounds = record["rounds"]
-    return Ratio(sum(r["accepted"] for r in rounds), sum(judged(r) for r in rounds))
+    return Ratio(sum(r.accepted for r in trial.rounds), sum(r.judged for r in trial.rounds))
 
 
-def judged(r: Mapping[str, Any]) -> int:
-    """How many drafts of a round the target judged: the accepted ones, and the first rejected one.
-
-    With `--exact` a round may end at an undecided position, and none of its drafts is rejected then. Older records do not tell.
-    """
-    return int(r.get("judged", min(r["drafted"], r["accepted"] + 1)))
-
-
+@cache
 def acceptance_at(position: int) -> Metric:
-    """Conditional acceptance at a draft position (from 1): accepted there, over rounds whose earlier drafts were all accepted."""
+    """Conditional acceptance at a draft position (from 1): accepted there, over rounds that accepted all before it."""
 
-    def metric(record: Record) -> Ratio:
-        reached = [r for r in record["rounds"] if judged(r) >= position]
-        return Ratio(sum(r["accepted"] >= position for r in reached), len(reached))
+    def metric(trial: Trial) -> Ratio:
+        reached = [r for r in trial.rounds if r.judged >= position]
+        return Ratio(sum(r.accepted >= position for r in reached), len(reached))
 
     return metric
 
 
-ROUND_PARTS = ("draft_s", "encode_s", "uplink_s", "queue_s", "verify_s", "downlink_s", "apply_s")
-"""The parts of a round, in their order; they sum to its `wall_s`."""
+def round_wall(trial: Trial) -> Ratio:
+    """Seconds of rounds, over rounds."""
+    return Ratio(sum(r.wall_s for r in trial.rounds), len(trial.rounds))
 
 
+ROUND_PARTS: dict[str, Callable[[Round, Ways], float]] = {
+    "draft": lambda r, _: r.draft_s,
+    "encode": lambda r, _: r.encode_s,
+    "uplink": lambda _, ways: ways.up_s,
+    "queue": lambda r, _: r.queue_s,
+    "verify": lambda r, _: r.verify_s,
+    "downlink": lambda _, ways: ways.down_s,
+    "apply": lambda r, _: r.apply_s,
+}
+"""The parts of a round, in their order; they sum to its `wall_s`. Up and down are modelled, see `round_ways`."""
+
+
+@cache
 def per_round(part: str) -> Metric:
-    """Seconds of one part of a round (or of `wall_s`), over rounds."""
-    return lambda record: Ratio(sum(r[part] for r in record["rounds"]), len(record["rounds"]))
+    """Seconds of one of ROUND_PARTS, over rounds."""
+    seconds = ROUND_PARTS[part]
+    return lambda trial: Ratio(sum(seconds(r, round_ways(trial, r)) for r in trial.rounds), len(trial.rounds))
 
 
-def bytes_up_per_token(record: Record) -> Ratio:
+def round_ways(trial: Trial, r: Round) -> Ways:
+    """The time of a round on the link, each way: modelled, since only their sum is measured (`link/ways.py`)."""
+    if trial.setting.method is Method.CO_LOCATED:
+        return Ways(0.0, r.network_s)  # the server goes on by itself: nothing went up
+    return split_network(r.network_s, _ideal(trial, r.bytes_up, r.bytes_down))
+
+
+def prefill_ways(trial: Trial) -> Ways:
+    """The time of TTFT on the link, each way: modelled likewise; the first answer is a few bytes."""
+    ideal = _ideal(trial, trial.bytes_up_by_message.get("Request", 0), 0)
+    return split_network(trial.prefill.network_s or 0.0, ideal)
+
+
+def _ideal(trial: Trial, up_bytes: int, down_bytes: int) -> Ways:
+    return ideal_ways(trial.setting.link.spec, up_bytes, down_bytes)
+
+
+def bytes_up_per_token(trial: Trial) -> Ratio:
     """Bytes from device to server, image and framing included, over N."""
-    return Ratio(record["bytes_up"], record["n_tokens"])
+    return Ratio(trial.bytes_up, trial.n_tokens)
 
 
-def bytes_down_per_token(record: Record) -> Ratio:
+def bytes_down_per_token(trial: Trial) -> Ratio:
     """Bytes from server to device, framing included, over N."""
-    return Ratio(record["bytes_down"], record["n_tokens"])
+    return Ratio(trial.bytes_down, trial.n_tokens)
 
 
-def round_bytes_up_per_token(record: Record) -> Ratio:
+def round_bytes_up_per_token(trial: Trial) -> Ratio:
     """Bytes from device to server without the request that carries the image, over N."""
-    request = record["bytes_by_message"]["up"].get("Request", 0)
-    return Ratio(record["bytes_up"] - request, record["n_tokens"])
+    return Ratio(trial.bytes_up - trial.bytes_up_by_message.get("Request", 0), trial.n_tokens)
 
 
-def ratio_of_sums(records: Iterable[Record], metric: Metric) -> float | None:
-    """A metric over trials: sum of numerators over sum of denominators; None where that is 0 over 0."""
-    parts = [metric(record) for record in records]
-    under = sum(part.under for part in parts)
-    return sum(part.over for part in parts) / under if under else None
+class Unit(NamedTuple):
+    """What is compared in pairs and resampled: an image, on its node, in a session."""
+
+    session: int
+    node: str
+    image_id: str
+
+    @property
+    def image(self) -> tuple[str, str]:
+        """The image on its node: the same in every session."""
+        return self.node, self.image_id
 
 
-def unit(record: Record) -> str:
-    """What is resampled and paired: the image; where several nodes took part, the image on its node."""
-    node = record.get("node")
-    return str(record["image_id"]) if node is None else f"{node}/{record['image_id']}"
+Sums = dict[Unit, Ratio]
+"""A metric's sums by unit."""
 
 
-def by_image(records: Iterable[Record], metric: Metric, unit: Callable[[Record], str] = unit) -> dict[str, Ratio]:
-    """A metric's sums image by image (repeats of an image are added up), apart for each node where `unit` tells nodes apart."""
-    sums: dict[str, Ratio] = {}
-    for record in records:
-        key, part = unit(record), metric(record)
-        before = sums.get(key, Ratio(0.0, 0.0))
-        sums[key] = Ratio(before.over + part.over, before.under + part.under)
+def unit(trial: Trial) -> Unit:
+    """The unit of a trial."""
+    return Unit(trial.session, trial.node, trial.image_id)
+
+
+def sums_of(trials: Iterable[Trial], metric: Metric) -> Sums:
+    """A metric's sums by unit: repeats of an image in a session are added up."""
+    sums: Sums = {}
+    for trial in trials:
+        (over, under), (more, below) = sums.get(unit(trial), (0.0, 0.0)), metric(trial)
+        sums[unit(trial)] = Ratio(over + more, under + below)
     return sums

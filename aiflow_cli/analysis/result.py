@@ -1,12 +1,8 @@
-"""A result as it is analysed: its document (run.json) and its measured trials by pair, link, method and draft length.
-
-Read leniently: what an older version did not write is unknown, not an error; only what every figure rests on must be there.
-"""
+"""A result as it is analysed: its document (run.json), and its measured trials by setting."""
 
 from __future__ import annotations
 
 import difflib
-import json
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -14,19 +10,18 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from aiflow_cli.analysis.metrics import Record
-from aiflow_cli.analysis.summary import BASELINE, link_of
-from aiflow_cli.errors import AiflowError, StoreError, UsageError
+from aiflow_cli.analysis.arms import Arm
+from aiflow_cli.analysis.intervals import resampled
+from aiflow_cli.decoding.methods import Method
+from aiflow_cli.errors import StoreError, UsageError
 from aiflow_cli.link.spec import LinkSpec
 from aiflow_cli.paths import user_path
 from aiflow_cli.text import printable
 from aiflow_cli.trials import store
 from aiflow_cli.units import format_duration, format_rate
+from aiflow_cli.world.record import SCHEMA_VERSION, Trial
 
-SPECULATIVE, CO_LOCATED, ON_DEVICE = "speculative", "co-located", "on-device"
-REFERENCE_RATE_BYTES_PER_S = 1e6
-_REQUIRED = ("image_id", "pair", "method", "gamma", "link", "n_tokens", "deliveries", "ttft_s", "latency_s", "rounds")
-_REQUIRED_BYTES = ("bytes_up", "bytes_down", "bytes_by_message")
+TRIAL_FILES = ("trials.jsonl", "trials.parquet")
 
 
 class Series(NamedTuple):
@@ -36,43 +31,52 @@ class Series(NamedTuple):
     link: LinkSpec
 
 
-Key = tuple[str, LinkSpec, str, int | None]
-"""Pair, link, method, draft length."""
+class Key(NamedTuple):
+    """A setting: pair, link, method, draft length."""
+
+    pair: str
+    link: LinkSpec
+    method: Method
+    gamma: int | None
+
+    @classmethod
+    def of(cls, trial: Trial) -> Key:
+        """The setting of a trial."""
+        s = trial.setting
+        return cls(s.pair, s.link.spec, s.method, s.gamma)
 
 
 @dataclass(frozen=True)
 class Result:
-    """A result. `records` are its measured trials (warm-ups left out), in the order in which they were made."""
+    """A result. `trials` are its measured ones (warm-ups left out), in the order in which they were made."""
 
     folder: Path
     document: dict[str, Any]
-    records: tuple[Record, ...]
+    trials: tuple[Trial, ...]
 
     @property
     def run_id(self) -> str:
         """The name of its folder."""
         return printable(self.folder.resolve().name)
 
+    def told(self, part: str) -> dict[str, Any]:
+        """A part of run.json: `provenance`, `data`, `spec`; empty where there is none."""
+        return dict(self.document.get(part) or {})
+
     @property
     def provenance(self) -> dict[str, Any]:
         """What run.json tells of command, code and machine."""
-        return dict(self.document.get("provenance") or {})
+        return self.told("provenance")
 
     @property
     def commit(self) -> str:
-        """The revision of the code that measured, shortened, with `+` for a changed tree; `unknown` outside a checkout."""
-        git = self.provenance.get("git") or {}
-        return f"{git['revision'][:10]}{'+' if git.get('dirty') else ''}" if git.get("revision") else "unknown"
+        """The revision of the code that measured, shortened; `unknown` outside a checkout."""
+        return short_commit(self.provenance) or "unknown"
 
     @property
     def data_name(self) -> str:
         """The images' name."""
-        return str((self.document.get("data") or {}).get("name", "unknown data"))
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """The settings of a run, or the spec of a sweep."""
-        return dict(self.document.get("settings") or self.document.get("spec") or {})
+        return str(self.told("data").get("name", "unknown data"))
 
     @property
     def planned(self) -> int | None:
@@ -83,82 +87,115 @@ class Result:
     @property
     def unfinished(self) -> bool:
         """Whether trials are lacking, or the run did not come to its end."""
-        short = self.planned is not None and len(self.records) < self.planned
+        short = self.planned is not None and len(self.trials) < self.planned
         return short or ("finished_at" in self.provenance and self.provenance["finished_at"] is None)
 
     @cached_property
-    def _by_key(self) -> dict[Key, list[Record]]:
-        groups: dict[Key, list[Record]] = {}
-        for record in self.records:
-            groups.setdefault((record["pair"], link_of(record), record["method"], record["gamma"]), []).append(record)
+    def everything(self) -> Arm:
+        """All trials, whatever their setting."""
+        return Arm(self.trials)
+
+    @property
+    def images(self) -> int:
+        """How many images it has, on whichever node."""
+        return len({unit.image_id for unit in self.everything.units})
+
+    @cached_property
+    def resampled(self) -> str:
+        """What its intervals are over: images, or images and sessions."""
+        return resampled(len({unit.session for unit in self.everything.units}))
+
+    @cached_property
+    def by_setting(self) -> dict[Key, list[Trial]]:
+        """Its trials by setting."""
+        groups: dict[Key, list[Trial]] = {}
+        for trial in self.trials:
+            groups.setdefault(Key.of(trial), []).append(trial)
         return groups
+
+    @cached_property
+    def _arms(self) -> dict[tuple[object, ...], Arm]:
+        return {}
+
+    def arm(self, series: Series, method: Method, gamma: int | None = None) -> Arm:
+        """The trials of a setting. Server-only is that of all pairs of one target; on-device knows no link."""
+        pair, link = series
+        match method:
+            case Method.SERVER_ONLY:
+                wanted: tuple[object, ...] = (self.target(pair), link, method)
+                chosen = [k for k in self.by_setting if (self.target(k.pair), k.link, k.method) == wanted]
+            case Method.ON_DEVICE:
+                wanted = (pair, method)
+                chosen = [k for k in self.by_setting if (k.pair, k.method) == wanted]
+            case _:
+                wanted = key = Key(pair, link, method, gamma)
+                chosen = [key] if key in self.by_setting else []
+        if wanted not in self._arms:
+            self._arms[wanted] = Arm(trial for key in chosen for trial in self.by_setting[key])
+        return self._arms[wanted]
+
+    def baseline(self, series: Series) -> Arm:
+        """Server-only's trials beside a curve."""
+        return self.arm(series, Method.SERVER_ONLY)
 
     @cached_property
     def pairs(self) -> list[str]:
         """Its pairs, in the order of run.json, then of the trials."""
-        told = [str(entry["name"]) for entry in self._pair_entries() if "name" in entry]
-        measured = dict.fromkeys(pair for pair, *_ in self._by_key)
+        told = [str(entry["name"]) for entry in self.pair_entries if "name" in entry]
+        measured = dict.fromkeys(key.pair for key in self.by_setting)
         return [name for name in dict.fromkeys([*told, *measured]) if name in measured]
 
     @cached_property
     def links(self) -> list[LinkSpec]:
         """Its links, slowest uplink first, then by delay."""
-        found = {link for _, link, _, _ in self._by_key}
+        found = {key.link for key in self.by_setting}
         return sorted(found, key=lambda link: (link.uplink_bytes_per_s, link.downlink_bytes_per_s, link.delay_s))
 
     @property
     def reference_link(self) -> LinkSpec:
         """The link nearest to 1 MB/s without delay, which figures of one link show."""
-        return min(self.links, key=lambda link: (link.delay_s, abs(math.log(_finite(link.uplink_bytes_per_s) / 1e6))))
+        return min(self.links, key=lambda link: (link.delay_s, abs(math.log(min(link.uplink_bytes_per_s, 1e12) / 1e6))))
 
     @property
     def nodes(self) -> list[str]:
-        """The machines that took part; empty where trials do not say."""
-        return sorted({str(record["node"]) for record in self.records if record.get("node") is not None})
+        """The machines that took part."""
+        return sorted({unit.node for unit in self.everything.units})
 
-    def series(self, method: str = SPECULATIVE) -> list[Series]:
+    def series(self, method: Method = Method.SPECULATIVE) -> list[Series]:
         """Every pair and link that `method` was measured on."""
-        found = {(pair, link) for pair, link, m, _ in self._by_key if m == method}
+        found = {(key.pair, key.link) for key in self.by_setting if key.method is method}
         return [Series(pair, link) for pair in self.pairs for link in self.links if (pair, link) in found]
 
-    def gammas(self, series: Series, method: str = SPECULATIVE) -> list[int]:
+    def gammas(self, series: Series, method: Method = Method.SPECULATIVE) -> list[int]:
         """The draft lengths measured."""
-        return sorted(g for pair, link, m, g in self._by_key if (pair, link, m) == (*series, method) and g is not None)
-
-    def trials(self, series: Series, method: str, gamma: int | None = None) -> list[Record]:
-        """The trials of a method. Server-only is that of the same target over the same link; on-device knows no link."""
-        if method == BASELINE:
-            mine = self.target(series.pair)
-            groups = [
-                g
-                for (p, link, m, _), g in self._by_key.items()
-                if (link, m) == (series.link, BASELINE) and self.target(p) == mine
-            ]
-        elif method == ON_DEVICE:
-            groups = [g for (p, _, m, _), g in self._by_key.items() if (p, m) == (series.pair, ON_DEVICE)]
-        else:
-            groups = [self._by_key.get((*series, method, gamma), [])]
-        return [record for group in groups for record in group]
+        return sorted(k.gamma for k in self.by_setting if k[:3] == (*series, method) and k.gamma is not None)
 
     def target(self, pair: str) -> str:
         """The name of a pair's target model: pairs of one target share its server-only trials."""
-        for entry in self._pair_entries():
-            if entry.get("name") == pair and entry.get("target"):
-                return str(entry["target"])
-        return f"target of {pair}"
+        told = (entry["target"] for entry in self.pair_entries if entry.get("name") == pair and entry.get("target"))
+        return str(next(told, f"target of {pair}"))
 
     def label(self, series: Series) -> str:
         """A series as a legend names it: by what differs within this result."""
         parts = [series.pair] if len(self.pairs) > 1 or len(self.links) == 1 else []
         return " ".join([*parts, link_label(series.link)] if len(self.links) > 1 else parts)
 
-    def _pair_entries(self) -> list[dict[str, Any]]:
-        entries = self.document.get("pairs") or self.document.get("pair") or []
-        return [entry for entry in ([entries] if isinstance(entries, dict) else entries) if isinstance(entry, dict)]
+    @property
+    def pair_entries(self) -> list[dict[str, Any]]:
+        """What run.json tells of its pairs."""
+        return pair_entries(self.document)
 
 
-def _finite(rate: float) -> float:
-    return rate if math.isfinite(rate) else 1e12
+def pair_entries(document: dict[str, Any]) -> list[dict[str, Any]]:
+    """What a run.json tells of its pairs; whatever is no such thing is left out."""
+    entries = document.get("pairs")
+    return [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
+
+
+def short_commit(provenance: dict[str, Any]) -> str | None:
+    """The revision of the code that measured, shortened, with `+` for a changed tree; None outside a checkout."""
+    git = provenance.get("git") or {}
+    return f"{git['revision'][:10]}{'+' if git.get('dirty') else ''}" if git.get("revision") else None
 
 
 def link_label(link: LinkSpec) -> str:
@@ -170,67 +207,53 @@ def link_label(link: LinkSpec) -> str:
 
 def load(folder: Path) -> Result:
     """The result in a folder. Raises StoreError if there is none, it is damaged, or no trial was measured."""
-    records = store.read_trials(folder)
-    for number, record in enumerate(records, 1):
-        _check(record, f"{folder / 'trials.jsonl'}:{number}")
     document = store.read_run(folder) if (folder / "run.json").exists() else {}
-    if document.get("schema_version", 1) not in range(store.SCHEMA_VERSION + 1):
-        raise StoreError(f"{folder} is of schema {document['schema_version']}: read it with a newer aiflow")
-    measured = tuple(record for record in records if not record.get("warmup"))
+    schema = document.get("schema_version", SCHEMA_VERSION)
+    if not isinstance(schema, int) or schema > SCHEMA_VERSION:
+        raise StoreError(f"{folder} is of schema {schema}: read it with a newer aiflow")
+    measured = tuple(trial for trial in store.read_trials(folder) if not trial.warmup)
     if not measured:
         raise StoreError(f"{folder} holds no finished trial yet: run it further")
+    if empty := next((trial for trial in measured if not trial.deliveries), None):
+        raise StoreError(f"{folder} is damaged: trial {empty.trial} has no delivery; take it out")
     return Result(folder, document, measured)
-
-
-def _check(record: Record, where: str) -> None:
-    missing = [name for name in (*_REQUIRED, *_REQUIRED_BYTES) if name not in record]
-    if missing or not record["deliveries"]:
-        raise StoreError(f"{where} is damaged: this trial has no {', '.join(missing) or 'delivery'}")
-    try:
-        link_of(record)
-    except (AiflowError, TypeError, AttributeError) as error:
-        raise StoreError(f"{where} is damaged: {error}") from None
 
 
 def find(place: str) -> Path:
     """The folder that a user names: a path, or the name of one in results/. Raises UsageError."""
     path = user_path(place)
-    if path.name in ("trials.jsonl", "run.json"):
+    if path.name in (*TRIAL_FILES, "run.json"):
         path = path.parent
     if path.exists():
         return path
     if (named := store.RESULTS / place).exists():
         return named
-    known = [found.name for found in folders(store.RESULTS)]
-    close = difflib.get_close_matches(place, known, n=1)
+    close = difflib.get_close_matches(place, [found.name for found in folders(store.RESULTS)], n=1)
     hint = f"did you mean `{close[0]}`?" if close else "`aiflow results` lists what there is, `aiflow run` makes one"
     raise UsageError(f"no result {place!r}: {hint}")
 
 
 def folders(root: Path) -> list[Path]:
     """The results in a folder, newest first."""
-    found = [path.parent for name in ("trials.jsonl", "run.json") for path in root.glob(f"*/{name}")]
-    return sorted(dict.fromkeys(found), key=_changed, reverse=True)
+    names = (*TRIAL_FILES, "run.json")
+    changed: dict[Path, float] = {}
+    for path in (path for name in names for path in root.glob(f"*/{name}")):
+        changed[path.parent] = max(changed.get(path.parent, 0.0), path.stat().st_mtime)
+    return sorted(changed, key=lambda folder: changed[folder], reverse=True)
 
 
-def _changed(folder: Path) -> float:
-    return max(path.stat().st_mtime for path in folder.iterdir() if path.name in ("trials.jsonl", "run.json"))
-
-
-def read_document(folder: Path) -> dict[str, Any] | None:
-    """run.json, or None where it cannot be read."""
-    try:
-        document = json.loads((folder / "run.json").read_bytes())
-    except (OSError, ValueError):
-        return None
-    return document if isinstance(document, dict) else None
-
-
-def mismatched(records: Iterable[Record]) -> list[Record]:
+def mismatched(trials: Iterable[Trial]) -> list[Trial]:
     """The trials whose output is not server-only's."""
-    return [record for record in records if record.get("identical") is False]
+    return [trial for trial in trials if trial.identical is False]
 
 
-def compared(records: Sequence[Record]) -> list[Record]:
-    """The trials whose output was compared with server-only's."""
-    return [record for record in records if record.get("identical") is not None and record["method"] != BASELINE]
+def repeats(trials: Sequence[Trial]) -> list[Trial]:
+    """Server-only's trials after the first one of an image, which is the reference of all others."""
+    seen: set[tuple[str, str, str]] = set()
+    found = []
+    for trial in trials:
+        key = (trial.setting.pair, trial.node, trial.image_id)
+        if trial.setting.method is Method.SERVER_ONLY and key in seen:
+            found.append(trial)
+        seen |= {key} if trial.setting.method is Method.SERVER_ONLY else set()
+    return found

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 from aiflow_cli.analysis import metrics
 from aiflow_cli.analysis.curves import Curve, curves
-from aiflow_cli.analysis.figures_waterfall import typical
-from aiflow_cli.analysis.intervals import Interval, speedup_interval
-from aiflow_cli.analysis.metrics import Metric, Record
-from aiflow_cli.analysis.result import CO_LOCATED, ON_DEVICE, SPECULATIVE, Result, Series
-from aiflow_cli.analysis.summary import BASELINE
+from aiflow_cli.analysis.intervals import Interval
+from aiflow_cli.analysis.metrics import Metric, latency_per_token
+from aiflow_cli.analysis.result import Result, Series, link_label
+from aiflow_cli.decoding.methods import Method
 from aiflow_cli.errors import UsageError
 from aiflow_cli.link.spec import LinkSpec
+from aiflow_cli.world.record import Trial
 
 
 @dataclass(frozen=True)
 class Study:
-    """A result with what is computed from it. Properties raise UsageError or StoreError where the result cannot give them."""
+    """A result with what is computed from it. Raises UsageError or StoreError where the result cannot give it."""
 
     result: Result
 
@@ -33,13 +34,16 @@ class Study:
     @cached_property
     def co_located(self) -> list[Curve]:
         """Co-located speculation, where it was measured."""
-        return curves(self.result, CO_LOCATED)
+        return curves(self.result, Method.CO_LOCATED)
+
+    def co_located_of(self, series: Series) -> Curve | None:
+        """Co-located speculation of one pair and link, where it was measured."""
+        return next((curve for curve in self.co_located if curve.series == series), None)
 
     def on_device(self, series: Series, metric: Metric = metrics.decode_tpot) -> Interval | None:
-        """The speed-up of the draft model alone over server-only; None where it was not measured. Its output is another one."""
-        records = self.result.trials(series, ON_DEVICE)
-        base = self.result.trials(series, BASELINE)
-        return speedup_interval(metrics.by_image(base, metric), metrics.by_image(records, metric)) if records else None
+        """The speed-up of the draft model alone, if it was measured. Its output is another one."""
+        arm = self.result.arm(series, Method.ON_DEVICE)
+        return self.result.baseline(series).over(arm, metric) if arm.trials else None
 
     @property
     def links(self) -> list[LinkSpec]:
@@ -52,7 +56,7 @@ class Study:
         link = self.result.reference_link
         return link if link in self.links else self.links[0]
 
-    def over(self, link: LinkSpec, found: list[Curve] | None = None) -> list[Curve]:
+    def over(self, link: LinkSpec, found: Sequence[Curve] | None = None) -> list[Curve]:
         """The curves of one link."""
         return [curve for curve in (self.curves if found is None else found) if curve.series.link == link]
 
@@ -61,22 +65,51 @@ class Study:
         """The first pair's curve over the reference link: what is shown where only one can be."""
         return self.over(self.reference_link)[0]
 
+    def where(self, curve: Curve) -> str:
+        """A curve in a sentence: its pair, and its link where there are several."""
+        pair, link = curve.series
+        return pair if len(self.links) == 1 else f"{pair}, {link_label(link)}"
+
+    @property
+    def about_intervals(self) -> str:
+        """What is said of brackets, bars and bands."""
+        return f"95 % bootstrap intervals over {self.result.resampled}, paired"
+
+    @property
+    def about_bars(self) -> str:
+        """What is said below a figure about its bars."""
+        few = self.main.too_few
+        return f"There are no bars and bands ({few})." if few else f"Bars and bands are {self.about_intervals}."
+
     @cached_property
-    def shown(self) -> tuple[Record | None, Record]:
+    def shown(self) -> tuple[Trial | None, Trial]:
         """A typical response of the main curve at its optimum, and server-only's for the same image."""
         series = self.main.series
-        record = typical(self.result.trials(series, SPECULATIVE, self.main.best.gamma))
-        same = [r for r in self.result.trials(series, BASELINE) if metrics.unit(r) == metrics.unit(record)]
-        return (typical(same) if same else None), record
+        trial = typical(self.result.arm(series, Method.SPECULATIVE, self.main.best.gamma).trials)
+        same = self.result.baseline(series).of({metrics.unit(trial)}).trials
+        return (typical(same) if same else None), trial
 
-    def responses(self, image_id: str | None = None) -> list[Record]:
-        """All responses to one image (the one shown), server-only first, then by pair, method and draft length. Raises UsageError."""
-        wanted = self.shown[1]["image_id"] if image_id is None else image_id
-        found = [r for r in self.result.records if r["image_id"] == wanted]
+    def responses(self, image_id: str | None = None) -> list[Trial]:
+        """All responses to one image (the one shown), server-only first. Raises UsageError."""
+        wanted = self.shown[1].image_id if image_id is None else image_id
+        found = [trial for trial in self.result.trials if trial.image_id == wanted]
         if not found:
             raise UsageError(
                 f"{self.result.folder} has no image {wanted!r}: `aiflow plot` without --image takes a typical one"
             )
-        return sorted(
-            found, key=lambda r: (r["method"] != BASELINE, r["pair"], r["method"], r["gamma"] or 0, r["trial"])
-        )
+        return sorted(found, key=_place)
+
+
+def _place(trial: Trial) -> tuple[bool, str, str, int, str]:
+    s = trial.setting
+    return s.method is not Method.SERVER_ONLY, s.pair, s.method.value, s.gamma or 0, trial.trial
+
+
+def typical(trials: Sequence[Trial]) -> Trial:
+    """The response with the median latency per token (the lower one of two); the first by name among equals."""
+
+    def pace(trial: Trial) -> tuple[float, str]:
+        over, under = latency_per_token(trial)
+        return over / under, trial.trial
+
+    return sorted(trials, key=pace)[(len(trials) - 1) // 2]

@@ -3,31 +3,39 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import asdict, astuple, dataclass
 from typing import Any
 
 from aiflow_cli.analysis import metrics
-from aiflow_cli.analysis.intervals import Interval, ratio_interval, speedup_interval, too_few
-from aiflow_cli.analysis.metrics import Metric, Record
+from aiflow_cli.analysis.arms import Arm
+from aiflow_cli.analysis.intervals import Interval, ends_of, known, resampled, too_few, value_of
+from aiflow_cli.analysis.metrics import Metric
+from aiflow_cli.analysis.result import repeats
+from aiflow_cli.decoding.methods import Method
 from aiflow_cli.link.spec import LinkSpec
+from aiflow_cli.world.record import Trial
 
-BASELINE = "server-only"
+BASELINE = Method.SERVER_ONLY.value
 
 
 @dataclass(frozen=True)
 class MethodSummary:
-    """All trials of one method and draft length. Times in milliseconds, ratios of sums over the trials; None where not defined.
+    """All trials of one method and draft length. Times in milliseconds, ratios of sums over the trials, or None.
 
-    `identical` counts the trials whose output equals server-only's; None for on-device, which has another output by design.
-    `speedup` is of decode TPOT, `speedup_latency` of latency per token, both against server-only on the same images.
+    `compared` counts the trials that were compared with server-only's, and `identical` those that equal it. Of
+    server-only the first trial of an image is the reference, and its repeats are compared. On-device is not: it has
+    another output by design. `speedup` is of decode TPOT, `speedup_latency` of latency per token, both against
+    server-only on the same images. `resampled` says what the intervals are over.
     """
 
     method: str
     gamma: int | None
     images: int
+    resampled: str
     trials: int
     tokens: int
+    compared: int
     identical: int | None
     ttft_ms: float
     latency_per_token_ms: Interval
@@ -44,32 +52,24 @@ class MethodSummary:
         """Why nothing of it has an interval, or None."""
         return too_few(self.images)
 
+    @property
+    def identity(self) -> str:
+        """`16/16` outputs that are server-only's, `reference` for itself (and its repeats), `-` where none is."""
+        share = f"{self.identical}/{self.compared}" if self.compared else ""
+        if self.method == BASELINE:
+            return f"reference\n{share} repeats" if share else "reference"
+        return share or "-"
+
     def as_json(self) -> dict[str, Any]:
-        """The form of `aiflow run --json`: plain numbers, intervals as [low, high] beside them, or null and why there are none."""
-        return {
-            "method": self.method,
-            "gamma": self.gamma,
-            "images": self.images,
-            "no_intervals": self.too_few,
-            "trials": self.trials,
-            "tokens": self.tokens,
-            "identical": self.identical,
-            "ttft_ms": self.ttft_ms,
-            "latency_per_token_ms": self.latency_per_token_ms.value,
-            "latency_per_token_ci": self.latency_per_token_ms.ends,
-            "tpot_ms": self.tpot_ms,
-            "decode_tpot_ms": _value(self.decode_tpot_ms),
-            "decode_tpot_ci": _ends(self.decode_tpot_ms),
-            "tokens_per_round": self.tokens_per_round,
-            "bytes_up": self.bytes_up,
-            "bytes_down": self.bytes_down,
-            "bytes_up_per_token": self.bytes_up / self.tokens,
-            "bytes_down_per_token": self.bytes_down / self.tokens,
-            "speedup": _value(self.speedup),
-            "speedup_ci": _ends(self.speedup),
-            "speedup_latency": _value(self.speedup_latency),
-            "speedup_latency_ci": _ends(self.speedup_latency),
-        }
+        """The form of `--json`: plain numbers, intervals as [low, high] beside them, or null and why there are none."""
+        told: dict[str, Any] = {}
+        for name, value in vars(self).items():
+            if name.startswith(("latency_per_token", "decode_tpot", "speedup")):
+                told |= {name: value_of(value), f"{name.removesuffix('_ms')}_ci": ends_of(value)}
+            else:
+                told[name] = value
+        per_token = {f"{name}_per_token": told[name] / self.tokens for name in ("bytes_up", "bytes_down")}
+        return told | per_token | {"no_intervals": self.too_few}
 
 
 @dataclass(frozen=True)
@@ -86,70 +86,51 @@ class Group:
         return {"pair": self.pair, "link": link, "methods": [method.as_json() for method in self.methods]}
 
 
-def _value(interval: Interval | None) -> float | None:
-    return None if interval is None else interval.value
-
-
-def _ends(interval: Interval | None) -> list[float] | None:
-    return None if interval is None else interval.ends
-
-
-def summarise_groups(records: Iterable[Record]) -> list[Group]:
+def summarise_groups(trials: Iterable[Trial]) -> list[Group]:
     """`summarise` by pair and link, in the order of slowest uplink first."""
-    groups: dict[tuple[str, LinkSpec], list[Record]] = {}
-    for record in records:
-        groups.setdefault((record["pair"], link_of(record)), []).append(record)
+    groups: dict[tuple[str, LinkSpec], list[Trial]] = {}
+    for trial in trials:
+        groups.setdefault((trial.setting.pair, trial.setting.link.spec), []).append(trial)
     order = sorted(groups, key=lambda key: (key[0], astuple(key[1])))
     return [Group(pair, link, summarise(groups[pair, link])) for pair, link in order]
 
 
-def link_of(record: Record) -> LinkSpec:
-    """The link of a trial: a rate of null is unlimited."""
-    values: dict[str, Any] = {name: math.inf if value is None else value for name, value in record["link"].items()}
-    return LinkSpec(**values)
+def summarise(trials: Iterable[Trial]) -> list[MethodSummary]:
+    """A summary of each method and draft length (warm-ups left out), server-only first, then by name and gamma."""
+    groups: dict[tuple[str, int | None], list[Trial]] = {}
+    for trial in trials:
+        if not trial.warmup:
+            groups.setdefault((trial.setting.method.value, trial.setting.gamma), []).append(trial)
+    arms = {key: Arm(group) for key, group in groups.items()}
+    baseline = arms.get((BASELINE, None), Arm(()))
+    order = sorted(arms, key=lambda key: (key[0] != BASELINE, key[0], key[1] or 0))
+    return [_summary(method, gamma, arms[method, gamma], baseline) for method, gamma in order]
 
 
-def summarise(records: Iterable[Record]) -> list[MethodSummary]:
-    """A summary of each method and draft length among `records` (warm-ups left out), server-only first, then by name and gamma."""
-    groups: dict[tuple[str, int | None], list[Record]] = {}
-    for record in records:
-        if not record.get("warmup"):
-            groups.setdefault((record["method"], record["gamma"]), []).append(record)
-    baseline = groups.get((BASELINE, None), [])
-    order = sorted(groups, key=lambda key: (key[0] != BASELINE, key[0], key[1] or 0))
-    return [_summary(method, gamma, groups[method, gamma], baseline) for method, gamma in order]
-
-
-def _summary(method: str, gamma: int | None, records: Sequence[Record], baseline: Sequence[Record]) -> MethodSummary:
-    compared = [r["identical"] for r in records if r["identical"] is not None]
-    latency = ratio_interval(metrics.by_image(records, metrics.latency_per_token))
-    assert latency is not None  # a trial has at least one token
+def _summary(method: str, gamma: int | None, arm: Arm, baseline: Arm) -> MethodSummary:
+    trials = arm.trials
+    compared = [t.identical for t in (repeats(trials) if method == BASELINE else trials) if t.identical is not None]
     return MethodSummary(
         method=method,
         gamma=gamma,
-        images=len({metrics.unit(r) for r in records}),
-        trials=len(records),
-        tokens=sum(r["n_tokens"] for r in records),
+        images=arm.images,
+        resampled=resampled(len({unit.session for unit in arm.units})),
+        trials=len(trials),
+        tokens=sum(t.n_tokens for t in trials),
+        compared=len(compared),
         identical=sum(compared) if compared else None,
-        ttft_ms=1e3 * (metrics.ratio_of_sums(records, metrics.ttft) or 0.0),
-        latency_per_token_ms=latency.times(1e3),
-        tpot_ms=_times_1000(metrics.ratio_of_sums(records, metrics.tpot)),
-        decode_tpot_ms=_maybe_ms(ratio_interval(metrics.by_image(records, metrics.decode_tpot))),
-        tokens_per_round=metrics.ratio_of_sums(records, metrics.tokens_per_round),
-        bytes_up=sum(r["bytes_up"] for r in records),
-        bytes_down=sum(r["bytes_down"] for r in records),
-        speedup=_speedup(baseline, records, metrics.decode_tpot),
-        speedup_latency=_speedup(baseline, records, metrics.latency_per_token),
+        ttft_ms=_ms(arm, metrics.ttft) or 0.0,
+        latency_per_token_ms=known(arm.ms(metrics.latency_per_token)),
+        tpot_ms=_ms(arm, metrics.tpot),
+        decode_tpot_ms=arm.ms(metrics.decode_tpot),
+        tokens_per_round=arm.value(metrics.tokens_per_round),
+        bytes_up=sum(t.bytes_up for t in trials),
+        bytes_down=sum(t.bytes_down for t in trials),
+        speedup=baseline.over(arm, metrics.decode_tpot),
+        speedup_latency=baseline.over(arm, metrics.latency_per_token),
     )
 
 
-def _maybe_ms(interval: Interval | None) -> Interval | None:
-    return None if interval is None else interval.times(1e3)
-
-
-def _times_1000(value: float | None) -> float | None:
+def _ms(arm: Arm, metric: Metric) -> float | None:
+    value = arm.value(metric)
     return None if value is None else 1e3 * value
-
-
-def _speedup(baseline: Sequence[Record], records: Sequence[Record], metric: Metric) -> Interval | None:
-    return speedup_interval(metrics.by_image(baseline, metric), metrics.by_image(records, metric))

@@ -1,13 +1,13 @@
 """Closed forms of device-edge speculation.
 
-With alpha the acceptance rate, and costs in server-only steps (c: one draft step; F: everything else in a round, that is verification and
-network; s: what a further draft token adds to verification):
+With alpha the acceptance rate, and costs in server-only steps (c: one draft step; F: everything else in a round, that
+is verification and network; s: what a further draft token adds to verification):
 
-    E(gamma) = (1 - alpha^(gamma + 1)) / (1 - alpha)          tokens per round: Leviathan, Kalman and Matias, ICML 2023, eq. 1
-    S(gamma) = E(gamma) / (F + (c + s) gamma)                 speed-up over server-only; F = 1, s = 0 is their theorem 3.8
+    E(gamma) = (1 - alpha^(gamma + 1)) / (1 - alpha)    tokens per round: Leviathan, Kalman and Matias, ICML 2023, eq. 1
+    S(gamma) = E(gamma) / (F + (c + s) gamma)           speed-up over server-only; F = 1, s = 0 is their theorem 3.8
 
-alpha is taken to be the same at every position; measured drafts differ (see conditional acceptance).
-Calibration: alpha 0.80, c 0.18, F 0.95 gives optimum 4, S(4) = 2.01 and break-even at 22, which are all figures of arXiv 2411.12469, VI-B.
+alpha is taken to be the same at every position; measured drafts differ (see conditional acceptance). Calibration: alpha
+0.80, c 0.18, F 0.95 gives optimum 4, S(4) = 2.01 and break-even at 22, all figures of arXiv 2411.12469, VI-B.
 """
 
 from __future__ import annotations
@@ -16,10 +16,12 @@ import math
 from dataclasses import dataclass
 
 LONGEST_DRAFT = 1000
+NEVER, BEYOND = 0.0, math.inf
+"""A break-even of what wins nowhere, and of what still wins at the last draft length."""
 
 
 def expected_tokens(alpha: float, gamma: float) -> float:
-    """E(gamma): tokens of a round of gamma drafts, the target's own included (Leviathan eq. 1). gamma may lie between integers."""
+    """E(gamma): tokens of a round of gamma drafts, the target's own included. gamma may lie between integers."""
     return gamma + 1 if alpha == 1 else (1 - alpha ** (gamma + 1)) / (1 - alpha)
 
 
@@ -37,6 +39,11 @@ class CostModel:
         if not 0 <= self.alpha <= 1 or self.draft_cost < 0 or self.round_cost <= 0:
             raise ValueError(f"{self} is no cost model: 0 <= alpha <= 1, 0 <= c, 0 < F")
 
+    @property
+    def draft_share(self) -> float:
+        """(c + s) / F, on which the optimum hangs at a given alpha."""
+        return (self.draft_cost + self.verify_slope) / self.round_cost
+
     def cost(self, gamma: float) -> float:
         """A round, in server-only steps."""
         return self.round_cost + (self.draft_cost + self.verify_slope) * gamma
@@ -49,23 +56,30 @@ class CostModel:
         """The draft length (1 to `longest`) of the largest speed-up; the shorter one of two equals."""
         return max(range(1, longest + 1), key=lambda gamma: (self.speedup(gamma), -gamma))
 
-    def break_even(self, longest: int = LONGEST_DRAFT) -> float | None:
-        """The draft length, between integers, from which S < 1. None if S < 1 for all, math.inf if S >= 1 at `longest`.
+    def break_even(self, longest: int = LONGEST_DRAFT) -> float:
+        """The draft length, between integers, from which S < 1; NEVER if S < 1 for all, BEYOND if S >= 1 at `longest`.
 
         S rises to its one maximum and falls after it, so the crossing is found by halving.
         """
         low, high = float(self.optimum(longest)), float(longest)
         if self.speedup(low) < 1:
-            return None
+            return NEVER
         if self.speedup(high) >= 1:
-            return math.inf
+            return BEYOND
         while high - low > 1e-9:
             middle = (low + high) / 2
             low, high = (middle, high) if self.speedup(middle) >= 1 else (low, middle)
         return low
 
 
+def format_break_even(value: float, last: int = LONGEST_DRAFT) -> str:
+    """A break-even in a table: `22.3`, `> 28`, `none`."""
+    if value == NEVER:
+        return "none"
+    return f"> {last}" if value == BEYOND else f"{value:.1f}"
+
+
 PAPER = CostModel(alpha=0.80, draft_cost=0.18, round_cost=0.95)
 """The calibration point: no measurement, but what reproduces all figures of the paper at once."""
-PAPER_OPTIMUM, PAPER_SPEEDUP, PAPER_BREAK_EVEN = 4, 2.0, 22
-"""What arXiv 2411.12469 states in VI-B: the best draft length, about twice as fast there, and the last draft length that pays."""
+PAPER_OPTIMUM, PAPER_BREAK_EVEN = 4, 22
+"""What arXiv 2411.12469 states in VI-B: the best draft length, and the last draft length that pays."""

@@ -6,15 +6,15 @@ import importlib
 import logging
 import os
 import sys
-from importlib.util import find_spec
-from typing import Annotated, NamedTuple
+from typing import Annotated
 
 import typer
 
 import aiflow_cli
-from aiflow_cli.cli.errors import DEBUG_VARIABLE, exit_code_of, handled
+from aiflow_cli.cli.errors import exit_code_of, handled
 from aiflow_cli.cli.output import say
 from aiflow_cli.cli.streams import close_streams, open_streams
+from aiflow_cli.environment import DEBUG
 
 app = typer.Typer(
     name="aiflow",
@@ -24,34 +24,15 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-
-class _Command(NamedTuple):
-    """A command, the module of `aiflow_cli.cli` it is in, and its function there."""
-
-    name: str
-    module: str
-    function: str
-
-
 COMMANDS = (
-    _Command("run", "run", "run"),
-    _Command("sweep", "sweep", "sweep"),
-    _Command("plot", "plot", "plot"),
-    _Command("report", "report", "report"),
-    _Command("results", "results", "results"),
-    _Command("compare", "compare", "compare"),
-    _Command("replay", "replay", "replay"),
-    _Command("bench", "bench", "bench"),
-    _Command("serve", "serve", "serve"),
-    _Command("link", "link", "link"),
-    _Command("download", "download", "download"),
-    _Command("pull", "pull", "pull"),
-    _Command("doctor", "doctor", "doctor"),
+    *("run", "sweep", "plot", "report", "results", "compare"),
+    *("bench", "serve", "link", "download", "pull", "doctor"),
 )
-GROUPS = (_Command("pairs", "pairs", "app"),)
-"""Commands with commands of their own: a typer app."""
-
-
+"""Each is a function in a module of the same name."""
+GROUPS = ("pairs",)
+"""Commands with commands of their own: a typer app in a module of that name."""
+_DIAGNOSES = "doctor"
+"""The command that tells what is wrong with the environment, where others would refuse it."""
 _CHATTY = ("torchao", "torch.utils._pytree")
 """Loggers that warn, when torchao is installed, of kernels that it has not for this machine."""
 
@@ -74,27 +55,16 @@ def _root(
     pass  # both options act before this: the version in its callback, --debug in main()
 
 
-def _examples(module: object) -> str | None:
-    return getattr(module, "EXAMPLES", None)
-
-
 def _register() -> None:
-    for command in COMMANDS:
-        if find_spec(f"aiflow_cli.cli.{command.module}"):
-            module = importlib.import_module(f"aiflow_cli.cli.{command.module}")
-            function = getattr(module, command.function)
-            app.command(command.name, epilog=_examples(module))(handled(function))
-    for group in GROUPS:
-        if find_spec(f"aiflow_cli.cli.{group.module}"):
-            module = importlib.import_module(f"aiflow_cli.cli.{group.module}")
-            _handle_all(getattr(module, group.function))
-            app.add_typer(getattr(module, group.function), name=group.name)
-
-
-def _handle_all(group: typer.Typer) -> None:
-    for command in group.registered_commands:
-        if command.callback is not None:
-            command.callback = handled(command.callback)
+    for name in COMMANDS:
+        module = importlib.import_module(f"aiflow_cli.cli.{name}")
+        command = handled(getattr(module, name), checked=name != _DIAGNOSES)
+        app.command(name, epilog=getattr(module, "EXAMPLES", None))(command)
+    for name in GROUPS:
+        group: typer.Typer = importlib.import_module(f"aiflow_cli.cli.{name}").app
+        for info in group.registered_commands:
+            info.callback = handled(info.callback) if info.callback else None
+        app.add_typer(group, name=name)
 
 
 _register()
@@ -104,7 +74,7 @@ def main() -> None:
     """Entry point of the program. `--debug` counts wherever it stands."""
     if "--debug" in sys.argv:
         sys.argv.remove("--debug")
-        os.environ[DEBUG_VARIABLE] = "1"
+        os.environ[DEBUG.name] = "1"
     for chatty in _CHATTY:
         logging.getLogger(chatty).setLevel(logging.ERROR)
     open_streams()

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from aiflow_cli.cli.output import say
+from aiflow_cli.cli.options import Data, Draft, Images, Json, MaxNewTokens, Pair, Seed, Target
+from aiflow_cli.cli.output import note, print_json, print_table, say
 
 if TYPE_CHECKING:
     from aiflow_cli.analysis.bench import Verdict
@@ -21,21 +22,17 @@ EXAMPLES = """Examples:
 
 
 def bench(
-    pair: Annotated[str, typer.Option("--pair", "-p", help="A pair of the registry (`aiflow pairs list`).")] = "small",
-    draft: Annotated[str | None, typer.Option("--draft", help="Another draft: a folder or a hub id.")] = None,
-    target: Annotated[str | None, typer.Option("--target", help="Another target: a folder or a hub id.")] = None,
-    data: Annotated[
-        str, typer.Option("--data", help="scenes, vehicles-openimage, a folder, or a local data set.")
-    ] = "scenes",
-    images: Annotated[int, typer.Option("--images", "-n", help="A seeded sample of N.")] = 12,
+    pair: Pair = "small",
+    draft: Draft = None,
+    target: Target = None,
+    data: Data = "scenes",
+    images: Images = 12,
     gamma: Annotated[int, typer.Option("--gamma", "-g", help="Draft length, 1 to 64, of all that draft.")] = 4,
-    seed: Annotated[int, typer.Option("--seed", help="Of the sample of images and the order of the arms.")] = 0,
+    seed: Seed = 0,
     device: Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1.")] = "cpu",
-    max_new_tokens: Annotated[
-        int | None, typer.Option("--max-new-tokens", help="Longest answer. [default: the pair's own]")
-    ] = None,
+    max_new_tokens: MaxNewTokens = None,
     check: Annotated[bool, typer.Option("--check", help="Exit with code 4 if a bound is missed.")] = False,
-    json_: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
+    json_: Json = False,
 ) -> None:
     """Hold the program's speed against transformers' generation and against its own floors.
 
@@ -43,43 +40,34 @@ def bench(
     """
     from aiflow_cli.analysis.bench import differing_images, judge
     from aiflow_cli.cli.errors import unwind_on_sigterm
-    from aiflow_cli.cli.output import note, print_json
-    from aiflow_cli.cli.progress import counted_progress
-    from aiflow_cli.errors import ToleranceError
+    from aiflow_cli.cli.progress import progress
     from aiflow_cli.models.pair import find_pair
     from aiflow_cli.trials import bench as library
 
-    settings = library.BenchSettings(
-        pair=find_pair(pair, draft, target),
-        data=data,
-        images=images,
-        gamma=gamma,
-        seed=seed,
-        device=device,
-        max_new_tokens=max_new_tokens,
-    )
+    found = find_pair(pair, draft, target)
+    settings = library.BenchSettings(found, data, images, gamma, seed, device, max_new_tokens)
     unwind_on_sigterm()
-    with counted_progress("responses") as show:
+    with progress("responses") as show:
         result = library.bench(settings, show)
-    verdicts = judge(result.records)
+    verdicts = judge(result.arms)
     if json_:
         print_json(document(result, verdicts))
     else:
         print_verdicts(result, verdicts)
-    if differing := differing_images(result.records):
-        note(
-            f"{len(differing)} of {images} images have outputs that differ, {differing[0]} first: `aiflow run` says why"
-        )
-    missed = [verdict.bound.key for verdict in verdicts if verdict.holds is False]
-    unjudged = [verdict.bound.key for verdict in verdicts if verdict.holds is None]
-    if check and missed:
-        raise ToleranceError(
-            f"{len(missed)} of {len(verdicts)} bounds missed: {', '.join(missed)}; is the machine busy?"
-        )
-    if check and unjudged:
-        raise ToleranceError(
-            f"{len(unjudged)} of {len(verdicts)} bounds not judged: {', '.join(unjudged)}; give more --images, or longer answers"
-        )
+    if differing := differing_images(result.arms):
+        told = f"{len(differing)} of {images} images have outputs that differ, {differing[0]} first"
+        note(f"{told}: `aiflow run` says why")
+    if check:
+        _fail_if_any(verdicts, False, "missed", "is the machine busy?")
+        _fail_if_any(verdicts, None, "not judged", "give more --images, or longer answers")
+
+
+def _fail_if_any(verdicts: list[Verdict], state: bool | None, what: str, remedy: str) -> None:
+    """Raise ToleranceError if any bound is in that state."""
+    from aiflow_cli.errors import ToleranceError
+
+    if keys := [verdict.bound.key for verdict in verdicts if verdict.holds is state]:
+        raise ToleranceError(f"{len(keys)} of {len(verdicts)} bounds {what}: {', '.join(keys)}; {remedy}")
 
 
 def document(result: BenchResult, verdicts: list[Verdict]) -> dict[str, Any]:
@@ -91,8 +79,8 @@ def document(result: BenchResult, verdicts: list[Verdict]) -> dict[str, Any]:
         **result.document,
         "no_verdicts": too_few(result.document["data"]["images"]),
         "bounds": [verdict.as_json() for verdict in verdicts],
-        "decode_tpot_ms": decode_tpot_ms(result.records),
-        "differing_images": differing_images(result.records),
+        "decode_tpot_ms": decode_tpot_ms(result.arms),
+        "differing_images": differing_images(result.arms),
     }
 
 
@@ -100,17 +88,15 @@ def print_verdicts(result: BenchResult, verdicts: list[Verdict]) -> None:
     """A row for each bound, then the times behind the ratios."""
     from aiflow_cli.analysis.bench import decode_tpot_ms
     from aiflow_cli.analysis.intervals import too_few
-    from aiflow_cli.cli.output import print_table
 
+    images = result.document["data"]["images"]
     columns = ("measured", "over", "ratio", "95 %", "at most", "holds")
     print_table(columns, [_row(v) for v in verdicts], left=2, first_out=("95 %", "at most"))
-    times = {arm: "-" if ms is None else f"{ms:.2f}" for arm, ms in decode_tpot_ms(result.records).items()}
+    times = {arm: "-" if ms is None else f"{ms:.2f}" for arm, ms in decode_tpot_ms(result.arms).items()}
     print_table(("arm", "decode TPOT\nms"), list(times.items()))
-    say(
-        f"{result.document['data']['images']} images, gamma {result.document['gamma']}, arms in turns on each image. "
-        "Ratios of sums; intervals by bootstrap over images."
-    )
-    if few := too_few(result.document["data"]["images"]):
+    say(f"{images} images, gamma {result.document['gamma']}, arms in turns on each image.")
+    say("Ratios are of sums; their intervals are by bootstrap over images.")
+    if few := too_few(images):
         say(f"No bound is judged: {few}.")
 
 

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import time
 from collections import defaultdict
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,10 +11,9 @@ import typer
 from aiflow_cli.cli.output import note, print_json, say
 
 if TYPE_CHECKING:
-    from aiflow_cli.images.download import AttributionReport, DownloadReport, Progress
+    from aiflow_cli.images.download import AttributionReport, DownloadReport
 
 _NAMED = 40
-_LINE_EVERY_S = 5.0
 
 EXAMPLES = """Examples:
 
@@ -45,29 +41,28 @@ def download(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
     """Download the photographs of Vehicles-OpenImage; what is there already is checked and kept."""
+    from aiflow_cli.cli.progress import display
     from aiflow_cli.images import download as library
     from aiflow_cli.images.vehicles import data_folder
     from aiflow_cli.paths import user_path
 
     folder = data_folder() if output is None else user_path(str(output))
-    with _progress() as progress:
-        report = library.download(source, folder, limit=limit, jobs=jobs, force=force, progress=progress, tell=note)
-    document = report.as_json()
+    with display() as show:
+        report = library.download(source, folder, limit=limit, jobs=jobs, force=force, progress=show, tell=note)
+    document, failed = report.as_json(), bool(report.missing)
     if not as_json:
         _print(report)
-    lacks_credits = False
     try:
         if attribution:
-            with _progress() as progress:
-                credits_ = library.download_attributions(folder, limit=limit, force=force, progress=progress, tell=note)
-            document["attribution"] = credits_.as_json()
-            lacks_credits = bool(credits_.missing)
+            with display() as show:
+                credits_ = library.download_attributions(folder, limit=limit, force=force, progress=show, tell=note)
+            document["attribution"], failed = credits_.as_json(), failed or bool(credits_.missing)
             if not as_json:
                 _print_credits(credits_)
     finally:  # an attribution that fails does not hide what became of the photographs
         if as_json:
             print_json(document)
-    if report.missing or lacks_credits:
+    if failed:
         raise typer.Exit(1)
 
 
@@ -86,47 +81,10 @@ def _print(report: DownloadReport) -> None:
     if mixed:
         note("warning: both forms of the data set are in one folder; --force fetches all from one source")
     elif report.in_other_form:
-        note(
-            f"note: they were there already, in the other form than {report.source} gives; --force fetches them from it"
-        )
+        note(f"note: they were there already, in the other form than {report.source} gives; --force fetches from it")
 
 
 def _print_credits(report: AttributionReport) -> None:
     say(f"author and licence of {report.wanted - len(report.missing)} of {report.wanted} in {report.file}")
     if report.missing:
         note(f"not in Open Images' tables: {' '.join(report.missing)}")
-
-
-@contextmanager
-def _progress() -> Iterator[Progress]:
-    """A bar on a terminal, a plain line now and then elsewhere; both on standard error."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bars
-
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        yield _plain_lines()
-        return
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Bars(*columns, console=console, transient=True) as bars:
-        tasks: dict[str, int] = {}
-
-        def show(what: str, done: int, total: int) -> None:
-            if what not in tasks:
-                tasks[what] = bars.add_task(what, total=total or None)
-            bars.update(bars.task_ids[tasks[what]], completed=done)
-
-        yield show
-
-
-def _plain_lines() -> Progress:
-    last_s = time.monotonic()
-
-    def show(what: str, done: int, total: int) -> None:
-        nonlocal last_s
-        if time.monotonic() - last_s >= _LINE_EVERY_S:
-            last_s = time.monotonic()
-            note(f"{what}: {done}" + (f" of {total}" if total else ""))
-
-    return show

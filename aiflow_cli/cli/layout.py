@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-__all__ = ["GAP", "Layout", "Need", "lay_out"]
-
 GAP = 2
 """Spaces between columns."""
 _LONG_WORD = 24
-"""A word of a text that is longer does not claim its whole length: it is folded before another column is left out for it."""
+"""A longer word of a text claims no more than this: it is folded before another column is left out for it."""
 _NARROWEST = 4
 
 
 class Need(NamedTuple):
-    """What a column asks for: `whole` is its longest line, `word` its longest word. Only a text may be broken between words."""
+    """What a column asks for: its longest line, its longest word. Only a text may be broken between words."""
 
     whole: int
     word: int
@@ -35,9 +33,9 @@ class Layout(NamedTuple):
 
 
 def lay_out(needs: Sequence[Need], width: int, droppable: Sequence[int]) -> Layout:
-    """Columns for a table of `width`. While there is no room for all, those in `droppable` are left out, in that order.
+    """Columns for a table of `width`. While there is no room for all, those in `droppable` go, in that order.
 
-    What is left is then folded; where even that has no room, the table is wider than `width`. No letter is ever left out.
+    What is left is then folded; where even that has no room, the table is wider than `width`. No letter is left out.
     """
     kept = list(range(len(needs)))
     for index in droppable:
@@ -47,15 +45,10 @@ def lay_out(needs: Sequence[Need], width: int, droppable: Sequence[int]) -> Layo
     widths = [needs[i].least for i in kept]
     if sum(widths) > room:
         widths = [min(least, _NARROWEST) for least in widths]
-    return Layout(kept, _grown(widths, [needs[i].whole for i in kept], room))
+    while sum(widths) < room and (short := [i for i, of in enumerate(kept) if widths[i] < needs[of].whole]):
+        widths[min(short, key=widths.__getitem__)] += 1  # the narrowest first
+    return Layout(kept, widths)
 
 
 def _room(kept: Sequence[int], width: int) -> int:
     return width - GAP * (len(kept) - 1)
-
-
-def _grown(widths: list[int], most: Sequence[int], room: int) -> list[int]:
-    """`widths`, the narrowest first, grown into what room there is."""
-    while sum(widths) < room and (short := [i for i, width in enumerate(widths) if width < most[i]]):
-        widths[min(short, key=widths.__getitem__)] += 1
-    return widths

@@ -32,7 +32,8 @@ def link(
 ) -> None:
     """Relay TCP connections through a token bucket in each direction, until interrupted.
 
-    Rates and delay are of the application's bytes. Prints one JSON line when it listens, and one with what passed when it ends.
+    Rates and delay are of the application's bytes. Prints one JSON line when it listens, and one with what passed when
+    it ends.
     """
     from aiflow_cli.link.address import parse_address
     from aiflow_cli.link.relay import Relay

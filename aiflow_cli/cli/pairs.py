@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from aiflow_cli.cli.output import say
+from aiflow_cli.cli.output import print_json, print_table, say
+from aiflow_cli.errors import StoreError
 from aiflow_cli.text import SPELT_OUT
 
 if TYPE_CHECKING:
-    from aiflow_cli.models.dry_run import PairPlan
+    from aiflow_cli.models.dry_run import Fit, PairPlan
     from aiflow_cli.training.evaluate import Evaluation
 
 app = typer.Typer(
@@ -22,21 +24,21 @@ app = typer.Typer(
 Pair = Annotated[str, typer.Argument(help="A pair of the registry (`aiflow pairs list`).")]
 DraftOption = Annotated[str | None, typer.Option("--draft", help="Another draft: a folder or a hub id OWNER/NAME.")]
 TargetOption = Annotated[str | None, typer.Option("--target", help="Another target: a folder or a hub id OWNER/NAME.")]
+SHOWN = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 28)
+"""Draft lengths that the table of a quality names."""
 JsonOption = Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")]
 
 
 @app.command("list")
 def list_pairs(json_: JsonOption = False) -> None:
     """List the pairs that --pair knows."""
-    from dataclasses import asdict
-
-    from aiflow_cli.cli.output import print_json, print_table
     from aiflow_cli.models.pair import registry
 
+    pairs = registry().values()
     if json_:
-        print_json({"schema_version": 1, "pairs": [asdict(pair) for pair in registry().values()]})
-        return
-    print_table(("pair", "what it is"), [(pair.name, pair.about) for pair in registry().values()], left=2)
+        print_json({"schema_version": 1, "pairs": [asdict(pair) for pair in pairs]})
+    else:
+        print_table(("pair", "what it is"), [(pair.name, pair.about) for pair in pairs], left=2)
 
 
 @app.command("show", epilog="aiflow pairs show internvl2-2b-26b --gpu 24GB --gpu 24GB")
@@ -51,7 +53,6 @@ def show(
     json_: JsonOption = False,
 ) -> None:
     """Show what a pair takes (parameters, bytes, cache) and what of it fits where. Fetches and loads nothing."""
-    from aiflow_cli.cli.output import print_json
     from aiflow_cli.models.dry_run import Place, plan_pair
     from aiflow_cli.models.pair import find_pair
     from aiflow_cli.units import parse_size
@@ -67,7 +68,6 @@ def show(
 
 def print_plan(plan: PairPlan) -> None:
     """Two tables: what the models take, and what fits where."""
-    from aiflow_cli.cli.output import print_table
     from aiflow_cli.models.dry_run import FORMS
 
     models = (plan.draft, plan.target)
@@ -78,7 +78,8 @@ def print_plan(plan: PairPlan) -> None:
     rows += [("longest response, positions", *(f"{m.longest:,}" for m in models))]
     rows += [("  its cache in bfloat16, GB", *(f"{m.kv_bytes('bfloat16') / 1e9:.2f}" for m in models))]
     print_table((f"pair {plan.pair}", *(f"{m.role}: {m.name}" for m in models)), rows)
-    print_table(("fits?", "what", *(f"{form}\nGB with cache" for form in FORMS)), list(_fit_rows(plan)), left=2)
+    fits = [fit for fit in plan.fits if len(fit.devices) == 1]
+    print_table(("fits?", "what", *(f"{form}\nGB with cache" for form in FORMS)), _fit_rows(fits, FORMS), left=2)
     for fit in plan.fits:
         if len(fit.devices) > 1:
             held = ", ".join(f"{name} {count / 1e9:.1f} GB" for name, count in fit.devices.items())
@@ -90,18 +91,13 @@ def print_plan(plan: PairPlan) -> None:
         say(f"configuration of the {model.role}: {model.source}")
 
 
-def _fit_rows(plan: PairPlan) -> Iterator[tuple[str, ...]]:
+def _fit_rows(fits: Sequence[Fit], forms: Sequence[str]) -> list[tuple[str, ...]]:
     """A row for each place and each thing that could lie there, a column for each form of weights."""
-    from aiflow_cli.models.dry_run import FORMS
-
-    cells = {(fit.where, fit.what, fit.form): fit for fit in plan.fits if len(fit.devices) == 1}
-    for where, what in dict.fromkeys((where, what) for where, what, _ in cells):
-        found = [cells.get((where, what, form)) for form in FORMS]
-        yield (
-            where,
-            what,
-            *("-" if f is None else f"{f.needed_bytes / 1e9:.1f} {'yes' if f.fits else 'no'}" for f in found),
-        )
+    rows: dict[tuple[str, str], dict[str, str]] = {}
+    for fit in fits:
+        cell = f"{fit.needed_bytes / 1e9:.1f} {'yes' if fit.fits else 'no'}"
+        rows.setdefault((fit.where, fit.what), {})[fit.form] = cell
+    return [(*place_and_thing, *(cells.get(form, "-") for form in forms)) for place_and_thing, cells in rows.items()]
 
 
 @app.command("evaluate", epilog="aiflow pairs evaluate small --scenes 500")
@@ -113,10 +109,9 @@ def evaluate(
     threads: Annotated[int, typer.Option("--threads", min=1, help="Torch threads.")] = 1,
     json_: JsonOption = False,
 ) -> None:
-    """Caption held-out scenes with both models: slots right, exact captions, and how often the target accepts the draft."""
+    """Caption held-out scenes with both models: slots right, exact captions, and how often drafts are accepted."""
     import torch
 
-    from aiflow_cli.cli.output import print_json
     from aiflow_cli.cli.progress import progress
     from aiflow_cli.models.pair import check_pair, find_pair
     from aiflow_cli.models.vlm import VisionLanguageModel
@@ -135,20 +130,15 @@ def evaluate(
 
 
 def _print_evaluation(evaluation: Evaluation) -> None:
-    from aiflow_cli.cli.output import print_table
-
     target, draft = evaluation.target, evaluation.draft
-    rows = [(name, f"{target.slot[name]:.3f}", f"{draft.slot[name]:.3f}") for name in target.slot]
-    rows += [
-        ("all slots", f"{target.slots:.3f}", f"{draft.slots:.3f}"),
-        ("exact captions", f"{target.exact:.3f}", f"{draft.exact:.3f}"),
-    ]
+    parts = {name: (target.slot[name], draft.slot[name]) for name in target.slot}
+    parts |= {"all slots": (target.slots, draft.slots), "exact captions": (target.exact, draft.exact)}
+    rows = [(name, *(f"{share:.3f}" for share in shares)) for name, shares in parts.items()]
     print_table((f"slot ({evaluation.scenes} held-out scenes)", "target", "draft"), rows)
-    shown = [1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 28]
     per_round, conditional = evaluation.tokens_per_round, evaluation.conditional_acceptance
     print_table(
         ("draft length", "tokens per round", "accepted at this position"),
-        [(str(g), f"{per_round[g]:.2f}", "-" if (a := conditional[g - 1]) is None else f"{a:.3f}") for g in shown],
+        [(str(g), f"{per_round[g]:.2f}", "-" if (a := conditional[g - 1]) is None else f"{a:.3f}") for g in SHOWN],
     )
     say(f"alpha {evaluation.alpha:.3f} (share of the target's tokens that the draft predicts, given the target's text)")
 
@@ -160,10 +150,11 @@ def gallery(
     scenes: Annotated[int, typer.Option("--scenes", min=1, help="Held-out scenes to show.")] = 24,
     draft: DraftOption = None,
     target: TargetOption = None,
+    json_: JsonOption = False,
 ) -> None:
     """Write one HTML page of held-out scenes with what target and drafts say of them, wrong slots marked."""
+    from aiflow_cli.cli.output import print_json
     from aiflow_cli.cli.progress import progress
-    from aiflow_cli.errors import StoreError
     from aiflow_cli.models.pair import find_pair, same_target
     from aiflow_cli.models.vlm import VisionLanguageModel
     from aiflow_cli.training.gallery import gallery_page
@@ -171,18 +162,19 @@ def gallery(
     spec = find_pair(pair, draft, target)
     if not output.parent.is_dir() or output.is_dir():  # said before the captioning, which takes a while
         raise StoreError(f"cannot write {output}: give the name of a file in a folder that is there as --output")
-    models = [("target", VisionLanguageModel.from_folder(spec.folder("target")))]
-    drafts = (
-        {f"draft of {spec.name}": spec} if draft else {f"draft of {other.name}": other for other in same_target(spec)}
-    )
-    models += [(name, VisionLanguageModel.from_folder(other.folder("draft"))) for name, other in drafts.items()]
+    folders = {"target": spec.folder("target")}
+    folders |= {f"draft of {one.name}": one.folder("draft") for one in ([spec] if draft else same_target(spec))}
+    models = [(name, VisionLanguageModel.from_folder(folder)) for name, folder in folders.items()]
     with progress("captioning", scenes) as advance:
         page = gallery_page(f"What pair {pair} says of scenes it has not seen", models, spec.question, scenes, advance)
     try:
         output.write_text(page, encoding="utf-8", errors=SPELT_OUT)
     except OSError as error:
         raise StoreError(f"cannot write {output} ({error.strerror}): give another --output") from None
-    say(str(output))
+    if json_:
+        print_json({"schema_version": 1, "pair": pair, "scenes": scenes, "page": str(output)})
+    else:
+        say(str(output))
 
 
 @app.command("train", epilog="aiflow pairs train --work training-runs/small")
@@ -196,26 +188,29 @@ def train(
     workers: Annotated[int, typer.Option("--workers", min=1, help="Stages that run side by side, a thread each.")] = 2,
     device: Annotated[str | None, typer.Option("--device", help="cpu or cuda; default: cuda if there is one.")] = None,
     scenes: Annotated[int, typer.Option("--scenes", min=1, help="Held-out scenes of the quality table.")] = 500,
+    json_: JsonOption = False,
 ) -> None:
     """Train the small pair from nothing but this program: fixed seeds, resumable; ends with its quality table."""
+    import torch
+
+    from aiflow_cli.cli.output import note, print_json
     from aiflow_cli.cli.progress import stages_progress
     from aiflow_cli.training.checkpoints import finish_pair
-    from aiflow_cli.training.recipe import Recipe, run_recipe
+    from aiflow_cli.training.recipe import Recipe
+    from aiflow_cli.training.schedule import run_recipe
     from aiflow_cli.trials.store import make_folder, owned
 
-    recipe = Recipe(work, device or _best_device())
+    recipe = Recipe(work, device or ("cuda" if torch.cuda.is_available() else "cpu"))
     folder = output or work / "pairs"
     with owned(make_folder(work)):
         with stages_progress() as show:
             run_recipe(recipe, workers, show)
-        evaluations = finish_pair(recipe, folder, scenes, say)
+        evaluations = finish_pair(recipe, folder, scenes, note if json_ else say)
+    if json_:
+        pairs = {name: evaluation.as_json() for name, evaluation in evaluations.items()}
+        print_json({"schema_version": 1, "folder": str(folder), "pairs": pairs})
+        return
     for name, evaluation in evaluations.items():
         say(f"\npair {name}")
         _print_evaluation(evaluation)
     say(f"\ncheckpoints with their cards: {folder}")
-
-
-def _best_device() -> str:
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from aiflow_cli.cli.output import say
+from aiflow_cli.cli.options import RESULT, Json, output_option
+from aiflow_cli.cli.output import note, print_json, say
+
+if TYPE_CHECKING:
+    from aiflow_cli.analysis.figures.plotting import Plotted
 
 EXAMPLES = """Examples:
 
@@ -17,68 +21,49 @@ EXAMPLES = """Examples:
 
   aiflow plot results/* --trace                    and one image's responses for ui.perfetto.dev
 """
+_FIGURES = "figure6, speedup, acceptance, round-time, waterfall, bytes or link; may be repeated. [default: all]"
+_OUTPUT = "Folder of the files, one in it for each of several results. [default: RESULT/figures]"
+_TRACE = "Also write trace.json: one image's responses as Chrome trace events."
 
 
 def plot(
-    results: Annotated[
-        list[str], typer.Argument(metavar="RESULT...", help="Folders of results, or their names in results/.")
-    ],
-    figure: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--figure",
-            "-f",
-            help="figure6, speedup, acceptance, round-time, waterfall, bytes or link; may be repeated. [default: all]",
-        ),
-    ] = None,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "--output",
-            "-o",
-            help="Folder of the files, one in it for each of several results. [default: RESULT/figures]",
-        ),
-    ] = None,
-    trace: Annotated[
-        bool, typer.Option("--trace", help="Also write trace.json: one image's responses as Chrome trace events.")
-    ] = False,
+    results: Annotated[list[str], typer.Argument(metavar="RESULT...", help=RESULT)],
+    figure: Annotated[list[str] | None, typer.Option("--figure", "-f", help=_FIGURES)] = None,
+    output: Annotated[Path | None, output_option(_OUTPUT)] = None,
+    trace: Annotated[bool, typer.Option("--trace", help=_TRACE)] = False,
     image: Annotated[str | None, typer.Option("--image", help="The image of --trace. [default: a typical one]")] = None,
-    json_: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
+    json_: Json = False,
 ) -> None:
     """Draw figures from results: PNG, PDF and SVG at the width of a column, with their data as CSV beside them."""
-    from aiflow_cli.analysis.plotting import check_names, places
-    from aiflow_cli.analysis.plotting import plot as draw
+    from aiflow_cli.analysis.figures.plotting import check_names, places
+    from aiflow_cli.analysis.figures.plotting import plot as draw
     from aiflow_cli.analysis.result import find
-    from aiflow_cli.cli.output import note, print_json
-    from aiflow_cli.cli.progress import counted_progress
+    from aiflow_cli.cli.progress import progress
     from aiflow_cli.cli.reading import read_result
 
     check_names(figure or ())
-    done = []
+    done: dict[Path, Plotted] = {}
     for folder, place in places([find(result) for result in results], output).items():
         result = read_result(folder)
-        with counted_progress(f"figures of {result.run_id}") as show:
-            done.append((folder, draw(result, place, figure or (), trace, image, show)))
-    for folder, plotted in done:
+        with progress(f"figures of {result.run_id}") as show:
+            done[folder] = draw(result, place, figure or (), trace, image, show)
+    for folder, plotted in done.items():
         for name, reason in plotted.skipped:
             note(f"no {name}: {reason}" if len(done) == 1 else f"{folder}: no {name}: {reason}")
     if json_:
-        print_json(
-            {
-                "results": [
-                    {
-                        "result": str(folder),
-                        "figures": [
-                            {"name": drawing.name, "title": drawing.title, "files": [str(path) for path in paths]}
-                            for drawing, paths in plotted.drawings
-                        ],
-                        "trace": str(plotted.trace) if plotted.trace else None,
-                        "skipped": [{"figure": name, "reason": reason} for name, reason in plotted.skipped],
-                    }
-                    for folder, plotted in done
-                ]
-            }
-        )
+        print_json({"results": [_document(folder, plotted) for folder, plotted in done.items()]})
     else:
-        for path in (path for _, plotted in done for path in plotted.paths):
+        for path in (path for plotted in done.values() for path in plotted.paths):
             say(path)
+
+
+def _document(folder: Path, plotted: Plotted) -> dict[str, Any]:
+    return {
+        "result": str(folder),
+        "figures": [
+            {"name": drawing.name, "title": drawing.title, "files": [str(path) for path in paths]}
+            for drawing, paths in plotted.drawings
+        ],
+        "trace": str(plotted.trace) if plotted.trace else None,
+        "skipped": [{"figure": name, "reason": reason} for name, reason in plotted.skipped],
+    }

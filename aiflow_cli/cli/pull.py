@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from aiflow_cli.models.hub import Plan, Repository
-    from aiflow_cli.models.pull import Pulled
+    from aiflow_cli.models.hub import Repository
 
 EXAMPLES = """Examples:
 
@@ -32,19 +31,14 @@ def pull(
     """Fetch the weights of a pair; what is here already is kept, and what broke off goes on where it stopped."""
     from aiflow_cli.cli.output import print_json, say
 
-    repositories = _repositories(pair, draft, target)
-    if not repositories:
-        if json_:
-            print_json({"schema_version": 1, "pair": pair, "models": []})
-        else:
-            say(f"pair {pair} ships with the package: there is nothing to fetch")
-        return
-    models = [_model(repository, dry_run) for repository in repositories]
+    models = [_model(repository, dry_run) for repository in _repositories(pair, draft, target)]
     if json_:
         print_json({"schema_version": 1, "pair": pair, "models": models})
         return
     for model in models:
         say(_line(model, dry_run))
+    if not models:
+        say(f"pair {pair} ships with the package: there is nothing to fetch")
 
 
 def _repositories(name: str, draft: str | None, target: str | None) -> list[Repository]:
@@ -55,19 +49,21 @@ def _repositories(name: str, draft: str | None, target: str | None) -> list[Repo
     if name not in registry() and (single := Repository.parse(name)):
         return [single]
     spec = find_pair(name, draft, target)
-    found: list[Repository] = []
-    for role in ("draft", "target"):
-        if repository := spec.repository(role):
-            found.append(repository)
-        else:
+    found = {role: spec.repository(role) for role in ("draft", "target")}
+    for role, repository in found.items():
+        if repository is None:
             spec.folder(role)  # a folder that is not there is no folder with nothing to fetch
-    return found
+    return [repository for repository in found.values() if repository]
 
 
 def _model(repository: Repository, dry_run: bool) -> dict[str, Any]:
     from huggingface_hub import constants
 
+    from aiflow_cli.cli.output import note
+    from aiflow_cli.cli.progress import progress
     from aiflow_cli.models.hub import cached_folder, make_plan
+    from aiflow_cli.models.internvl2 import check_folder
+    from aiflow_cli.models.pull import pull as fetch
 
     if constants.HF_HUB_OFFLINE and (folder := cached_folder(repository)):
         return {"repository": str(repository), "commit": folder.name, "folder": str(folder), "fetched_bytes": 0}
@@ -75,20 +71,10 @@ def _model(repository: Repository, dry_run: bool) -> dict[str, Any]:
     found: dict[str, Any] = {"repository": str(repository), "commit": plan.commit, "total_bytes": plan.total_bytes}
     if dry_run:
         return found | {"missing_bytes": plan.total_bytes - plan.here_bytes, "folder": None}
-    pulled = _fetch(plan)
-    return found | {"fetched_bytes": pulled.fetched_bytes, "folder": str(pulled.folder)}
-
-
-def _fetch(plan: Plan) -> Pulled:
-    from aiflow_cli.cli.output import note
-    from aiflow_cli.cli.progress import progress
-    from aiflow_cli.models.check import check_folder
-    from aiflow_cli.models.pull import pull as fetch
-
-    with progress(f"pulling {plan.repository} (MB)", round(plan.total_bytes / 1e6)) as advance:
+    with progress(f"pulling {repository} (MB)", round(plan.total_bytes / 1e6)) as advance:
         pulled = fetch(plan, lambda done: advance(round(done / 1e6)), tell=note)
     check_folder(pulled.folder)
-    return pulled
+    return found | {"fetched_bytes": pulled.fetched_bytes, "folder": str(pulled.folder)}
 
 
 def _line(model: dict[str, Any], dry_run: bool) -> str:

@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from aiflow_cli.cli.options import Json
+from aiflow_cli.cli.output import note, print_json, print_table
+
 if TYPE_CHECKING:
     from aiflow_cli.analysis.catalog import Entry
 
@@ -16,26 +19,22 @@ EXAMPLES = """Examples:
 
   aiflow results /data/runs --json
 """
+_COLUMNS = ("result", "experiment", "pair", "data", "trials", "state", "began", "commit")
+_FIRST_OUT = ("commit", "data", "began", "pair", "experiment")
 
 
 def results(
     root: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where results lie.")] = Path("results"),
-    json_: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
+    json_: Json = False,
 ) -> None:
     """List results: what each is of, how far it is, and the code that measured it."""
     from aiflow_cli.analysis.catalog import list_results
-    from aiflow_cli.cli.output import note, print_json, print_table
 
     entries = list_results(root)
     if json_:
         print_json({"results": [entry.as_json() for entry in entries]})
     elif entries:
-        print_table(
-            ("result", "experiment", "pair", "data", "trials", "state", "began", "commit"),
-            [_row(e) for e in entries],
-            left=4,
-            first_out=("commit", "data", "began", "pair", "experiment"),
-        )
+        print_table(_COLUMNS, [_row(entry) for entry in entries], left=4, first_out=_FIRST_OUT)
     else:
         note(f"no results in {root}/: `aiflow run` or `aiflow sweep` makes one")
     for entry in entries:
@@ -43,19 +42,10 @@ def results(
             note(f"{entry.folder}: {entry.note}")
 
 
-def _row(entry: Entry) -> list[str]:
-    images = "" if entry.images is None else f" ({entry.images})"
-    began = (entry.began or "?").split(".", maxsplit=1)[0].replace("T", " ")
-    counted = entry.planned is not None and entry.trials <= entry.planned  # more: some are of an earlier plan
-    trials = f"{entry.trials}/{entry.planned}" if counted else str(entry.trials)
-    data = f"{entry.data or '?'}{images}"
-    return [
-        entry.run_id,
-        entry.name or "?",
-        ", ".join(entry.pairs) or "?",
-        data,
-        trials,
-        entry.state,
-        began,
-        entry.commit or "-",
-    ]
+def _row(e: Entry) -> list[str]:
+    images = "" if e.images is None else f" ({e.images})"
+    began = (e.began or "?").split(".", maxsplit=1)[0].replace("T", " ")
+    counted = e.planned is not None and e.trials <= e.planned  # more: some are of an earlier plan
+    trials = f"{e.trials}/{e.planned}" if counted else str(e.trials)
+    data, pairs = f"{e.data or '?'}{images}", ", ".join(e.pairs) or "?"
+    return [e.run_id, e.name or "?", pairs, data, trials, e.state, began, e.commit or "-"]

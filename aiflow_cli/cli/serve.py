@@ -4,45 +4,33 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 from typing import Annotated
 
 import typer
+
+from aiflow_cli.cli.options import Device, Draft, Dtype, Listen, Pair, Parent, Quantize, Target, Threads
 
 EXAMPLES = "aiflow serve --pair small --listen 0.0.0.0:7411      then, on the device:  aiflow run --server HOST:7411"
 
 
 def serve(
-    pair: Annotated[str, typer.Option("--pair", "-p", help="A pair of the registry (`aiflow pairs list`).")] = "small",
-    target: Annotated[
-        str | None, typer.Option("--target", help="Another target: a checkpoint's folder or a hub id.")
-    ] = None,
-    draft: Annotated[
-        str | None, typer.Option("--draft", help="Another draft, for co-located: a checkpoint's folder or a hub id.")
-    ] = None,
+    pair: Pair = "small",
+    target: Target = None,
+    draft: Draft = None,
     with_draft: Annotated[
         bool, typer.Option("--with-draft", help="Load the draft model too, for co-located speculation.")
     ] = False,
-    listen: Annotated[
-        str, typer.Option("--listen", help="Where to listen: HOST:PORT; port 0 is any free one.")
-    ] = "127.0.0.1:7411",
-    device: Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1, or auto (several GPUs).")] = "cpu",
-    dtype: Annotated[
-        str | None,
-        typer.Option(
-            "--dtype", help="float32, bfloat16 or float16. [default: float32 on a CPU, the pair's own on a GPU]"
-        ),
-    ] = None,
-    quantize: Annotated[
-        str | None,
-        typer.Option("--quantize", help="int8 or int4 weights (needs `pip install 'aiflow-cli[quantize]'`)."),
-    ] = None,
-    threads: Annotated[int, typer.Option("--threads", min=1, help="Torch threads.")] = 1,
-    parent: Annotated[int | None, typer.Option("--parent", hidden=True)] = None,
+    listen: Listen = "127.0.0.1:7411",
+    device: Device = "cpu",
+    dtype: Dtype = None,
+    quantize: Quantize = None,
+    threads: Threads = 1,
+    parent: Parent = None,
 ) -> None:
     """Serve the target model to devices, until interrupted. Prints one JSON line when it listens."""
     import torch
 
+    from aiflow_cli.cli.errors import stopped_by_signals
     from aiflow_cli.cli.output import say
     from aiflow_cli.link.address import bound_address, parse_address
     from aiflow_cli.link.address import listen as open_listener
@@ -64,12 +52,9 @@ def serve(
         check_pair(draft_model, target_model)
     served = describe_here(target_folder, draft_folder, device, kind, quantize, threads)
     server = Server(listener, target_model, served, draft_model)
-    stopped: list[int] = []
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda got, _: stopped.append(got))
-    ready = {"listening": str(bound_address(listener)), "target": target_model.name, "pid": os.getpid()}
-    say(json.dumps(ready))
+    stopped = stopped_by_signals()
+    say(json.dumps({"listening": str(bound_address(listener)), "target": target_model.name, "pid": os.getpid()}))
     try:
-        server.serve(lambda: bool(stopped) or parent_is_gone(parent))
+        server.serve(lambda: stopped() or parent_is_gone(parent))
     finally:
         server.close()

@@ -50,7 +50,7 @@ def open_streams() -> None:
 
 
 def _open_closed_ones() -> None:
-    """A stream that is closed (`>&-`) would give its number to the next file that is opened, and what is printed would go into that."""
+    """Open what is closed (`>&-`): the next file would get its number, and what is printed would go into that file."""
     for number, mode in ((0, os.O_RDONLY), (1, os.O_RDONLY), (2, os.O_WRONLY)):
         try:
             os.fstat(number)

@@ -1,4 +1,8 @@
-"""What a session is told. Durations are measured by whoever drives it, in microseconds; the session has no clock."""
+"""What a session is told. Durations are measured by whoever drives it, in microseconds; the session has no clock.
+
+An answer to work carries the work's ticket. A session that waits for that ticket no more (its request was cancelled,
+say) ignores it.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +17,11 @@ class Started:
 
 
 @dataclass(frozen=True)
+class Cancelled:
+    """Device: give the response up."""
+
+
+@dataclass(frozen=True)
 class Received:
     """A message arrived."""
 
@@ -21,8 +30,9 @@ class Received:
 
 @dataclass(frozen=True)
 class Prefilled:
-    """`PrefillTarget` or `PrefillDraft` is done: `token` is the model's most likely first token."""
+    """`Prefill` is done: `token` is the model's most likely first token."""
 
+    ticket: int
     token: int
     compute_us: int = 0
     queue_us: int = 0
@@ -30,20 +40,26 @@ class Prefilled:
 
 @dataclass(frozen=True)
 class Extended:
-    """`Extend` is done: the target's most likely token after each of the appended ones, and its margin over the next if asked for."""
+    """`Extend` is done: the target's most likely token after each of the appended ones, and its margin over the next if
+    asked for.
+    """
 
+    ticket: int
     predictions: tuple[int, ...]
+    margins: tuple[float, ...] = ()
     compute_us: int = 0
     queue_us: int = 0
-    margins: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
 class Drafted:
     """`DraftTokens` is done."""
 
+    ticket: int
     tokens: tuple[int, ...]
     compute_us: int = 0
+    queue_us: int = 0
 
 
-Event = Started | Received | Prefilled | Extended | Drafted
+WorkDone = Prefilled | Extended | Drafted
+Event = Started | Cancelled | Received | WorkDone

@@ -1,7 +1,8 @@
 """Greedy speculation from one teacher-forced pass, without running it again for every draft length.
 
-With a greedy target the committed text is always the target's own. A draft that starts at position i stays on it exactly as long as its
-teacher-forced predictions match, so the number of matches from i on, L_i, answers every draft length: min(gamma, L_i) are accepted.
+With a greedy target the committed text is always the target's own. A draft that starts at position i stays on it
+exactly as long as its teacher-forced predictions match, so the number of matches from i on, L_i, answers every draft
+length: min(gamma, L_i) are accepted.
 """
 
 from __future__ import annotations
@@ -20,9 +21,11 @@ def run_lengths(matches: Sequence[bool]) -> list[int]:
 
 
 def split_into_rounds(matches: Sequence[bool], gamma: int) -> list[int]:
-    """Tokens delivered by each round of draft length `gamma` over a text of which `matches[i]` says whether the draft predicts token i.
+    """Tokens delivered by each round of draft length `gamma` over a text of which `matches[i]` says whether the draft
+    predicts token i.
 
-    A round delivers its accepted tokens and the target's next one, except that an accepted last token (the end) has no next.
+    A round delivers its accepted tokens and the target's next one, except that an accepted last token (the end) has no
+    next.
     """
     runs, position, delivered = run_lengths(matches), 0, []
     while position < len(matches):
@@ -33,7 +36,9 @@ def split_into_rounds(matches: Sequence[bool], gamma: int) -> list[int]:
 
 
 def conditional_acceptance(texts: Sequence[Sequence[bool]], gamma: int) -> list[float | None]:
-    """The share of drafts accepted at position k among those whose first k - 1 were, for k = 1..gamma; None where none was judged."""
+    """The share of drafts accepted at position k among those whose first k - 1 were, for k = 1..gamma; None where none
+    was judged.
+    """
     judged, accepted = [0] * gamma, [0] * gamma
     for matches in texts:
         runs, position = run_lengths(matches), 0

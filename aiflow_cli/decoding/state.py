@@ -1,39 +1,47 @@
-"""What device and server sessions share: the committed output, how much of it each cache holds, and the errors of a broken protocol."""
+"""What all methods share on both sides: the output so far, the work that is under way, and the errors of a broken
+protocol.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
 
-from aiflow_cli.decoding.acceptance import Judgement, draft_length
-from aiflow_cli.decoding.actions import DraftTokens, Extend
+from aiflow_cli.decoding.actions import Action, Work
+from aiflow_cli.decoding.events import WorkDone
 from aiflow_cli.errors import ProtocolError
+from aiflow_cli.wire.messages import unpack_ids
 
 
 class OutOfTurn(ProtocolError):  # noqa: N818
     """A message or an event that the session does not wait for."""
 
 
-class StaleMessage(ProtocolError):  # noqa: N818
-    """A message about another round, request or length than the current one."""
-
-
 class BadTokens(ProtocolError):  # noqa: N818
-    """Token ids outside the vocabulary, too many of them, or counts that do not fit together."""
+    """Token ids outside the vocabulary, too many of them, or some after the end."""
+
+
+class BadCounts(ProtocolError):  # noqa: N818
+    """Counts in a message that do not fit together, or not with what was drafted."""
+
+
+class BadRequest(ProtocolError):  # noqa: N818
+    """A request that cannot be served, or a draft that its method cannot have."""
 
 
 @dataclass
 class Output:
-    """The committed tokens of one response and its limits, with the caches' part of them."""
+    """The committed tokens of one response, and its limits."""
 
     max_new_tokens: int
     stop_ids: frozenset[int]
     vocab_size: int
     tokens: list[int] = field(default_factory=list)
-    draft_cached: int = 0
-    """Tokens of the output that the draft model's cache holds and that are valid."""
 
     @property
-    def left(self) -> int:
+    def room(self) -> int:
         """How many tokens the output may still have."""
         return self.max_new_tokens - len(self.tokens)
 
@@ -45,7 +53,15 @@ class Output:
     @property
     def done(self) -> bool:
         """Whether nothing may follow."""
-        return self.stopped or self.left <= 0
+        return self.stopped or self.room <= 0
+
+    def unpack(self, packed: bytes) -> tuple[int, ...]:
+        """Ids of a message, if all are of the vocabulary; raises BadTokens."""
+        try:
+            ids = unpack_ids(packed)
+        except ValueError as error:
+            raise BadTokens(str(error)) from None
+        return self.check_ids(ids)
 
     def check_ids(self, ids: tuple[int, ...]) -> tuple[int, ...]:
         """`ids`, if all are of the vocabulary; raises BadTokens."""
@@ -58,33 +74,44 @@ class Output:
 
     def commit(self, tokens: tuple[int, ...]) -> None:
         """Append tokens to the output; raises BadTokens if there are too many, or some after the end."""
-        if not tokens or len(tokens) > self.left or self.stopped or any(t in self.stop_ids for t in tokens[:-1]):
+        if not tokens or len(tokens) > self.room or self.stopped or any(t in self.stop_ids for t in tokens[:-1]):
             raise BadTokens(
-                f"{len(tokens)} tokens where the output may have {0 if self.stopped else self.left} more, or some after its end"
+                f"{len(tokens)} tokens where the output may have {0 if self.stopped else self.room} more, "
+                "or some after its end"
             )
         self.tokens += self.check_ids(tokens)
 
-    def draft_action(self, gamma: int) -> DraftTokens:
-        """Draft after the committed tokens; the cache keeps what is valid of it and is fed the rest."""
-        feed = tuple(self.tokens[self.draft_cached :])
-        return DraftTokens(self.draft_cached, feed, draft_length(gamma, self.left), self.stop_ids)
+    def resume(self, tokens: tuple[int, ...]) -> None:
+        """Begin with tokens that were made before; raises BadTokens if nothing is left to do."""
+        self.commit(tokens)
+        if self.done:
+            raise BadTokens(f"{len(tokens)} committed tokens, behind which nothing may follow")
 
-    def check_draft(self, tokens: tuple[int, ...], gamma: int) -> None:
-        """Raise BadTokens unless `tokens` may be drafted now."""
-        if len(tokens) > draft_length(gamma, self.left):
-            raise BadTokens(
-                f"{len(tokens)} drafted tokens, of which {draft_length(gamma, self.left)} may be: the peers disagree"
-            )
-        self.check_ids(tokens)
 
-    def verify_action(self, drafted: tuple[int, ...]) -> Extend:
-        """Verify drafts in one pass: the target's cache holds all committed tokens but the last."""
-        return Extend(len(self.tokens) - 1, (self.tokens[-1], *drafted))
+class Turns:
+    """The work that a session has asked for, by ticket, and what is to be done with each answer."""
 
-    def apply(self, judgement: Judgement, drafted: tuple[int, ...]) -> tuple[int, ...]:
-        """Commit a round; returns its tokens. The draft's cache holds what was committed before and all drafts but the last."""
-        base = len(self.tokens)
-        delivered = judgement.delivered(drafted)
-        self.commit(delivered)
-        self.draft_cached = base + min(judgement.accepted, max(0, len(drafted) - 1)) if drafted else self.draft_cached
-        return delivered
+    def __init__(self) -> None:
+        self._tickets = itertools.count(1)
+        self._waiting: dict[int, tuple[Work, Callable[[Any], list[Action]]]] = {}
+
+    def ask(self, work: Work, then: Callable[[Any], list[Action]]) -> Work:
+        """`work` with its ticket; `then` gets the answer."""
+        work = replace(work, ticket=next(self._tickets))
+        self._waiting[work.ticket] = (work, then)
+        return work
+
+    def answered(self, event: WorkDone) -> list[Action]:
+        """What an answer leads to; nothing if no one waits for it. Raises OutOfTurn for an answer to other work than
+        was asked for.
+        """
+        work, then = self._waiting.pop(event.ticket, (None, None))
+        if work is None or then is None:
+            return []
+        if not isinstance(event, work.answer):
+            raise OutOfTurn(f"{type(event).__name__} is no answer to {type(work).__name__}")
+        return then(event)
+
+    def forget(self) -> None:
+        """Wait for nothing any more."""
+        self._waiting.clear()

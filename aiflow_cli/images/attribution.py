@@ -11,13 +11,13 @@ import codecs
 import csv
 import io
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from functools import partial
 from pathlib import Path
 
-from aiflow_cli.disk import replace_file
+from aiflow_cli import environment
 from aiflow_cli.images.fetch import Fetcher, FetchError
-from aiflow_cli.images.photostore import not_written
+from aiflow_cli.images.photostore import write
 
 METADATA_URL = "https://storage.googleapis.com/openimages"
 TABLES = {
@@ -39,17 +39,17 @@ SPLIT = "openimages_split"
 
 
 def find_attributions(
-    fetcher: Fetcher, url: str, wanted: Collection[str], splits: Collection[str], on_bytes: Callable[[str, int], None]
+    fetcher: Fetcher, wanted: Collection[str], splits: Collection[str], progress: Callable[[str, int, int], None]
 ) -> Iterator[dict[str, str]]:
     """A row of `COLUMNS` and `openimages_split` for each wanted id that the tables of `splits` hold, as it is found.
 
-    `on_bytes(split, n)` reports the bytes read of a table. Raises FetchError if one cannot be read to its end.
+    `progress` is told what is read, how much, and 0. Raises FetchError if a table cannot be read to its end.
     """
-    left = set(wanted)
+    url, left = environment.METADATA_URL.value() or METADATA_URL, set(wanted)
     for split, table in TABLES.items():
         if split not in splits or not left:
             continue
-        with closing(_table_rows(fetcher, f"{url}/{table}", partial(on_bytes, split))) as rows:
+        with closing(_table_rows(fetcher, f"{url}/{table}", partial(progress, f"table of {split}, MB"))) as rows:
             for row in rows:
                 if row["ImageID"] in left:
                     left.remove(row["ImageID"])
@@ -58,44 +58,40 @@ def find_attributions(
                         return
 
 
-def _table_rows(fetcher: Fetcher, url: str, on_bytes: Callable[[int], None]) -> Generator[dict[str, str], None, None]:
-    with closing(_lines(fetcher, url, on_bytes)) as lines:
-        try:
-            table = csv.DictReader(lines)
-            if "ImageID" not in (table.fieldnames or ()):
-                raise FetchError(f"{url} gave something that is no table of images")
-            yield from table
-        except csv.Error as error:
-            raise FetchError(f"{url} is damaged ({error})") from error
-
-
-def _lines(fetcher: Fetcher, url: str, on_bytes: Callable[[int], None]) -> Generator[str, None, None]:
-    """The lines of a large text, ends kept; the last may have none. A mark of UTF-8 at the start is no part of it."""
-    rest, n_bytes = b"", 0
+def _table_rows(
+    fetcher: Fetcher, url: str, on_megabytes: Callable[[int, int], None]
+) -> Generator[dict[str, str], None, None]:
     try:
         with closing(fetcher.stream(url)) as pieces:
-            for piece in pieces:
-                piece = piece.removeprefix(codecs.BOM_UTF8) if not n_bytes else piece
-                n_bytes += len(piece)
-                on_bytes(n_bytes)
-                *lines, rest = (rest + piece).split(b"\n")
-                yield from (line.decode(errors="replace") + "\n" for line in lines)
+            table = csv.DictReader(_lines(pieces, on_megabytes))
+            if "ImageID" not in (table.fieldnames or ()):
+                raise FetchError("no table of images")
+            yield from table
+    except csv.Error as error:
+        raise FetchError(f"{url} is damaged ({error})") from error
     except FetchError as error:
         raise FetchError(f"{url}: {error}") from error
+
+
+def _lines(pieces: Iterable[bytes], on_megabytes: Callable[[int, int], None]) -> Iterator[str]:
+    """The lines of a large text, ends kept; the last may have none. A mark of UTF-8 at the start is no part of it."""
+    decoder, rest, n_bytes = codecs.getincrementaldecoder("utf-8-sig")("replace"), "", 0
+    for piece in pieces:
+        n_bytes += len(piece)
+        on_megabytes(n_bytes // 1_000_000, 0)
+        *lines, rest = (rest + decoder.decode(piece)).split("\n")
+        yield from (line + "\n" for line in lines)
     if rest:
-        yield rest.decode(errors="replace")
+        yield rest
 
 
 def read_attributions(file: Path) -> dict[str, dict[str, str]]:
     """The rows that an earlier run has written, by id; none if there is no such table."""
-    try:
-        with file.open(newline="", encoding="utf-8-sig", errors="replace") as text:
-            table = csv.DictReader(text)
-            if table.fieldnames != [*COLUMNS, SPLIT]:
-                return {}
+    with suppress(OSError, csv.Error), file.open(newline="", encoding="utf-8-sig", errors="replace") as text:
+        table = csv.DictReader(text)
+        if table.fieldnames == [*COLUMNS, SPLIT]:
             return {row["image_id"]: row for row in table}
-    except (OSError, csv.Error):
-        return {}
+    return {}
 
 
 def write_attributions(file: Path, rows: Iterable[dict[str, str]]) -> None:
@@ -104,7 +100,4 @@ def write_attributions(file: Path, rows: Iterable[dict[str, str]]) -> None:
     writer = csv.DictWriter(out, [*COLUMNS, SPLIT], lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    try:
-        replace_file(file, out.getvalue().encode())
-    except OSError as error:
-        raise not_written(file, error) from error
+    write(file, out.getvalue().encode())

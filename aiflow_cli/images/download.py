@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
+from functools import partial
+from io import BytesIO
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +17,7 @@ from aiflow_cli.fetching import RetryPolicy, alone
 from aiflow_cli.images import attribution, roboflow
 from aiflow_cli.images.exports import import_photos
 from aiflow_cli.images.fetch import Fetcher, FetchError
-from aiflow_cli.images.openimages import SPLITS, Answers, Bucket, base_url
+from aiflow_cli.images.openimages import SPLITS, Answers, Bucket
 from aiflow_cli.images.photostore import Kind, PhotoStore
 from aiflow_cli.images.vehicles import manifest
 from aiflow_cli.paths import user_path
@@ -25,6 +28,12 @@ SOURCES = tuple(FORM_OF)
 
 Progress = Callable[[str, int, int], None]
 """`progress(what, done, total)`; total 0 where it is not known."""
+Tell = Callable[[str], None]
+PATIENT = RetryPolicy()
+
+
+def _silent(*_: object) -> None:
+    """Tell nobody."""
 
 
 @dataclass(frozen=True)
@@ -71,9 +80,9 @@ def download(
     limit: int | None = None,
     jobs: int = 8,
     force: bool = False,
-    policy: RetryPolicy | None = None,
-    progress: Progress = lambda what, done, total: None,
-    tell: Callable[[str], None] = lambda line: None,
+    policy: RetryPolicy = PATIENT,
+    progress: Progress = _silent,
+    tell: Tell = _silent,
 ) -> DownloadReport:
     """Bring the first `limit` photographs (all 627 by default) into `folder`, from one of `SOURCES` or from a path.
 
@@ -82,79 +91,63 @@ def download(
     StoreError (disk full, a folder that cannot be written); photographs that do not come are in the report.
     """
     _check(source, limit, jobs)
-    store = PhotoStore(folder)
+    store, wanted, missing = PhotoStore(folder), list(manifest())[:limit], {}
     with _alone(folder, tell):
-        return _download(source, store, list(manifest())[:limit], jobs, force, policy or RetryPolicy(), progress)
+        answers = Answers(folder / "openimages.jsonl")
+        if force:
+            answers.forget_absent()
+        there = {} if force else _take_stock(store, answers, wanted, progress)
+        if lacking := [image_id for image_id in wanted if image_id not in there]:
+            with Fetcher(policy) as fetcher:
+                missing = _obtain(source, lacking, jobs, Bucket(fetcher, answers, store), progress)
+        came = _take_stock(store, answers, lacking, _silent)
+    kinds = Counter(kind.value for kind in (*there.values(), *came.values()))
+    reasons = {i: missing.get(i, "not sound after it was written") for i in lacking if i not in came}
+    return DownloadReport(folder, source, len(wanted), len(came.keys() - missing.keys()), dict(kinds), reasons)
 
 
-def _download(
-    source: str, store: PhotoStore, wanted: list[str], jobs: int, force: bool, policy: RetryPolicy, progress: Progress
-) -> DownloadReport:
-    answers = Answers(store.folder / "openimages.jsonl")
-    if force:
-        answers.forget_absent()
-    there = {} if force else _take_stock(store, answers, wanted, progress)
-    lacking = [image_id for image_id in wanted if image_id not in there]
-    missing: dict[str, str] = {}
-    if lacking:
-        with Fetcher(policy) as fetcher:
-            missing = _obtain(source, lacking, jobs, Bucket(base_url(), fetcher, answers, store), progress)
-    now_there = _take_stock(store, answers, lacking, lambda what, done, total: None)
-    kinds = Counter(kind.value for kind in (*there.values(), *now_there.values()))
-    reasons = {i: missing.get(i, "not sound after it was written") for i in lacking if i not in now_there}
-    fetched = len(now_there.keys() - missing.keys())
-    return DownloadReport(store.folder, source, len(wanted), fetched, dict(kinds), reasons)
-
-
-def _alone(folder: Path, tell: Callable[[str], None]) -> AbstractContextManager[None]:
-    return alone(
-        folder / ".download.lock", lambda: tell(f"another download into {folder} is running: waiting for its end")
-    )
+def _alone(folder: Path, tell: Tell) -> AbstractContextManager[None]:
+    line = f"another download into {folder} is running: waiting for its end"
+    return alone(folder / ".download.lock", partial(tell, line))
 
 
 def _check(source: str, limit: int | None, jobs: int) -> None:
-    if source not in SOURCES and not _exists(user_path(source)):
-        raise UsageError(f"no source `{source}`: give {', '.join(SOURCES)}, or an existing folder or zip")
+    if source not in SOURCES:
+        path, found = user_path(source), False
+        with suppress(OSError):  # a folder that is not ours to look into
+            found = path.exists()
+        if not found:
+            raise UsageError(f"no source `{source}`: give {', '.join(SOURCES)}, or an existing folder or zip")
     if limit is not None and limit < 1:
         raise UsageError(f"--limit {limit}: give 1 or more")
     if not 1 <= jobs <= 64:
         raise UsageError(f"--jobs {jobs}: give 1 to 64")
 
 
-def _exists(path: Path) -> bool:
-    try:
-        return path.exists()
-    except OSError:  # a folder that is not ours to look into
-        return False
-
-
 def _take_stock(store: PhotoStore, answers: Answers, wanted: list[str], progress: Progress) -> dict[str, Kind]:
     there: dict[str, Kind] = {}
     for done, image_id in enumerate(wanted, 1):
-        kind = store.kind(image_id, answers.sha256)
-        if kind:
+        if kind := store.kind(image_id, answers.sha256):
             there[image_id] = kind
         progress("checking", done, len(wanted))
     return there
 
 
 def _obtain(source: str, lacking: list[str], jobs: int, bucket: Bucket, progress: Progress) -> dict[str, str]:
-    done = 0
+    done = count(1)
 
     def on_done(image_id: str, stored: bool) -> None:
-        nonlocal done
-        done += 1
-        progress("photographs", done, len(lacking))
+        progress("photographs", next(done), len(lacking))
 
     if source == "openimages":
         return bucket.fetch_all(lacking, jobs, on_done)
+    archive: Path | BytesIO
     if source == "roboflow":
         progress("waiting for Roboflow", 0, 0)
         archive = roboflow.fetch_roboflow(bucket.fetcher, lambda n: progress("export, MB", n // 1_000_000, 0))
-        return import_photos(archive, lacking, bucket.store, on_done)
-    if source == "kaggle":
-        return import_photos(roboflow.fetch_kaggle(), lacking, bucket.store, on_done)
-    return import_photos(user_path(source), lacking, bucket.store, on_done)
+    else:
+        archive = roboflow.fetch_kaggle() if source == "kaggle" else user_path(source)
+    return import_photos(archive, lacking, bucket.store, on_done)
 
 
 @dataclass(frozen=True)
@@ -175,39 +168,29 @@ def download_attributions(
     *,
     limit: int | None = None,
     force: bool = False,
-    policy: RetryPolicy | None = None,
-    progress: Progress = lambda what, done, total: None,
-    tell: Callable[[str], None] = lambda line: None,
+    policy: RetryPolicy = PATIENT,
+    progress: Progress = _silent,
+    tell: Tell = _silent,
 ) -> AttributionReport:
     """Write `attribution.csv` into `folder`: author, licence and pages of each.
 
     Rows that it holds already are kept, unless `force`. Raises AiflowError if a table cannot be read; what was found by
     then is written.
     """
-    store = PhotoStore(folder)
+    file, wanted = PhotoStore(folder).folder / "attribution.csv", list(manifest())[:limit]
     with _alone(folder, tell):
-        return _download_attributions(store, list(manifest())[:limit], force, policy or RetryPolicy(), progress)
-
-
-def _download_attributions(
-    store: PhotoStore, wanted: list[str], force: bool, policy: RetryPolicy, progress: Progress
-) -> AttributionReport:
-    file = store.folder / "attribution.csv"
-    rows = {} if force else attribution.read_attributions(file)
-    lacking = [image_id for image_id in wanted if image_id not in rows]
-    answers = Answers(store.folder / "openimages.jsonl")
-    known = [answers.split(image_id) for image_id in lacking]
-    splits = SPLITS if None in known else {split for split in known if split}
-    url = base_url("AIFLOW_OPENIMAGES_METADATA_URL", attribution.METADATA_URL)
-    try:
-        with Fetcher(policy) as fetcher:
-            for row in attribution.find_attributions(
-                fetcher, url, lacking, splits, lambda split, n: progress(f"table of {split}, MB", n // 1_000_000, 0)
-            ):
-                rows[row["image_id"]] = row
-    except FetchError as error:
-        raise AiflowError(f"no attribution of some photographs: {error}; try again later") from error
-    finally:
-        if rows:
-            attribution.write_attributions(file, (rows[image_id] for image_id in manifest() if image_id in rows))
+        rows = {} if force else attribution.read_attributions(file)
+        lacking = [image_id for image_id in wanted if image_id not in rows]
+        answers = Answers(folder / "openimages.jsonl")
+        known = {answers.split(image_id) for image_id in lacking}
+        splits = SPLITS if None in known else {split for split in known if split}
+        try:
+            with Fetcher(policy) as fetcher:
+                for row in attribution.find_attributions(fetcher, lacking, splits, progress):
+                    rows[row["image_id"]] = row
+        except FetchError as error:
+            raise AiflowError(f"no attribution of some photographs: {error}; try again later") from error
+        finally:
+            if rows:
+                attribution.write_attributions(file, (rows[image_id] for image_id in manifest() if image_id in rows))
     return AttributionReport(file, len(wanted), [image_id for image_id in wanted if image_id not in rows])

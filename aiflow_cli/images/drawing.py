@@ -1,20 +1,24 @@
 """Drawing a scene: 416 x 416 RGB, the size of the photographs of Vehicles-OpenImage, and its JPEG.
 
-Vehicles are drawn once at four times their size, reduced, and kept; the ground, the sky and the film grain are arrays. `render` gives the
-picture; `render_with_labels` also which vehicle each pixel belongs to, from which the vision towers learn (`training/`).
+Vehicles are drawn once at four times their size, reduced, and kept; the ground, the sky and the film grain are arrays.
+`render` gives the picture; `render_with_labels` also which vehicle each pixel belongs to, from which the vision towers
+learn (`training/`).
 """
 
 from __future__ import annotations
 
 import io
-from functools import lru_cache
+import tomllib
+from functools import cache, lru_cache
+from importlib import resources
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFilter
 
-from aiflow_cli.images.scenes import Scene, Vehicle
-from aiflow_cli.images.sprites import draw_house, draw_light, draw_person, draw_sign, draw_tree, vehicle_sprite
+from aiflow_cli.images.scenes import LIGHTS, Scene, Vehicle
+from aiflow_cli.images.sprites import decor_sprite, vehicle_sprite
 
 SIDE = 416
 JPEG_QUALITY = 84
@@ -25,29 +29,18 @@ COLUMN_X = {"left": 0.175, "middle": 0.5, "right": 0.825}
 LANE_BOTTOM = {"near": 0.885, "far": 0.75}
 LANE_SCALE = {"near": 1.0, "far": 0.76}
 SIZE_SCALE = {"small": 0.8, "large": 1.16}
-_HORIZON = 0.40
-_KERB_BACK, _KERB_FRONT = 0.60, 0.91
+_KERB_BACK = 0.60
+_HORIZON, _BACK, _FRONT = int(0.40 * SIDE), int(_KERB_BACK * SIDE), int(0.91 * SIDE)
 _DECOR_X = (0.06, 0.25, 0.42, 0.60, 0.77, 0.94)
 _DECOR_BASE = 0.595
 
-_SKY = {
-    ("sunny", "day"): ((92, 160, 232), (190, 222, 248)),
-    ("cloudy", "day"): ((150, 160, 172), (206, 212, 218)),
-    ("rainy", "day"): ((104, 114, 128), (158, 166, 176)),
-    ("snowy", "day"): ((176, 186, 200), (226, 232, 240)),
-    ("foggy", "day"): ((190, 194, 196), (214, 216, 216)),
-}
-_DUSK = ((84, 62, 104), (238, 150, 92))
-_NIGHT = ((8, 10, 30), (34, 38, 70))
-_GROUND = {
-    "street": ((168, 160, 150), (84, 84, 88)),
-    "highway": ((122, 146, 92), (70, 72, 76)),
-    "country road": ((96, 142, 62), (146, 124, 96)),
-    "harbour": ((64, 112, 146), (122, 118, 114)),
-    "car park": ((150, 150, 146), (104, 104, 110)),
-}
-"""(what lies behind the road, the road)."""
+_SHADE_OF_CLOUDS = {"day": 226, "dusk": 150, "night": 66}
 _LIGHT_OF_DAY = {"day": (1.0, 1.0, 1.0), "dusk": (0.86, 0.70, 0.66), "night": (0.42, 0.44, 0.60)}
+
+
+@cache
+def _art() -> dict[str, Any]:
+    return tomllib.loads((resources.files("aiflow_cli.images") / "backdrops.toml").read_text("utf-8"))
 
 
 def render(scene: Scene) -> Image.Image:
@@ -61,9 +54,10 @@ def render_with_labels(scene: Scene) -> tuple[Image.Image, Array]:
     canvas = Image.fromarray(_backdrop(scene.place, scene.weather, scene.time)).copy()
     owner = Image.new("L", canvas.size, 0)
     _paste_decor(canvas, scene, rng)
-    order = sorted(range(len(scene.vehicles)), key=lambda i: scene.vehicles[i].lane == "near")
-    for index in order:
-        _paste_vehicle(canvas, owner, scene, index, rng)
+    for lane in ("far", "near"):
+        for index, vehicle in enumerate(scene.vehicles):
+            if vehicle.lane == lane:
+                _paste_vehicle(canvas, owner, scene, index, rng)
     _paste_foreground(canvas, scene, rng)
     return Image.fromarray(_weather(np.asarray(canvas), scene, rng)), np.asarray(owner)
 
@@ -77,114 +71,89 @@ def encode_jpeg(image: Image.Image) -> bytes:
 
 @lru_cache(maxsize=128)
 def _backdrop(place: str, weather: str, time: str) -> Array:
-    top, low = {"day": _SKY[weather, "day"], "dusk": _DUSK, "night": _NIGHT}[time]
-    picture = np.zeros((SIDE, SIDE, 3), np.float32)
-    horizon = int(_HORIZON * SIDE)
-    blend = np.linspace(0, 1, horizon, dtype=np.float32)[:, None, None]
-    if weather in ("rainy", "foggy", "snowy") and time == "dusk":
-        top, low = (96, 84, 104), (190, 142, 120)
-    picture[:horizon] = np.array(top) * (1 - blend) + np.array(low) * blend
-    tint = np.array(_LIGHT_OF_DAY[time], np.float32)
-    behind, road = (np.array(colour, np.float32) * tint for colour in _GROUND[place])
+    art, tint = _art()["places"][place], np.array(_LIGHT_OF_DAY[time], np.float32)
+    behind, road, front = (np.array(art[part], np.float32) * tint for part in ("behind", "road", "front"))
     if weather == "snowy":
         behind, road = behind * 0.35 + 232 * tint * 0.65, road * 0.72 + 220 * tint * 0.28
+        front = front * 0.4 + 230 * tint * 0.6
     if weather == "rainy":
         road = road * 0.72
-    picture[horizon : int(_KERB_BACK * SIDE)] = behind
-    picture[int(_KERB_BACK * SIDE) : int(_KERB_FRONT * SIDE)] = road
-    front = np.array((150, 146, 140) if place != "country road" else (104, 132, 70), np.float32) * tint
-    picture[int(_KERB_FRONT * SIDE) :] = front if weather != "snowy" else front * 0.4 + 230 * tint * 0.6
+    picture = np.zeros((SIDE, SIDE, 3), np.float32)
+    picture[_HORIZON:_BACK], picture[_BACK:_FRONT], picture[_FRONT:] = behind, road, front
+    picture[:_HORIZON] = _sky(weather, time)
     image = Image.fromarray(picture.astype(np.uint8))
-    _mark_place(ImageDraw.Draw(image), place, tint)
-    _mark_sky(ImageDraw.Draw(image), weather, time)
+    draw = ImageDraw.Draw(image)
+    for shape in art["shapes"]:
+        _draw_shape(draw, tint, *shape)
+    _draw_sky(draw, weather, time)
     return np.asarray(image)
 
 
-def _shade(colour: tuple[int, int, int], tint: npt.NDArray[np.float32]) -> tuple[int, int, int]:
-    r, g, b = (int(c * t) for c, t in zip(colour, tint, strict=True))
-    return r, g, b
+def _sky(weather: str, time: str) -> npt.NDArray[np.float64]:
+    """Colours from the top to the horizon: [166, 1, 3]."""
+    pale = time == "dusk" and weather in ("rainy", "foggy", "snowy")
+    top, low = np.array(_art()["sky"]["pale-dusk" if pale else weather if time == "day" else time])
+    blend = np.linspace(0, 1, _HORIZON, dtype=np.float32)[:, None, None]
+    sky: npt.NDArray[np.float64] = top * (1 - blend) + low * blend
+    return sky
 
 
-def _mark_place(draw: ImageDraw.ImageDraw, place: str, tint: npt.NDArray[np.float32]) -> None:  # noqa: PLR0912
-    back, front, horizon = int(_KERB_BACK * SIDE), int(_KERB_FRONT * SIDE), int(_HORIZON * SIDE)
-    white, dark = _shade((232, 232, 224), tint), _shade((70, 70, 74), tint)
-    middle = int(0.765 * SIDE)
-    if place in ("street", "highway"):
-        for x in range(-10, SIDE, 60):
-            draw.rectangle((x, middle, x + 32, middle + 4), fill=white)
-    if place == "street":
-        for x in range(-30, SIDE, 70):
-            draw.rectangle((x, horizon - 54 - (x * 37 % 40), x + 64, horizon + 6), fill=_shade((118, 108, 108), tint))
-            for wy in range(horizon - 44, horizon - 6, 16):
-                for wx in range(x + 8, x + 58, 16):
-                    draw.rectangle((wx, wy, wx + 7, wy + 8), fill=_shade((208, 190, 120), tint))
-        draw.rectangle((0, back - 8, SIDE, back), fill=_shade((206, 202, 196), tint))
-    elif place == "highway":
-        for y, colour in ((back - 18, (198, 202, 206)), (back - 10, (150, 154, 160))):
-            draw.rectangle((0, y, SIDE, y + 5), fill=_shade(colour, tint))
-        for x in range(6, SIDE, 36):
-            draw.rectangle((x, back - 22, x + 4, back), fill=dark)
-        draw.rectangle((0, back, SIDE, back + 4), fill=_shade((238, 208, 72), tint))
-    elif place == "country road":
-        for x in range(-60, SIDE, 150):
-            draw.ellipse((x, horizon - 34, x + 240, horizon + 60), fill=_shade((84, 128, 60), tint))
-        for x in range(0, SIDE, 26):
-            draw.rectangle((x, back - 16, x + 4, back), fill=_shade((120, 86, 54), tint))
-        draw.rectangle((0, back - 12, SIDE, back - 9), fill=_shade((120, 86, 54), tint))
-    elif place == "harbour":
-        for y in range(horizon + 8, back - 14, 12):
-            for x in range((y * 7) % 40 - 40, SIDE, 62):
-                draw.line((x, y, x + 26, y), fill=_shade((140, 186, 208), tint), width=2)
-        for x in (70, 250):
-            draw.polygon(
-                ((x, back - 46), (x + 90, back - 46), (x + 76, back - 28), (x + 14, back - 28)),
-                fill=_shade((156, 60, 50), tint),
-            )
-            draw.rectangle((x + 30, back - 64, x + 62, back - 46), fill=_shade((226, 224, 216), tint))
-        draw.rectangle((0, back - 10, SIDE, back), fill=_shade((88, 84, 80), tint))
-    else:
-        for x in range(12, SIDE, 65):
-            draw.line((x, back + 4, x - 14, front), fill=white, width=4)
-        draw.rectangle((0, back - 14, SIDE, back - 4), fill=_shade((90, 128, 74), tint))
+def _draw_shape(
+    draw: ImageDraw.ImageDraw,
+    tint: npt.NDArray[np.float32],
+    kind: str,
+    step: int,
+    colour: tuple[int, int, int],
+    *points: int,
+) -> None:
+    """One shape of a place, as often as it goes into the picture."""
+    fill = tuple(int(c * t) for c, t in zip(colour, tint, strict=True))
+    for shift in range(0, SIDE - points[0], step or 2 * SIDE):
+        at = [p if i % 2 else p + shift for i, p in enumerate(points)]
+        match kind.partition("-"):
+            case "box", _, _:
+                draw.rectangle(at, fill)
+            case "ellipse", _, _:
+                draw.ellipse(at, fill)
+            case "polygon", _, _:
+                draw.polygon(at, fill)
+            case "line", _, width:
+                draw.line(at, fill, int(width))
 
 
-def _mark_sky(draw: ImageDraw.ImageDraw, weather: str, time: str) -> None:
-    if time == "night":
-        if weather == "sunny":
-            draw.ellipse((330, 18, 372, 60), fill=(236, 232, 200))
-        for k in range(46 if weather == "sunny" else 0):
+def _draw_sky(draw: ImageDraw.ImageDraw, weather: str, time: str) -> None:
+    if weather == "sunny" and time == "night":
+        draw.ellipse((330, 18, 372, 60), fill=(236, 232, 200))
+        for k in range(46):
             x, y = (k * 97) % SIDE, (k * 53) % 130
             draw.ellipse((x, y, x + 2, y + 2), fill=(230, 230, 240))
     elif weather == "sunny":
         draw.ellipse((318, 16, 376, 74), fill=(255, 226, 110) if time == "day" else (255, 160, 70))
-    if weather in ("cloudy", "rainy"):
-        shade = {"day": 226, "dusk": 150, "night": 66}[time] - (70 if weather == "rainy" and time == "day" else 0)
+    elif weather in ("cloudy", "rainy"):
+        shade = _SHADE_OF_CLOUDS[time] - (70 if weather == "rainy" and time == "day" else 0)
         for x, y, w in ((20, 24, 120), (150, 10, 140), (290, 34, 110), (90, 62, 100), (230, 66, 120)):
             for dx, dy, r in ((0, 10, 0.3), (0.3, 0, 0.42), (0.62, 8, 0.34)):
                 draw.ellipse((x + dx * w, y + dy, x + (dx + r) * w, y + dy + 26), fill=(shade, shade, shade + 8))
 
 
 def _paste_decor(canvas: Image.Image, scene: Scene, rng: np.random.Generator) -> None:
-    spots = list(rng.permutation(len(_DECOR_X))[: scene.trees + scene.houses])
     items = ["house"] * scene.houses + ["tree"] * scene.trees
-    night = scene.time
+    spots = rng.permutation(len(_DECOR_X))[: len(items)]
     for item, spot in zip(items, spots, strict=True):
-        sprite = (
-            draw_house(int(rng.integers(3)), night)
-            if item == "house"
-            else draw_tree(int(rng.integers(3)), scene.weather, night)
-        )
+        sprite = decor_sprite(item, int(rng.integers(3)), scene.weather, scene.time)
         _paste_at(canvas, sprite, _DECOR_X[spot] + float(rng.uniform(-0.01, 0.01)), _DECOR_BASE)
     if scene.light != "none":
-        _paste_at(canvas, draw_light(scene.light), float(rng.choice((0.335, 0.665))), _KERB_BACK + 0.01)
+        light = decor_sprite("traffic-light", LIGHTS.index(scene.light))
+        _paste_at(canvas, light, float(rng.choice((0.335, 0.665))), _KERB_BACK + 0.01)
 
 
 def _paste_foreground(canvas: Image.Image, scene: Scene, rng: np.random.Generator) -> None:
     if scene.person != "none":
         x = {"left": 0.05, "right": 0.95}[scene.person] + float(rng.uniform(-0.012, 0.012))
-        _paste_at(canvas, draw_person(int(rng.integers(4)), scene.time), x, 0.985)
+        _paste_at(canvas, decor_sprite("person", int(rng.integers(4)), time=scene.time), x, 0.985)
     if rng.random() < 0.4:
-        _paste_at(canvas, draw_sign(int(rng.integers(3)), scene.time), float(rng.uniform(0.3, 0.7)), 0.998)
+        sign = decor_sprite("sign", int(rng.integers(3)), time=scene.time)
+        _paste_at(canvas, sign, float(rng.uniform(0.3, 0.7)), 0.998)
 
 
 def _paste_at(canvas: Image.Image, sprite: Image.Image, x: float, bottom: float) -> None:
@@ -194,8 +163,8 @@ def _paste_at(canvas: Image.Image, sprite: Image.Image, x: float, bottom: float)
 
 def _paste_vehicle(canvas: Image.Image, owner: Image.Image, scene: Scene, index: int, rng: np.random.Generator) -> None:
     vehicle = scene.vehicles[index]
-    scale = LANE_SCALE[vehicle.lane] * SIZE_SCALE[vehicle.size]
-    sprite = vehicle_sprite(vehicle.kind, vehicle.colour, vehicle.heading, round(scale, 3), vehicle.number, scene.time)
+    scale = round(LANE_SCALE[vehicle.lane] * SIZE_SCALE[vehicle.size], 3)
+    sprite = vehicle_sprite(vehicle.kind, vehicle.colour, vehicle.heading, scale, vehicle.number, scene.time)
     shift = _behind_shift(scene, vehicle) + float(rng.uniform(-0.018, 0.018))
     left = round((COLUMN_X[vehicle.column] + shift) * SIDE - sprite.width / 2)
     top = round((LANE_BOTTOM[vehicle.lane] + float(rng.uniform(-0.008, 0.008))) * SIDE) - sprite.height
@@ -218,7 +187,7 @@ def _grain(sigma: float) -> npt.NDArray[np.int16]:
 
 @lru_cache(maxsize=2)
 def _flakes(kind: str) -> Array:
-    """Rain streaks or snow flakes as a mask twice the picture's size, of which a random part is used: uint8 [832, 832]."""
+    """Streaks of rain or flakes of snow, uint8 [832, 832]: twice the picture's size, a random part of which is used."""
     rng = np.random.default_rng(11)
     mask = Image.new("L", (2 * SIDE, 2 * SIDE), 0)
     draw = ImageDraw.Draw(mask)

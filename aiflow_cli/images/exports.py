@@ -12,6 +12,7 @@ import re
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -40,8 +41,8 @@ def import_photos(
     missing: dict[str, str] = {}
     with _candidates(source) as found:
         if not found:
-            wanted_files = "the photographs (files named <image_id>.jpg)"
-            raise UsageError(f"{_named(source)} holds none of {wanted_files}: name another folder or zip")
+            files = "the photographs (files named <image_id>.jpg)"
+            raise UsageError(f"{_named(source)} holds none of {files}: name another folder or zip")
         for image_id in wanted:
             reason = _import_one(image_id, found.get(image_id, []), store)
             if reason is not None:
@@ -70,6 +71,7 @@ def _named(source: Path | io.BytesIO) -> str:
 
 @contextmanager
 def _candidates(source: Path | io.BytesIO) -> Iterator[dict[str, list[Candidate]]]:
+    """The files that may be photographs, by id; an archive stays open meanwhile."""
     if isinstance(source, Path) and source.is_dir():
         yield _by_image_id(_files(source))
         return
@@ -81,23 +83,22 @@ def _candidates(source: Path | io.BytesIO) -> Iterator[dict[str, list[Candidate]
         yield _by_image_id(_members(archive))
 
 
-def _files(folder: Path) -> list[Candidate]:
+def _files(folder: Path) -> Iterator[Candidate]:
     with reading(folder):
         next(folder.iterdir(), None)  # what may not be listed is passed over below
-        return [Candidate(file.name, file.read_bytes) for file in sorted(folder.rglob("*")) if file.is_file()]
+        yield from (Candidate(file.name, file.read_bytes) for file in sorted(folder.rglob("*")) if file.is_file())
 
 
 def _members(archive: zipfile.ZipFile) -> Iterator[Candidate]:
     for member in archive.infolist():
         if not member.is_dir() and member.file_size <= _LARGEST_BYTES:
-            name = member.filename.replace("\\", "/").rpartition("/")[2]  # some programs write the separator of Windows
-            yield Candidate(name, lambda member=member: archive.read(member))  # type: ignore[misc]
+            name = member.filename.replace("\\", "/").rpartition("/")[2]  # some programs write Windows' separator
+            yield Candidate(name, partial(archive.read, member))
 
 
 def _by_image_id(files: Iterable[Candidate]) -> dict[str, list[Candidate]]:
     found: dict[str, list[Candidate]] = {}
     for file in files:
-        match = _NAME.fullmatch(file.name)
-        if match:
+        if match := _NAME.fullmatch(file.name):
             found.setdefault(match["image_id"].lower(), []).append(file)
     return found

@@ -7,19 +7,18 @@ failures.
 
 from __future__ import annotations
 
-import queue
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from multiprocessing.pool import ThreadPool
+from typing import Any, NamedTuple, TypeVar
+
+import httpx
 
 from aiflow_cli.errors import AiflowError, ImageError, UsageError
 from aiflow_cli.fetching import RetryPolicy, passes, retrying
-
-if TYPE_CHECKING:
-    import httpx
-    from tenacity import Retrying
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -50,7 +49,7 @@ class _PassingError(Exception):
 
 
 @dataclass
-class Fetcher:
+class Fetcher(AbstractContextManager["Fetcher"]):
     """Requests over one pool of connections; may be used from several threads. Close it after use."""
 
     policy: RetryPolicy = field(default_factory=RetryPolicy)
@@ -58,20 +57,13 @@ class Fetcher:
 
     def __post_init__(self) -> None:
         """Open the pool of connections; UsageError if the environment names a proxy that cannot be used."""
-        import httpx
-
         timeout = httpx.Timeout(self.policy.timeout_s, connect=min(self.policy.timeout_s, _CONNECT_S))
         headers = {"User-Agent": "aiflow download", "Accept-Encoding": "identity"}
         try:
             self._client = httpx.Client(timeout=timeout, follow_redirects=True, headers=headers)
         except (ValueError, ImportError, httpx.InvalidURL) as error:
-            raise UsageError(
-                f"the proxy in HTTP_PROXY, HTTPS_PROXY or ALL_PROXY cannot be used: {error}; set another, or unset it"
-            ) from error
-
-    def __enter__(self) -> Fetcher:
-        """Use as a context: closed at its end."""
-        return self
+            proxy = "the proxy in HTTP_PROXY, HTTPS_PROXY or ALL_PROXY"
+            raise UsageError(f"{proxy} cannot be used: {error}; set another, or unset it") from error
 
     def __exit__(self, *_: object) -> None:
         """Close all connections."""
@@ -91,22 +83,16 @@ class Fetcher:
         Raises FetchError after the last attempt, or at once on a status that no retry would mend.
         """
         try:
-            return self._retrying()(self._once, url, params, check, limit_bytes)
-        except Exception as error:
-            if not _is_passing(error):
-                raise
-            raise FetchError(f"{describe(error)} (after {self.policy.attempts} attempts)") from error
+            return retrying(self.policy, self.stop, _is_passing)(self._once, url, params, check, limit_bytes)
+        except _PASSING as error:
+            raise FetchError(f"{_reason(error)} (after {self.policy.attempts} attempts)") from error
 
     def _once(
         self, url: str, params: Mapping[str, str] | None, check: Callable[[bytes], object] | None, limit_bytes: int
     ) -> Reply:
-        with self._client.stream("GET", url, params=params) as reply:
+        with self._reply(url, (*range(200, 300), *ABSENT), params=params) as reply:
             if reply.status_code in ABSENT:
                 return Reply(reply.status_code, b"")
-            if passes(reply.status_code):
-                raise _PassingError(f"HTTP {reply.status_code}", reply)
-            if reply.status_code >= 300:
-                raise FetchError(f"HTTP {reply.status_code}")
             data = self._body(reply, limit_bytes)
         try:
             if check:
@@ -114,6 +100,16 @@ class Fetcher:
         except ImageError as error:
             raise _PassingError(f"wrong bytes: {error}") from error
         return Reply(reply.status_code, data)
+
+    @contextmanager
+    def _reply(self, url: str, wanted: Sequence[int], **options: Any) -> Iterator[httpx.Response]:
+        """A reply of a `wanted` status, its body still to come."""
+        with self._client.stream("GET", url, **options) as reply:
+            if passes(reply.status_code):
+                raise _PassingError(f"HTTP {reply.status_code}", reply)
+            if reply.status_code not in wanted:
+                raise FetchError(f"HTTP {reply.status_code}")
+            yield reply
 
     def _body(self, reply: httpx.Response, limit_bytes: int) -> bytes:
         ends = time.monotonic() + self.policy.deadline_s
@@ -133,43 +129,37 @@ class Fetcher:
         """
         offset = 0
         try:
-            for attempt in self._retrying():
+            for attempt in retrying(self.policy, self.stop, _is_passing):
                 with attempt:
                     for piece in self._pieces(url, offset):
                         attempt.retry_state.attempt_number = 1  # something comes: patience begins anew
                         offset += len(piece)
                         yield piece
                     return
-        except Exception as error:
-            if not _is_passing(error):
-                raise
-            raise FetchError(f"it broke off after {offset} bytes ({describe(error)})") from error
+        except _PASSING as error:
+            raise FetchError(f"it broke off after {offset} bytes ({_reason(error)})") from error
 
     def _pieces(self, url: str, offset: int) -> Iterator[bytes]:
         headers = {"Range": f"bytes={offset}-"} if offset else {}
-        with self._client.stream("GET", url, headers=headers) as reply:
-            if passes(reply.status_code):
-                raise _PassingError(f"HTTP {reply.status_code}", reply)
+        with self._reply(url, (200, 206), headers=headers) as reply:
             resumed = reply.headers.get("Content-Range", "").startswith(f"bytes {offset}-")
-            if reply.status_code != 200 and not (reply.status_code == 206 and resumed):
-                raise FetchError(f"HTTP {reply.status_code}")
+            if reply.status_code == 206 and not resumed:
+                raise FetchError("HTTP 206, of another part than was asked for")
             skip = offset if reply.status_code == 200 else 0  # a server that does not know ranges begins anew
             for chunk in reply.iter_bytes():
                 if len(chunk) > skip:
                     yield chunk[skip:]
                 skip = max(0, skip - len(chunk))
 
-    def _retrying(self) -> Retrying:
-        return retrying(self.policy, self.stop, _is_passing)
+
+_PASSING = (_PassingError, httpx.RequestError)
 
 
 def _is_passing(error: BaseException) -> bool:
-    import httpx
-
-    return isinstance(error, (_PassingError, httpx.RequestError))
+    return isinstance(error, _PASSING)
 
 
-def describe(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     """A short reason, without the address (which may hold a key)."""
     text = str(error)
     if isinstance(error, _PassingError):
@@ -185,32 +175,15 @@ def spread(
 
     No new item begins once `stop` is set. The threads are daemons: Ctrl-C need not wait for a server that is silent.
     """
-    waiting: queue.SimpleQueue[Item] = queue.SimpleQueue()
-    finished: queue.SimpleQueue[tuple[Item, Result | Exception] | None] = queue.SimpleQueue()
-    for item in items:
-        waiting.put(item)
 
-    def loop() -> None:
-        while not stop.is_set():
-            try:
-                item = waiting.get_nowait()
-            except queue.Empty:
-                break
-            try:
-                finished.put((item, work(item)))
-            except Exception as error:  # handed to the caller, who raises what it does not expect
-                finished.put((item, error))
-        finished.put(None)
+    def one(item: Item) -> tuple[Item, Result | Exception] | None:
+        try:
+            return None if stop.is_set() else (item, work(item))
+        except Exception as error:  # handed to the caller, who raises what it does not expect
+            return item, error
 
-    running = min(jobs, len(items))
-    for _ in range(running):
-        threading.Thread(target=loop, daemon=True).start()
-    try:
-        while running:
-            outcome = finished.get()
-            if outcome is None:
-                running -= 1
-            else:
-                yield outcome
-    finally:
-        stop.set()
+    with ThreadPool(min(jobs, len(items))) as pool:
+        try:
+            yield from filter(None, pool.imap_unordered(one, items))
+        finally:
+            stop.set()

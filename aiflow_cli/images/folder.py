@@ -33,20 +33,17 @@ OTHER_PICTURES = re.compile(
 
 
 class Listing(NamedTuple):
-    """The visible files of a folder, by name: pictures that can be read, and parquet files; other pictures are counted."""
+    """The visible files of a folder, by name: pictures to be read, parquet files, and other pictures by suffix."""
 
     pictures: list[Path]
     parquet: list[Path]
-    left_out: Counter[str]
-    """By suffix."""
+    left_out: list[str]
     dead_links: list[Path]
 
     @property
     def note(self) -> str | None:
         """What a run should say of the pictures that it leaves out."""
-        kinds = ", ".join(
-            f"{n} {suffix}" for suffix, n in sorted(self.left_out.items(), key=lambda kind: (-kind[1], kind))
-        )
+        kinds = ", ".join(f"{n} {suffix}" for suffix, n in Counter(sorted(self.left_out)).most_common())
         return join_notes(
             f"left out: {kinds}: convert them to JPEG or PNG" if kinds else None,
             f"links that lead nowhere: {len(self.dead_links)}" if self.dead_links else None,
@@ -59,7 +56,12 @@ def open_path(path: Path, count: int | None, seed: int) -> ImageSet:
     Raises UsageError if there is no image in it, ImageError if one that was drawn cannot be read.
     """
     with reading(path):
-        return _open(path, count, seed)
+        if path.is_dir():
+            saved = _open_saved(path)
+            return _from_folder(path, count, seed) if saved is None else _from_dataset(path, saved, count, seed)
+        if path.suffix.lower() != ".parquet":
+            raise UsageError(f"{path} is a file: give the folder that holds the images, or a .parquet file")
+        return _from_dataset(path, _from_parquet([path]), count, seed)
 
 
 @contextmanager
@@ -71,24 +73,24 @@ def reading(path: Path) -> Iterator[None]:
         raise UsageError(f"{path} cannot be read ({error.strerror or error}): check its permissions") from error
 
 
-def _open(path: Path, count: int | None, seed: int) -> ImageSet:
-    if not path.exists():
-        raise UsageError(f"{path} does not exist: give a folder of images, `scenes` or `vehicles-openimage`")
-    if path.is_dir():
-        saved = open_saved(path)
-        return _from_folder(path, count, seed) if saved is None else _from_dataset(path, saved, count, seed)
-    if path.suffix.lower() != ".parquet":
-        raise UsageError(f"{path} is a file: give the folder that holds the images, or a .parquet file")
-    return _from_dataset(path, _from_parquet([path]), count, seed)
+@contextmanager
+def _refusing(what: str, remedy: str) -> Iterator[None]:
+    """UsageError, with the first line of its reason, for whatever `datasets` and Arrow raise on strange data."""
+    try:
+        yield
+    except AiflowError:
+        raise
+    except Exception as error:  # they raise many kinds, and on text that is none others again
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise UsageError(f"{what} ({reason}): {remedy}") from error
 
 
 def _from_folder(path: Path, count: int | None, seed: int) -> ImageSet:
-    found = list_folder(path)
+    found = _list_folder(path)
     tables = [file for file in found.parquet if _image_column(_parquet_features(file)) is not None]
     if found.pictures and tables:
-        raise UsageError(
-            f"{path} holds {len(found.pictures)} images and {tables[0].name}: name that file, or move either"
-        )
+        both = f"{len(found.pictures)} images and {tables[0].name}"
+        raise UsageError(f"{path} holds {both}: name that file, or move either")
     if found.parquet and not found.pictures:
         return _from_dataset(path, _from_parquet(tables or found.parquet), count, seed)
     if not found.pictures:
@@ -98,9 +100,9 @@ def _from_folder(path: Path, count: int | None, seed: int) -> ImageSet:
     return build_image_set(str(path), dataset_of(records), join_notes(shortage(len(found.pictures), count), found.note))
 
 
-def list_folder(folder: Path) -> Listing:
+def _list_folder(folder: Path) -> Listing:
     """What lies directly in `folder`. Hidden files, which some systems strew about (`._a.jpg`), do not count."""
-    listing = Listing([], [], Counter(), [])
+    listing = Listing([], [], [], [])
     for file in sorted(folder.iterdir()):
         suffix = file.suffix.lower()
         if file.name.startswith(".") or file.is_dir():
@@ -112,7 +114,7 @@ def list_folder(folder: Path) -> Listing:
         elif suffix == ".parquet":
             listing.parquet.append(file)
         elif OTHER_PICTURES.fullmatch(suffix):
-            listing.left_out[suffix] += 1
+            listing.left_out.append(suffix)
     return listing
 
 
@@ -128,13 +130,12 @@ def read_image_file(file: Path) -> bytes:
 def _nothing_in(folder: Path, found: Listing) -> str:
     kinds = ", ".join(suffix[1:] for suffix in SUFFIXES)
     inner = sorted(valid_text(entry.name) for entry in folder.iterdir() if entry.is_dir() and entry.name[0] != ".")
-    remedy = (
-        f"name one of its subfolders ({', '.join(inner[:3])})" if inner else "put some there or name another folder"
-    )
+    subfolders = f"name one of its subfolders ({', '.join(inner[:3])})"
+    remedy = subfolders if inner else "put some there or name another folder"
     return f"no image ({kinds}) in {folder}: {found.note or remedy}"
 
 
-def open_saved(folder: Path) -> Dataset | None:
+def _open_saved(folder: Path) -> Dataset | None:
     """The data set that was saved as `folder`, or None if none was. UsageError if it is one with several splits."""
     from datasets import load_from_disk
 
@@ -143,10 +144,8 @@ def open_saved(folder: Path) -> Dataset | None:
         raise UsageError(f"{folder} holds several splits: name one of them ({splits})")
     if not ((folder / "state.json").is_file() and (folder / "dataset_info.json").is_file()):
         return None
-    try:
+    with _refusing(f"{folder} cannot be read as a data set", "save it anew"):
         return load_from_disk(str(folder))
-    except Exception as error:  # whatever `datasets` and Arrow raise on a damaged one
-        raise UsageError(f"{folder} cannot be read as a data set ({_first_line(error)}): save it anew") from error
 
 
 def _from_parquet(files: list[Path]) -> Dataset:
@@ -156,11 +155,8 @@ def _from_parquet(files: list[Path]) -> Dataset:
     from pyarrow import parquet
 
     tables = [_arrow(file, parquet.read_table) for file in files]
-    try:
+    with _refusing(f"{files[0]} to {files[-1].name} do not fit together", "name one of them"):
         return Dataset(InMemoryTable(pa.concat_tables(tables)))
-    except pa.ArrowException as error:
-        where = f"{files[0]} to {files[-1].name}"
-        raise UsageError(f"{where} do not fit together ({_first_line(error)}): name one of them") from error
 
 
 def _parquet_features(file: Path) -> Mapping[str, Any]:
@@ -172,17 +168,8 @@ def _parquet_features(file: Path) -> Mapping[str, Any]:
 
 
 def _arrow(file: Path, read: Callable[[Path], Any]) -> Any:
-    """What `read` makes of a parquet file; UsageError if it is damaged."""
-    import pyarrow as pa
-
-    try:
+    with _refusing(f"{file} cannot be read as parquet", "replace the file"):
         return read(file)
-    except (pa.ArrowException, OSError) as error:
-        raise UsageError(f"{file} cannot be read as parquet ({_first_line(error)}): replace the file") from error
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def _from_dataset(path: Path, dataset: Dataset, count: int | None, seed: int) -> ImageSet:
@@ -193,12 +180,8 @@ def _from_dataset(path: Path, dataset: Dataset, count: int | None, seed: int) ->
     if len(dataset) == 0:
         raise UsageError(f"{path} holds no rows")
     indices = sample_indices(len(dataset), count, seed)
-    try:
+    with _refusing(f"{path} cannot be read as a data set", "save it anew"):
         chosen = dataset_of(_records(dataset, column, indices))
-    except AiflowError:
-        raise
-    except Exception as error:  # whatever `datasets` and Arrow meet in a strange table: text that is none, say
-        raise UsageError(f"{path} cannot be read as a data set ({_first_line(error)}): save it anew") from error
     return build_image_set(str(path), chosen, shortage(len(dataset), count))
 
 
@@ -217,8 +200,9 @@ def _records(dataset: Dataset, column: str, indices: list[int]) -> Iterator[Imag
     from datasets import Image
 
     features = dataset.features
-    for name in [name for name, feature in features.items() if isinstance(feature, Image)]:
-        dataset = dataset.cast_column(name, Image(decode=False))
+    for name, feature in features.items():
+        if isinstance(feature, Image):
+            dataset = dataset.cast_column(name, Image(decode=False))
     label = "class" if "class" in features else "label"
     dataset = dataset.select_columns([name for name in (column, "image_id", "id", label, "split") if name in features])
     width = len(str(len(dataset)))

@@ -8,10 +8,11 @@ own.
 from __future__ import annotations
 
 import hashlib
-import unicodedata
+import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 LARGEST_BYTES = 32_000_000
 """What a request may carry (`wire/messages.py`)."""
+_NOT_TEXT = re.compile(r"[\\\x00-\x1f\x7f-\x9f\ud800-\udfff\u2028\u2029]")
 _ROWS_PER_CHUNK = 64
 """Arrow's binary column holds 2 GB a chunk; 64 images of up to 32 MB each stay just below (2.05 GB < 2^31 bytes)."""
 
@@ -66,20 +68,16 @@ def build_image_set(name: str, dataset: Dataset, note: str | None = None) -> Ima
 
     Raises ImageError that names the first unreadable image, UsageError if two images have the same id.
     """
-    repeated = [image_id for image_id, n in Counter(dataset["image_id"]).items() if n > 1]
-    if repeated:
-        raise UsageError(f"{name} holds the image_id {repeated[0]} more than once: give each image its own")
+    for image_id, n in Counter(dataset["image_id"]).items():
+        if n > 1:
+            raise UsageError(f"{name} holds the image_id {image_id} more than once: give each image its own")
     digest, turned = hashlib.sha256(), 0
     for row in dataset.select_columns(["image_id", "bytes"]):
         turned += check_image(row["bytes"], row["image_id"]).turned
         digest.update(row["image_id"].encode() + b"\0" + hashlib.sha256(row["bytes"]).digest())
-    return ImageSet(valid_text(name), digest.hexdigest(), dataset, join_notes(note, _orientations(turned)))
-
-
-def _orientations(turned: int) -> str | None:
-    if not turned:
-        return None
-    return f"EXIF orientation of {turned} {'image' if turned == 1 else 'images'}: not applied, as in the original code"
+    images = "1 image" if turned == 1 else f"{turned} images"
+    orientations = f"EXIF orientation of {images}: not applied, as in the original code" if turned else None
+    return ImageSet(valid_text(name), digest.hexdigest(), dataset, join_notes(note, orientations))
 
 
 def join_notes(*notes: str | None) -> str | None:
@@ -92,16 +90,15 @@ def valid_text(name: str) -> str:
 
     Bytes that are not UTF-8 become `\\xff`, control characters and ends of lines `\\u000a`, and a backslash is doubled.
     """
-    return "".join(map(_valid_character, name))
+    return _NOT_TEXT.sub(_written_out, name)
 
 
-def _valid_character(character: str) -> str:
-    if character == "\\":
+def _written_out(match: re.Match[str]) -> str:
+    code = ord(match[0])
+    if match[0] == "\\":
         return "\\\\"
-    code = ord(character)
-    if 0xDC80 <= code <= 0xDCFF:  # how the system hands on a byte that is not UTF-8
-        return f"\\x{code - 0xDC00:02x}"
-    return f"\\u{code:04x}" if unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") else character
+    # A byte that is not UTF-8 is handed on by the system as a surrogate of U+DC00 and its value.
+    return f"\\x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else f"\\u{code:04x}"
 
 
 def dataset_of(records: Iterable[ImageRecord]) -> Dataset:
@@ -112,31 +109,16 @@ def dataset_of(records: Iterable[ImageRecord]) -> Dataset:
 
     text = Value("string")
     features = Features({"image_id": text, "bytes": Value("binary"), "image": Image(), "class": text, "split": text})
-    schema = features.arrow_schema
-    batches = [_batch(rows, schema) for rows in _chunked(records, _ROWS_PER_CHUNK)]
+    schema, waiting = features.arrow_schema, iter(records)
+    batches = []
+    while rows := list(islice(waiting, _ROWS_PER_CHUNK)):
+        ids, labels, splits = (
+            pa.array([getattr(row, name) for row in rows], pa.string()) for name in ("image_id", "label", "split")
+        )
+        data = pa.array([row.data for row in rows], pa.binary())
+        image = pa.StructArray.from_arrays([data, ids], names=["bytes", "path"])
+        batches.append(pa.record_batch([ids, data, image, labels, splits], schema=schema))
     return Dataset(InMemoryTable(pa.Table.from_batches(batches, schema=schema)))
-
-
-def _batch(rows: Sequence[ImageRecord], schema: object) -> object:
-    import pyarrow as pa
-
-    ids = pa.array([row.image_id for row in rows], pa.string())
-    data = pa.array([row.data for row in rows], pa.binary())
-    image = pa.StructArray.from_arrays([data, ids], names=["bytes", "path"])
-    labels = pa.array([row.label for row in rows], pa.string())
-    splits = pa.array([row.split for row in rows], pa.string())
-    return pa.record_batch([ids, data, image, labels, splits], schema=schema)
-
-
-def _chunked(records: Iterable[ImageRecord], size: int) -> Iterator[list[ImageRecord]]:
-    chunk: list[ImageRecord] = []
-    for record in records:
-        chunk.append(record)
-        if len(chunk) == size:
-            yield chunk
-            chunk = []
-    if chunk:
-        yield chunk
 
 
 def sample_indices(total: int, count: int | None, seed: int) -> list[int]:

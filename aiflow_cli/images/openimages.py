@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from aiflow_cli.errors import ImageError, UsageError
+from aiflow_cli import environment
+from aiflow_cli.errors import ImageError
 from aiflow_cli.images.fetch import ABSENT, Fetcher, FetchError, spread
 from aiflow_cli.images.photostore import PhotoStore, identify, not_written
 
@@ -25,29 +26,14 @@ GIVE_UP_AFTER = 20
 """So many images in a row that do not come, and the rest is not asked for: the network or the bucket is down."""
 
 
-def base_url(variable: str = "AIFLOW_OPENIMAGES_URL", default: str = DEFAULT_URL) -> str:
-    """The address set by an environment variable (for a mirror), or the default; UsageError if it is not http(s)."""
-    import httpx
-
-    url = os.environ.get(variable) or default
-    try:
-        parsed = httpx.URL(url)
-    except httpx.InvalidURL as error:
-        raise UsageError(f"{variable} is `{url}`: it is no address ({error})") from error
-    if parsed.scheme not in ("http", "https") or not parsed.host:
-        raise UsageError(f"{variable} is `{url}`: it must begin with http:// or https:// and name a host")
-    return url.rstrip("/")
-
-
 class Answers:
     """What the bucket has said so far: status by image and split, and the SHA-256 of what came.
 
-    "Not here" is written down only once some image has been found: behind a proxy that forbids everything, each answer
-    is a 403.
+    "Not here" is written down only once some image was found: behind a proxy that forbids all, each answer is a 403.
     """
 
     def __init__(self, file: Path) -> None:
-        """Read the answers of earlier runs; a last line cut short by a crash, or a file out of reach, is passed over."""
+        """Read the answers of earlier runs; a last line cut short, or a file out of reach, is passed over."""
         self._file = file
         try:
             text = file.read_text(encoding="utf-8-sig", errors="replace")
@@ -59,10 +45,8 @@ class Answers:
         self._status: dict[str, dict[str, int]] = {}
         self.sha256: dict[str, str] = {}
         for line in text.splitlines():
-            try:
+            with suppress(ValueError, KeyError, TypeError):
                 self._apply(json.loads(line))
-            except (ValueError, KeyError, TypeError):
-                continue
 
     def _apply(self, entry: dict[str, Any]) -> None:
         self._status.setdefault(entry["image_id"], {})[entry["split"]] = entry["status"]
@@ -71,9 +55,8 @@ class Answers:
 
     def splits_to_try(self, image_id: str) -> list[str]:
         """The split that is known to hold the image, or those that have not been ruled out."""
-        known = self._status.get(image_id, {})
-        found = [split for split, status in known.items() if status == 200]
-        return found or [split for split in SPLITS if split not in known]
+        found = self.split(image_id)
+        return [found] if found else [split for split in SPLITS if split not in self._status.get(image_id, {})]
 
     def split(self, image_id: str) -> str | None:
         """The split that holds the image, if known."""
@@ -92,9 +75,8 @@ class Answers:
 
     def forget_absent(self) -> None:
         """Let splits that were ruled out be asked again."""
-        for known in self._status.values():
-            for split in [split for split, status in known.items() if status in ABSENT]:
-                del known[split]
+        for image_id, known in self._status.items():
+            self._status[image_id] = {split: status for split, status in known.items() if status not in ABSENT}
 
     def _write(self) -> None:
         lines = "".join(json.dumps(entry) + "\n" for entry in self._held_back)
@@ -111,12 +93,12 @@ class Answers:
 
 @dataclass(frozen=True)
 class Bucket:
-    """One address of the photographs, the answers it gave, and where they go."""
+    """Where the photographs are, the answers it gave, and where they go."""
 
-    url: str
     fetcher: Fetcher
     answers: Answers
     store: PhotoStore
+    url: str = field(default_factory=lambda: environment.OPENIMAGES_URL.value() or DEFAULT_URL)
 
     def fetch(self, image_id: str) -> bool:
         """Store the photograph; False if no split has it. Raises FetchError when a request fails for good."""
@@ -140,16 +122,16 @@ class Bucket:
         missing = dict.fromkeys(image_ids, "not asked for: too many failures before it")
         in_a_row = 0
         for image_id, outcome in spread(self.fetch, image_ids, jobs, self.fetcher.stop):
+            failed = isinstance(outcome, Exception)
             if isinstance(outcome, Exception) and not isinstance(outcome, (FetchError, ImageError)):
                 raise outcome
             on_done(image_id, outcome is True)
+            missing[image_id] = str(outcome) if failed else "in none of the splits"
+            # Once the bucket has given any image, "not here" is an honest answer of it and no sign of trouble.
+            in_a_row += failed or not self.answers.sha256
             if outcome is True:
                 del missing[image_id]
                 in_a_row = 0
-                continue
-            missing[image_id] = str(outcome) if isinstance(outcome, Exception) else "in none of the splits"
-            # Once the bucket has given any image, "not here" is an honest answer of it and no sign of trouble.
-            in_a_row += isinstance(outcome, Exception) or not self.answers.sha256
             if in_a_row >= GIVE_UP_AFTER:
                 self.fetcher.stop.set()
         return missing

@@ -46,36 +46,37 @@ class PhotoStore:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise StoreError(
-                f"{folder} cannot be made ({error.strerror}): give another folder with --output"
-            ) from error
-
-    def path(self, image_id: str) -> Path:
-        """Where that photograph is, or will be."""
-        return self.folder / f"{image_id}.jpg"
+            remedy = "give another folder with --output"
+            raise StoreError(f"{folder} cannot be made ({error.strerror}): {remedy}") from error
 
     def kind(self, image_id: str, known: Mapping[str, str]) -> Kind | None:
         """What is stored for that id, checked; None if nothing, or nothing sound.
 
         `known` gives the SHA-256 of files that were checked when they came, which saves decoding them again.
         """
+        path = self._path(image_id)
         try:
-            data = self.path(image_id).read_bytes()
-        except OSError:
-            return None
-        if not is_export(image_id, data) and known.get(image_id) == hashlib.sha256(data).hexdigest():
-            return Kind.UNRESIZED
-        try:
-            return identify(image_id, data, self.path(image_id).name)
-        except ImageError:
+            data = path.read_bytes()
+            if not is_export(image_id, data) and known.get(image_id) == hashlib.sha256(data).hexdigest():
+                return Kind.UNRESIZED
+            return identify(image_id, data, path.name)
+        except (OSError, ImageError):
             return None
 
     def save(self, image_id: str, data: bytes) -> None:
-        """Store a checked file; a process that dies meanwhile leaves no half file under the final name."""
-        try:
-            replace_file(self.path(image_id), data)
-        except OSError as error:
-            raise not_written(self.path(image_id), error) from error
+        """Store a checked file; StoreError if that fails."""
+        write(self._path(image_id), data)
+
+    def _path(self, image_id: str) -> Path:
+        return self.folder / f"{image_id}.jpg"
+
+
+def write(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all, as `replace_file` does, or raise StoreError."""
+    try:
+        replace_file(path, data)
+    except OSError as error:
+        raise not_written(path, error) from error
 
 
 def not_written(path: Path, error: OSError) -> StoreError:

@@ -5,16 +5,15 @@ from __future__ import annotations
 import importlib
 import io
 import json
-import os
 import sys
 import time
 from collections.abc import Callable
 from contextlib import redirect_stdout
 from pathlib import Path
 
+from aiflow_cli import environment
 from aiflow_cli.errors import AiflowError, PrerequisiteError
 from aiflow_cli.images.fetch import Fetcher, FetchError
-from aiflow_cli.images.openimages import base_url
 
 ROBOFLOW_URL = "https://api.roboflow.com"
 ROBOFLOW_EXPORT = "roboflow-gw7yv/vehicles-openimages/1/yolov8"
@@ -27,13 +26,13 @@ def fetch_roboflow(
 ) -> io.BytesIO:
     """The export as a zip in memory (some 40 MB). Roboflow may first have to make it: asked again every `poll_s`.
 
-    `on_bytes(n)` reports the bytes that have come.
-    Raises PrerequisiteError without `ROBOFLOW_API_KEY`, AiflowError if Roboflow refuses or does not deliver.
+    `on_bytes(n)` reports the bytes so far. Raises PrerequisiteError without `ROBOFLOW_API_KEY`, AiflowError if Roboflow
+    refuses or does not deliver.
     """
-    key = os.environ.get("ROBOFLOW_API_KEY")
+    key = environment.ROBOFLOW_KEY.value()
     if not key:
         raise PrerequisiteError(f"ROBOFLOW_API_KEY is not set: set it to your key, {_OTHERWISE}")
-    url = f"{base_url('AIFLOW_ROBOFLOW_URL', ROBOFLOW_URL)}/{ROBOFLOW_EXPORT}"
+    url = f"{environment.ROBOFLOW_URL.value() or ROBOFLOW_URL}/{ROBOFLOW_EXPORT}"
     try:
         link = _wait_for_link(fetcher, url, key, poll_s, time.monotonic() + patience_s)
     except FetchError as error:
@@ -75,9 +74,8 @@ def fetch_kaggle() -> Path:
         try:
             kagglehub = importlib.import_module("kagglehub")
         except ImportError as error:
-            raise PrerequisiteError(
-                f"kagglehub is not installed ({error}): run `pip install kagglehub`, {_OTHERWISE}"
-            ) from error
+            remedy = f"run `pip install kagglehub`, {_OTHERWISE}"
+            raise PrerequisiteError(f"kagglehub is not installed ({error}): {remedy}") from error
         try:
             return Path(kagglehub.dataset_download(KAGGLE_DATASET))
         except Exception as error:  # kagglehub raises its own, requests' and the system's errors

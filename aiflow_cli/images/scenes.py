@@ -1,21 +1,15 @@
-"""Rendered vehicle scenes: what a scene holds, how one is drawn by lot, and the data set of them.
+"""Rendered vehicle scenes: what a scene holds, and how one is drawn by lot.
 
-A scene is a road seen from the pavement with two lanes and three columns, so that a vehicle stands in one of six cells. Two vehicles
-in one column overlap in the picture: the near one hides part of the far one. Everything a caption can say (`images/captions.py`) is a
-field here; the drawing is in `images/drawing.py`.
+A scene is a road seen from the pavement with two lanes and three columns, so that a vehicle stands in one of six cells.
+Two vehicles in one column overlap in the picture: the near one hides part of the far one. Everything a caption can say
+(`images/captions.py`) is a field here; the drawing is in `images/drawing.py`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
-
-if TYPE_CHECKING:
-    from datasets import Dataset
 
 PLACES = ("street", "highway", "country road", "harbour", "car park")
 WEATHERS = ("sunny", "cloudy", "rainy", "snowy", "foggy")
@@ -64,6 +58,11 @@ class Scene:
     decor_seed: int
 
     @property
+    def count(self) -> int:
+        """How many vehicles there are."""
+        return len(self.vehicles)
+
+    @property
     def heading_left(self) -> int:
         """How many vehicles head left."""
         return sum(vehicle.heading == "left" for vehicle in self.vehicles)
@@ -72,7 +71,7 @@ class Scene:
 def sample_scene(rng: np.random.Generator) -> Scene:
     """Draw one scene by lot from `rng`."""
     count = int(rng.choice(4, p=_VEHICLE_COUNT_SHARES)) + 1
-    cells = sorted(int(cell) for cell in rng.choice(6, size=count, replace=False))
+    cells = sorted(rng.choice(6, size=count, replace=False).tolist())
     vehicles: list[Vehicle] = []
     for cell in cells:
         column, lane = COLUMNS[cell // 2], LANES[cell % 2]
@@ -93,7 +92,7 @@ def sample_scene(rng: np.random.Generator) -> Scene:
 
 
 def _sample_vehicle(rng: np.random.Generator, column: str, lane: str, in_front: Vehicle | None, hides: bool) -> Vehicle:
-    # A low vehicle behind a tall one would be hidden whole, and so would any behind a large tall one: nothing could be said of it.
+    # A low vehicle behind a tall one would be hidden whole, and so would any behind a large tall one.
     behind_tall = in_front is not None and in_front.kind in _TALL
     kind = str(rng.choice(_TALL if behind_tall else KINDS))
     size = str(rng.choice(SIZES))
@@ -101,49 +100,12 @@ def _sample_vehicle(rng: np.random.Generator, column: str, lane: str, in_front: 
         size = "small"
     elif behind_tall:
         size = "large"
-    return Vehicle(
-        column=column,
-        lane=lane,
-        kind=kind,
-        colour=str(rng.choice(AMBULANCE_COLOURS if kind == "ambulance" else COLOURS)),
-        heading=str(rng.choice(HEADINGS)),
-        size=size,
-        number=int(rng.choice(BUS_NUMBERS)) if kind == "bus" else None,
-    )
+    colour = str(rng.choice(AMBULANCE_COLOURS if kind == "ambulance" else COLOURS))
+    heading = str(rng.choice(HEADINGS))
+    number = int(rng.choice(BUS_NUMBERS)) if kind == "bus" else None
+    return Vehicle(column, lane, kind, colour, heading, size, number)
 
 
 def scene_at(seed: int, index: int) -> Scene:
     """The `index`-th scene of the stream `seed`; each is independent of the others, so any part can be made alone."""
     return sample_scene(np.random.default_rng((seed, index)))
-
-
-def iterate_scenes(seed: int, count: int, start: int = 0) -> Iterator[Scene]:
-    """Scenes `start` to `start + count` of the stream `seed`."""
-    return (scene_at(seed, index) for index in range(start, start + count))
-
-
-def scene_dataset(seed: int, count: int) -> Dataset:
-    """The first `count` scenes of stream `seed` as a data set: `image_id`, `bytes` (JPEG, some 20 to 60 KB), `class`, `caption`.
-
-    `class` is the kind of the first vehicle; `caption` is one reference wording.
-    """
-    from datasets import Dataset, Features, Value
-
-    features = Features(
-        {"image_id": Value("string"), "bytes": Value("binary"), "class": Value("string"), "caption": Value("string")}
-    )
-    rows = list(map(partial(_dataset_row, seed), range(count)))
-    return Dataset.from_list(rows, features=features)
-
-
-def _dataset_row(seed: int, index: int) -> dict[str, Any]:
-    from aiflow_cli.images.captions import describe
-    from aiflow_cli.images.drawing import encode_jpeg, render
-
-    scene = scene_at(seed, index)
-    return {
-        "image_id": f"scene-{seed}-{index:05d}",
-        "bytes": encode_jpeg(render(scene)),
-        "class": scene.vehicles[0].kind.capitalize(),
-        "caption": describe(scene, np.random.default_rng((seed, index, 1))),
-    }

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import difflib
-from typing import TYPE_CHECKING
+
+import numpy as np
 
 from aiflow_cli.errors import UsageError
 from aiflow_cli.images import vehicles
+from aiflow_cli.images.captions import describe
+from aiflow_cli.images.drawing import encode_jpeg, render
 from aiflow_cli.images.folder import open_path
-from aiflow_cli.images.imageset import ImageRecord, ImageSet, build_image_set
+from aiflow_cli.images.imageset import ImageRecord, ImageSet, build_image_set, dataset_of
+from aiflow_cli.images.scenes import scene_at
 from aiflow_cli.paths import user_path
 from aiflow_cli.units import format_size
-
-if TYPE_CHECKING:
-    from datasets import Dataset
 
 __all__ = ["DEFAULT_SCENES", "SCENES", "ImageRecord", "ImageSet", "open_images"]
 
@@ -45,41 +46,32 @@ def open_images(source: str, count: int | None, seed: int) -> ImageSet:
         found = path.exists()
     except OSError as error:
         raise UsageError(f"{path} cannot be opened ({error.strerror}): name another folder") from error
-    if found:
-        return open_path(path, count, seed)
-    raise UsageError(_unknown(source))
+    if not found:
+        raise UsageError(_unknown(source))
+    return open_path(path, count, seed)
 
 
 def _open_scenes(count: int | None, seed: int) -> ImageSet:
-    from aiflow_cli.images.scenes import scene_dataset
-
+    """The first `count` scenes of a stream, each with one reference wording in the column `caption`."""
     count = DEFAULT_SCENES if count is None else count
     if count < 1:
         raise UsageError(f"{count} images were asked for; give 1 or more")
     if count > MOST_SCENES:
         takes = f"{count * SCENE_S / 3600:,.1f} hours and {format_size(count * SCENE_BYTES)} of memory"
         raise UsageError(f"{count} scenes would take about {takes} before the first trial: give at most {MOST_SCENES}")
-    dataset: Dataset = scene_dataset(FIRST_STREAM + seed, count)
-    return build_image_set(SCENES, _with_common_columns(dataset))
+    stream = FIRST_STREAM + seed
+    dataset = dataset_of(_scene_record(stream, index) for index in range(count))
+    captions = [describe(scene_at(stream, index), np.random.default_rng((stream, index, 1))) for index in range(count)]
+    return build_image_set(SCENES, dataset.add_column("caption", captions))
 
 
-def _with_common_columns(dataset: Dataset) -> Dataset:
-    from datasets import Image, Value
-
-    if "split" not in dataset.column_names:
-        dataset = dataset.add_column("split", [None] * len(dataset), feature=Value("string"))
-    if "image" not in dataset.column_names:
-        images = [{"bytes": data, "path": None} for data in dataset["bytes"]]
-        dataset = dataset.add_column("image", images, feature=Image())
-    return dataset
+def _scene_record(stream: int, index: int) -> ImageRecord:
+    """One scene; its class is the kind of its first vehicle."""
+    scene = scene_at(stream, index)
+    return ImageRecord(f"scene-{stream}-{index:05d}", encode_jpeg(render(scene)), scene.vehicles[0].kind.capitalize())
 
 
 def _unknown(source: str) -> str:
-    names = (SCENES, vehicles.NAME)
-    close = difflib.get_close_matches(source, names, n=1)
-    hint = (
-        f"did you mean `{close[0]}`?"
-        if close
-        else f"give {', '.join(f'`{name}`' for name in names)} or an existing folder"
-    )
+    close = difflib.get_close_matches(source, (SCENES, vehicles.NAME), n=1)
+    hint = f"did you mean `{close[0]}`?" if close else f"give `{SCENES}`, `{vehicles.NAME}` or an existing folder"
     return f"no images at `{source}`: it is neither a known source nor a folder; {hint}"

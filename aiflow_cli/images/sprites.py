@@ -1,13 +1,20 @@
-"""The parts of a scene, each drawn once and kept: vehicles, trees, houses, people, traffic lights, signs (RGBA images)."""
+"""The parts of a scene as RGBA images, each drawn once and kept: vehicles, and what stands beside the road.
+
+Their shapes are in `sprites.toml`, which also says what its words mean.
+"""
 
 from __future__ import annotations
 
-from functools import lru_cache
+import tomllib
+from collections.abc import Mapping
+from functools import cache, lru_cache
+from importlib import resources
+from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
 
 PIXELS_PER_UNIT = 416 / 112
-"""Vehicle dimensions below are in units of the small pair's view, 112 to the picture's side."""
+"""A unit of the art is a pixel of the small pair's view, 112 to the picture's side."""
 _OVERSAMPLE = 4
 
 Colour = tuple[int, int, int]
@@ -21,225 +28,100 @@ PAINT: dict[str, Colour] = {
     "black": (28, 28, 32),
     "orange": (246, 132, 24),
 }
-_BODY = {"ambulance": (34, 20), "bus": (40, 22), "car": (32, 14), "motorcycle": (22, 16), "truck": (40, 21)}
 _TINT = {"day": 1.0, "dusk": 0.86, "night": 0.66}
-_GLASS: Colour = (176, 214, 236)
-_TYRE: Colour = (18, 18, 20)
+_INK: Colour = (10, 10, 10)
+
+
+@cache
+def _art() -> dict[str, Any]:
+    return tomllib.loads((resources.files("aiflow_cli.images") / "sprites.toml").read_text(encoding="utf-8"))
 
 
 class _Pen:
-    """Draws in units from the lower left corner of a body, on an oversampled canvas, with the light of the time of day."""
+    """Draws in units from the lower left corner, on a canvas that is reduced in the end.
 
-    def __init__(self, width: float, height: float, scale: float, tint: float) -> None:
+    `colours` are added to those of the art; `light` is that of the time of day, which dims all that is not lit.
+    """
+
+    def __init__(self, size: tuple[float, float], scale: float, light: float, colours: Mapping[str, Colour]) -> None:
+        self.width, self.height = size
         self.unit = scale * PIXELS_PER_UNIT * _OVERSAMPLE
-        self.tint = tint
-        self.image = Image.new(
-            "RGBA", (max(1, round(width * self.unit)), max(1, round(height * self.unit))), (0, 0, 0, 0)
-        )
-        self.draw = ImageDraw.Draw(self.image)
-        self.height = height
+        self.image = Image.new("RGBA", (round(self.width * self.unit), round(self.height * self.unit)), (0, 0, 0, 0))
+        self._light = light
+        self._colours: Mapping[str, Colour] = _art()["colours"] | colours
+        self._draw = ImageDraw.Draw(self.image)
+
+    def draw(self, shape: str, colour: str, *numbers: float) -> None:
+        """One shape of the art."""
+        fill, unit = self._fill(colour), self.unit
+        match shape, numbers:
+            case "box", (x0, y0, x1, y1, *radius):
+                self._draw.rounded_rectangle(self._xy(x0, y1, x1, y0), sum(radius) * unit, fill)
+            case "disc", (x, y, r):
+                cx, cy = self._xy(x, y)
+                self._draw.ellipse((cx - r * unit, cy - r * unit, cx + r * unit, cy + r * unit), fill)
+            case "polygon", points:
+                self._draw.polygon(self._xy(*points), fill)
+            case "line", (width, *points):
+                self._draw.line(self._xy(*points), fill, max(1, round(width * unit)))
+            case "wheel", (x, radius):
+                self.draw("disc", colour, x, radius, radius)
+                self.draw("disc", "hub", x, radius, radius * 0.5)
 
     def _xy(self, *points: float) -> list[float]:
         return [p * self.unit if i % 2 == 0 else (self.height - p) * self.unit for i, p in enumerate(points)]
 
-    def colour(self, colour: Colour, lit: bool = False) -> Colour:
-        tint = 1.0 if lit else self.tint
-        return int(colour[0] * tint), int(colour[1] * tint), int(colour[2] * min(1.0, tint * 1.06))
+    def _fill(self, colour: str) -> Colour:
+        lit, name = colour.startswith("lit "), colour.removeprefix("lit ")
+        name, _, darker = name.partition("*")
+        name, _, lighter = name.partition("+")
+        r, g, b = (min(255, int(c * float(darker or 1)) + int(lighter or 0)) for c in self._colours[name])
+        light = 1.0 if lit else self._light
+        return int(r * light), int(g * light), int(b * min(1.0, light * 1.06))
 
-    def box(
-        self, x0: float, y0: float, x1: float, y1: float, colour: Colour, radius: float = 0, lit: bool = False
-    ) -> None:
-        x0, y1, x1, y0 = self._xy(x0, y1, x1, y0)
-        self.draw.rounded_rectangle((x0, y1, x1, y0), radius * self.unit, fill=self.colour(colour, lit))
+    def turn(self) -> None:
+        """Have what was drawn look to the left."""
+        self.image = self.image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        self._draw = ImageDraw.Draw(self.image)
 
-    def shape(self, colour: Colour, *points: float) -> None:
-        self.draw.polygon(self._xy(*points), fill=self.colour(colour))
-
-    def disc(self, x: float, y: float, radius: float, colour: Colour, lit: bool = False) -> None:
-        cx, cy = self._xy(x, y)
-        r = radius * self.unit
-        self.draw.ellipse((cx - r, cy - r, cx + r, cy + r), fill=self.colour(colour, lit))
-
-    def line(self, colour: Colour, width: float, *points: float) -> None:
-        self.draw.line(self._xy(*points), fill=self.colour(colour), width=max(1, round(width * self.unit)))
-
-    def wheel(self, x: float, radius: float) -> None:
-        self.disc(x, radius, radius, _TYRE)
-        self.disc(x, radius, radius * 0.5, (150, 150, 156))
+    def number_plate(self, x: float, number: int) -> None:
+        """The line of a bus, black on white."""
+        self.draw("box", "lit white", x, 6.4, x + 11, 19.2, 0.8)
+        font, stroke = ImageFont.load_default(size=13.5 * self.unit), round(0.5 * self.unit)
+        middle_x, middle_y = self._xy(x + 5.5, 12.9)
+        where = (middle_x, middle_y)
+        self._draw.text(where, str(number), _INK, font, "mm", stroke_width=stroke, stroke_fill=_INK)
 
     def finish(self) -> Image.Image:
-        size = (max(1, self.image.width // _OVERSAMPLE), max(1, self.image.height // _OVERSAMPLE))
+        """What was drawn, at its size in the picture."""
+        size = self.image.width // _OVERSAMPLE, self.image.height // _OVERSAMPLE
         return self.image.resize(size, Image.Resampling.BOX)
-
-
-def _darker(colour: Colour, by: float = 0.72) -> Colour:
-    return int(colour[0] * by), int(colour[1] * by), int(colour[2] * by)
-
-
-def _lamps(pen: _Pen, front: float, back: float, y: float, size: float) -> None:
-    pen.box(front - size, y, front, y + size, (255, 244, 150), lit=True)
-    pen.box(back, y, back + size, y + size, (232, 20, 20), lit=True)
-
-
-def _car(pen: _Pen, paint: Colour) -> None:
-    pen.shape(_darker(paint, 0.9), 4, 7.5, 8.5, 13.5, 19, 13.5, 24.5, 7.5)
-    pen.shape(_GLASS, 6.5, 8, 9.6, 12.4, 13.2, 12.4, 13.2, 8)
-    pen.shape(_GLASS, 14.4, 8, 14.4, 12.4, 18.2, 12.4, 22.4, 8)
-    pen.box(0.4, 2.6, 31.6, 8.4, paint, 2)
-    pen.shape(paint, 22, 8.3, 31, 7.4, 31, 5, 22, 5)
-    _lamps(pen, 31.8, 0.2, 5, 2.4)
-    pen.wheel(7.5, 3.4)
-    pen.wheel(24.5, 3.4)
-
-
-def _bus(pen: _Pen, paint: Colour) -> None:
-    pen.box(0.4, 2.4, 39.6, 21.8, paint, 1.6)
-    pen.box(0.4, 19.6, 39.6, 21.8, _darker(paint), 1.2)
-    for x in (2, 7.4):
-        pen.box(x, 12, x + 4.4, 18.4, _GLASS, 0.5)
-    for x in (25.6, 30.6):
-        pen.box(x, 12, x + 4, 18.4, _GLASS, 0.5)
-    pen.shape(_GLASS, 36, 8, 36, 19, 39.5, 18, 39.5, 8)
-    _lamps(pen, 39.8, 0.2, 4, 2.6)
-    pen.wheel(8, 3.3)
-    pen.wheel(31, 3.3)
-
-
-def _truck(pen: _Pen, paint: Colour) -> None:
-    pen.box(0.4, 5, 25.6, 20.8, _darker(paint, 0.84), 0.6)
-    for x in (6, 12, 18):
-        pen.line(_darker(paint, 0.62), 0.8, x, 6, x, 20)
-    pen.box(0.4, 3.2, 38, 5.6, (60, 60, 64))
-    pen.shape(paint, 27, 3.4, 27, 17, 34, 17, 39.6, 10, 39.6, 3.4)
-    pen.shape(_GLASS, 30, 10.4, 30, 15.6, 33.6, 15.6, 37.4, 10.4)
-    _lamps(pen, 39.8, 0.2, 4.2, 2.6)
-    for x in (6, 13, 33):
-        pen.wheel(x, 3.4)
-
-
-def _ambulance(pen: _Pen, paint: Colour) -> None:
-    pen.box(0.4, 3, 23, 18, paint, 1)
-    pen.shape(paint, 22, 3, 22, 15.6, 27, 15.6, 33.6, 9, 33.6, 3)
-    pen.shape(_GLASS, 24, 9.2, 24, 14.4, 26.8, 14.4, 31.2, 9.2)
-    stripe: Colour = (250, 250, 250) if paint == PAINT["red"] else (214, 24, 40)
-    pen.box(0.4, 5.4, 33.4, 7.2, stripe)
-    pen.box(10.4, 9, 13.2, 16.6, stripe)
-    pen.box(8, 11.4, 15.6, 14.2, stripe)
-    pen.box(17, 18, 22, 20, (40, 110, 255), 0.6, lit=True)
-    _lamps(pen, 33.8, 0.2, 3.8, 2.4)
-    pen.wheel(7, 3.3)
-    pen.wheel(27, 3.3)
-
-
-def _motorcycle(pen: _Pen, paint: Colour) -> None:
-    pen.wheel(4.4, 4.2)
-    pen.wheel(17.6, 4.2)
-    pen.shape(paint, 2.6, 7, 6, 9, 14.6, 9.4, 16.4, 6, 9, 4)
-    pen.line((120, 120, 126), 1.1, 17.6, 4.4, 14.6, 11)
-    pen.line((30, 30, 34), 1.1, 14.2, 11, 16.6, 11.6)
-    pen.shape((52, 56, 70), 6.4, 8.6, 10.2, 8.6, 12.6, 13, 9.4, 13.4)
-    pen.line((52, 56, 70), 1.6, 11, 12.4, 14.8, 10.8)
-    pen.disc(11.6, 14, 1.9, paint)
-    _lamps(pen, 18.8, 1.8, 8, 2.2)
-
-
-_PAINTERS = {"ambulance": _ambulance, "bus": _bus, "car": _car, "motorcycle": _motorcycle, "truck": _truck}
 
 
 @lru_cache(maxsize=4096)
 def vehicle_sprite(kind: str, colour: str, heading: str, scale: float, number: int | None, time: str) -> Image.Image:
-    """One vehicle as RGBA; `scale` 1 is a near vehicle of middle size."""
-    width, height = _BODY[kind]
-    pen = _Pen(width, height, scale, _TINT[time])
-    _PAINTERS[kind](pen, PAINT[colour])
+    """One vehicle; `scale` 1 is a near vehicle of middle size."""
+    art = _art()[kind]
+    stripe = (250, 250, 250) if colour == "red" else (214, 24, 40)
+    pen = _Pen(art["size"], scale, _TINT[time], {"paint": PAINT[colour], "stripe": stripe})
+    for shape in art["shapes"]:
+        pen.draw(*shape)
     if heading == "left":
-        pen.image = pen.image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-        pen.draw = ImageDraw.Draw(pen.image)
+        pen.turn()
     if number is not None:
-        _number_plate(pen, width, heading, number)
+        pen.number_plate(13 if heading == "right" else pen.width - 13 - 11, number)
     return pen.finish()
 
 
-def _number_plate(pen: _Pen, width: float, heading: str, number: int) -> None:
-    x = 13 if heading == "right" else width - 13 - 11
-    pen.box(x, 6.4, x + 11, 19.2, (255, 255, 255), 0.8, lit=True)
-    font = ImageFont.load_default(size=13.5 * pen.unit)
-    anchor_x, anchor_y = pen._xy(x + 5.5, 12.9)
-    pen.draw.text(
-        (anchor_x, anchor_y),
-        str(number),
-        font=font,
-        fill=(10, 10, 10),
-        anchor="mm",
-        stroke_width=round(0.5 * pen.unit),
-        stroke_fill=(10, 10, 10),
-    )
-
-
-@lru_cache(maxsize=64)
-def draw_tree(variant: int, weather: str, time: str) -> Image.Image:
-    """A tree in one of three shapes, white in snow."""
-    pen = _Pen(16, 28, 0.92, _TINT[time])
-    leaf: Colour = (216, 226, 228) if weather == "snowy" else ((44, 120, 48), (62, 138, 40), (30, 100, 60))[variant]
-    pen.box(7, 0, 9.4, 10, (98, 66, 40))
-    if variant == 2:
-        for base, half in ((6, 7.4), (12, 6), (18, 4.4)):
-            pen.shape(leaf, 8.2 - half, base, 8.2 + half, base, 8.2, base + 10)
-    else:
-        for x, y, r in ((5, 13, 4.8), (11.4, 13, 4.6), (8.2, 18.4, 6.4)):
-            pen.disc(x, y, r, leaf)
-        pen.disc(6.6, 19.6, 2.8, tuple(min(255, c + 22) for c in leaf))  # type: ignore[arg-type]
-    return pen.finish()
-
-
-@lru_cache(maxsize=32)
-def draw_house(variant: int, time: str) -> Image.Image:
-    """A house with a roof, a door and two windows, lit at night."""
-    pen = _Pen(20, 26, 0.92, _TINT[time])
-    wall: Colour = ((222, 196, 160), (206, 130, 104), (190, 202, 214))[variant]
-    pen.box(1.6, 0, 18.4, 14.6, wall)
-    pen.shape((136, 52, 42), 0, 14.2, 10, 25, 20, 14.2)
-    window: Colour = (255, 226, 120) if time != "day" else (120, 160, 190)
-    for x in (3.4, 12.4):
-        pen.box(x, 7.4, x + 4.2, 12, window, lit=time != "day")
-    pen.box(8.2, 0, 11.8, 6.6, (92, 60, 40))
-    return pen.finish()
-
-
-@lru_cache(maxsize=32)
-def draw_person(variant: int, time: str) -> Image.Image:
-    """A standing person in one of four coats."""
-    pen = _Pen(9, 24, 1.0, max(_TINT[time], 0.8))
-    coat: Colour = ((180, 40, 130), (240, 150, 60), (50, 160, 170), (120, 90, 200))[variant]
-    pen.box(2.4, 0, 4.2, 8.6, (40, 44, 60))
-    pen.box(4.8, 0, 6.6, 8.6, (40, 44, 60))
-    pen.box(1.4, 7.8, 7.6, 17.8, coat, 1.4)
-    pen.disc(4.5, 20.4, 2.8, (232, 188, 156))
-    pen.box(1.9, 21, 7.1, 23.6, (62, 42, 30), 1.2)
-    return pen.finish()
-
-
-@lru_cache(maxsize=8)
-def draw_light(state: str) -> Image.Image:
-    """A traffic light on its pole, showing red or green."""
-    pen = _Pen(7, 36, 1.0, 1.0)
-    pen.box(3, 0, 4.2, 22, (74, 74, 78))
-    pen.box(0.4, 20, 6.6, 35.6, (30, 30, 32), 1.2)
-    pen.disc(3.5, 31.6, 2.7, (255, 40, 30) if state == "red" else (76, 24, 22), lit=True)
-    pen.disc(3.5, 24.4, 2.7, (50, 240, 90) if state == "green" else (20, 66, 30), lit=True)
-    return pen.finish()
-
-
-@lru_cache(maxsize=16)
-def draw_sign(variant: int, time: str) -> Image.Image:
-    """A road sign on the pavement: a distractor, of which no caption speaks."""
-    pen = _Pen(8, 13, 1.0, max(_TINT[time], 0.75))
-    pen.box(3.5, 0, 4.5, 8, (130, 130, 134))
-    if variant == 0:
-        pen.disc(4, 9, 3.6, (200, 30, 30))
-        pen.disc(4, 9, 2.4, (246, 246, 246))
-    elif variant == 1:
-        pen.shape((246, 200, 40), 0.4, 5.8, 7.6, 5.8, 4, 12.6)
-    else:
-        pen.box(0.8, 5.4, 7.2, 12.2, (36, 90, 190), 0.8)
+@lru_cache(maxsize=256)
+def decor_sprite(thing: str, variant: int, weather: str = "sunny", time: str = "day") -> Image.Image:
+    """A tree (white in snow), house (its windows lit when the day is over), person, traffic-light or sign."""
+    art = _art().get(f"{thing}-{variant}") or _art()[thing]
+    colours = {name: choice[variant] for name, choice in art.get("variants", {}).items()}
+    colours["window"] = (120, 160, 190) if time == "day" else (255, 226, 120)
+    if weather == "snowy":
+        colours["leaf"] = (216, 226, 228)
+    pen = _Pen(art["size"], art.get("scale", 1.0), max(_TINT[time], art.get("least-light", 0)), colours)
+    for shape in art["shapes"]:
+        pen.draw(*shape)
     return pen.finish()

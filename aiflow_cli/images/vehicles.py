@@ -10,17 +10,16 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
+from itertools import islice
 from pathlib import Path
 
+from aiflow_cli import environment
 from aiflow_cli.errors import ImageError, PrerequisiteError
 from aiflow_cli.images.folder import read_image_file, reading
 from aiflow_cli.images.imageset import ImageRecord, ImageSet, build_image_set, dataset_of, sample_indices, shortage
-from aiflow_cli.paths import user_path
 
 NAME = "vehicles-openimage"
 
@@ -42,19 +41,11 @@ class ManifestRow:
 def manifest() -> dict[str, ManifestRow]:
     """The 627 rows by image id, in the order of ids."""
     with (resources.files("aiflow_cli.images") / "vehicles_openimage.csv").open(encoding="utf-8") as file:
-        rows = (
-            ManifestRow(
-                row["image_id"],
-                row["class"],
-                row["split"],
-                int(row["width"]),
-                int(row["height"]),
-                int(row["bytes"]),
-                row["sha256"],
-            )
-            for row in csv.DictReader(file)
-        )
-        return {row.image_id: row for row in rows}
+        rows = [
+            ManifestRow(image_id, label, split, int(width), int(height), int(n_bytes), sha256)
+            for image_id, label, split, width, height, n_bytes, sha256 in islice(csv.reader(file), 1, None)
+        ]
+    return {row.image_id: row for row in rows}
 
 
 def data_folder() -> Path:
@@ -62,7 +53,7 @@ def data_folder() -> Path:
 
     Raises UsageError if AIFLOW_DATA is no path.
     """
-    return user_path(os.environ.get("AIFLOW_DATA") or "data") / NAME
+    return (environment.DATA.value() or Path("data")) / NAME
 
 
 def is_export(image_id: str, data: bytes) -> bool:
@@ -80,21 +71,16 @@ def open_vehicles(count: int | None, seed: int, folder: Path | None = None) -> I
     with reading(folder):
         present = [image_id for image_id in manifest() if (folder / f"{image_id}.jpg").is_file()]
     if not present:
-        raise PrerequisiteError(
-            f"no photograph in {folder}: run `aiflow download`, or set AIFLOW_DATA to the folder that holds {NAME}"
-        )
-    chosen = [present[index] for index in sample_indices(len(present), count, seed)]
+        remedy = f"run `aiflow download`, or set AIFLOW_DATA to the folder that holds {NAME}"
+        raise PrerequisiteError(f"no photograph in {folder}: {remedy}")
+    rows = [manifest()[present[index]] for index in sample_indices(len(present), count, seed)]
+    records = (
+        ImageRecord(row.image_id, read_image_file(folder / f"{row.image_id}.jpg"), row.label, row.split) for row in rows
+    )
     try:
-        return build_image_set(NAME, dataset_of(_records(folder, chosen)), _note(len(present), count))
+        return build_image_set(NAME, dataset_of(records), _note(len(present), count))
     except ImageError as error:
         raise ImageError(f"{error}; `aiflow download` fetches it again (photographs are in {folder})") from error
-
-
-def _records(folder: Path, image_ids: list[str]) -> Iterator[ImageRecord]:
-    rows = manifest()
-    for image_id in image_ids:
-        row = rows[image_id]
-        yield ImageRecord(image_id, read_image_file(folder / f"{image_id}.jpg"), row.label, row.split)
 
 
 def _note(n_present: int, count: int | None) -> str | None:

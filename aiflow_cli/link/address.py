@@ -9,9 +9,9 @@ from typing import NamedTuple
 from aiflow_cli.errors import LinkError, UsageError
 
 _ABSENCE = (("TCP_KEEPIDLE", 60), ("TCP_KEEPINTVL", 15), ("TCP_KEEPCNT", 4))
-"""Two minutes: a question after a minute of silence, and three more. Linux's names; other systems keep their own times."""
+"""Two minutes: a question after a minute of silence, and three more. Linux's names; others keep their times."""
 OUT_OF_ROOM = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
-"""Why a newcomer cannot be accepted although it is there: it goes on waiting, so asking again at once would take a whole core."""
+"""Why a newcomer cannot be accepted although it is there: it goes on waiting, and asking at once would take a core."""
 
 
 class Address(NamedTuple):
@@ -47,15 +47,14 @@ def listen(address: Address) -> socket.socket:
     try:
         return socket.create_server(address, family=family(address), backlog=64, reuse_port=False)
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise LinkError(
-            f"cannot listen on {address} ({reason}): give another port, or 0 for any that is free"
-        ) from error
+        said = f"cannot listen on {address} ({error.strerror or error})"
+        raise LinkError(f"{said}: give another port, or 0 for any that is free") from error
 
 
 def tune(connection: socket.socket) -> None:
-    """TCP as devices, servers and relays want it: messages leave at once, and a peer whose machine went away without a word
-    (power, cable, roaming) is noticed within two minutes of silence.
+    """Have messages leave at once, and a peer that went away without a word noticed within two minutes of silence.
+
+    Its machine may have lost its power, its cable or its cell.
     """
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -80,5 +79,4 @@ def family(address: Address) -> socket.AddressFamily:
 
 def bound_address(listener: socket.socket) -> Address:
     """Where a listening socket can be reached."""
-    host, port = listener.getsockname()[:2]
-    return Address(host, port)
+    return Address(*listener.getsockname()[:2])

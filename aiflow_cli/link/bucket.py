@@ -1,7 +1,7 @@
-"""Token bucket arithmetic: when bytes leave a shaped direction, as a pure function of when they came and how many they are.
+"""Token bucket arithmetic: when bytes leave a shaped direction, a pure function of when and how many came.
 
-The bucket is kept as a virtual finishing time v: bytes that came at time a leave at max(a, v) after v = max(v, a - burst / rate) + n / rate.
-Nothing here sleeps or asks for the time.
+The bucket is kept as a virtual finishing time v: bytes that came at time a leave at max(a, v) after
+v = max(v, a - burst / rate) + n / rate. Nothing here sleeps or asks for the time.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import math
 
 
 def completion_time_s(n_bytes: int, rate_bytes_per_s: float, burst_bytes: int, delay_s: float = 0.0) -> float:
-    """From the first byte offered to the last byte delivered, over an idle link with a full bucket (the fluid model)."""
+    """From the first byte offered to the last byte delivered, over an idle link, its bucket full (fluid model)."""
     return max(0.0, n_bytes - burst_bytes) / rate_bytes_per_s + delay_s
 
 

@@ -13,16 +13,17 @@ QUANTUM_S = 1e-3
 MAX_WAITING_BYTES = 65_536
 """Bytes that a flow may have waiting for the bucket before its source is no longer read."""
 MAX_LINE_BYTES = 64_000_000
-"""Memory that what is under way in one direction may take, shared by its flows; a source is not read while its flow has its share there.
-A delay without a rate would hold whatever a source can send in that time; 320 MB/s over 200 ms still pass unhindered. (Of a shaped link
-the line holds rate times delay, which is far less.)"""
+"""Memory that what is under way in one direction may take, shared by its flows; who has its share there is not read.
+
+A delay without a rate would hold whatever a source can send in that time; 320 MB/s over 200 ms still pass
+unhindered."""
 CHUNK_BYTES = 500
 """What a chunk takes beside its data, so that many small ones count too."""
 
 
 @dataclass
 class Chunk:
-    """Bytes under way: due at `due_s`; `ends_message` if nothing of its flow waited behind it; an empty one is the end of the stream."""
+    """Bytes under way: due at `due_s`; `ends_message` if its flow has nothing behind it; an empty one ends the flow."""
 
     due_s: float
     flow: Flow
@@ -37,7 +38,7 @@ class Chunk:
 
 @dataclass(eq=False)
 class Flow:
-    """One connection in one direction: bytes waiting for the bucket, and bytes that its destination has not taken yet."""
+    """One connection in one direction: bytes waiting for the bucket, and bytes that are not taken yet."""
 
     key: object
     waiting: deque[memoryview] = field(default_factory=deque)
@@ -117,7 +118,7 @@ class Direction:
         return chunks
 
     def next_event_s(self) -> tuple[float, bool]:
-        """When something is to be done next (math.inf: never), and whether it is the end of a message, worth spinning for."""
+        """When something is to be done next (math.inf: never), and whether a message ends then, worth spinning for."""
         line_s, exact = (self._line[0].due_s, self._line[0].ends_message) if self._line else (math.inf, False)
         if self._turn:
             free_s = -math.inf if self._bucket is None else self._bucket.free_at_s

@@ -1,8 +1,8 @@
 """The shaped relay: real TCP through token buckets, one process, one thread, its own loop over epoll.
 
-Any TCP client can be pointed through it. The wait is `select` on the epoll descriptor, which takes microseconds where `epoll.poll` rounds to
-milliseconds; timer slack is 1 ns; the last 0.3 ms are spun only before a chunk that ends a message. Deadlines are absolute, so lateness
-does not add up. Linux only (epoll).
+Any TCP client can be pointed through it. The wait is `select` on the epoll descriptor, which takes microseconds where
+`epoll.poll` rounds to milliseconds; timer slack is 1 ns; the last 0.3 ms are spun only before a chunk that ends a
+message. Deadlines are absolute, so lateness does not add up. Linux only (epoll).
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class _End:
 
 @dataclass
 class Counts:
-    """What passed: bytes by direction, connections (and those that the other side refused), and how late chunks were at most."""
+    """What passed: bytes by direction, connections (and those refused), and how late chunks were at most."""
 
     uplink_bytes: int = 0
     downlink_bytes: int = 0
@@ -68,7 +68,7 @@ class Counts:
 
 
 class Relay:
-    """Listens, connects each client on to `upstream`, and shapes both directions. `run` returns when `should_stop()` is true."""
+    """Listens, connects each client on to `upstream`, and shapes both directions. `run` ends when `should_stop()`."""
 
     def __init__(self, address: Address, upstream: Address, spec: LinkSpec) -> None:
         """Bind to `address` at once; raises LinkError if that cannot be, or if the upstream's host is not known."""
@@ -167,7 +167,7 @@ class Relay:
             self._update(end)
 
     def _connected(self, end: _End) -> None:
-        """The upstream has answered. Never waited for: an upstream that is silent would hold up all other connections."""
+        """The upstream has answered. Never waited for: a silent upstream would hold up all other connections."""
         if code := end.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
             self.counts.refused += 1
             raise OSError(code, "the upstream refuses")
@@ -188,14 +188,14 @@ class Relay:
         self._update(end)
 
     def _hung_up(self, end: _End) -> None:
-        """Both ways of this socket are over. If that is in order, what it said before may still be on its way to its peer."""
+        """Both ways of this socket are over. If that is in order, what it said may still be on its way."""
         if not end.write_closed or end.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
             self._broke(end)
         else:
             self._epoll.unregister(end.sock)  # a hang-up is reported for ever
 
     def _broke(self, end: _End) -> None:
-        """The connection is broken at this end. What was said here before (why, perhaps) is still on its way: the peer is closed behind it."""
+        """The connection is broken at this end. What was said here before (why, perhaps) still reaches the peer."""
         peer = end.peer
         if peer is None or peer.closed or peer.write_closed:
             self._close_pair(end)

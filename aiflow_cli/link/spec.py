@@ -17,7 +17,7 @@ LONGEST_DELAY_S = 60.0
 class LinkSpec:
     """A shaped link. Rates and delay are of the application's bytes, our framing included, TCP's and IP's headers not.
 
-    Uplink is device to server. A rate of math.inf is not shaped. The bucket of `burst_bytes` is full at the start; `delay_s` is one way.
+    Uplink is device to server. A rate of math.inf is not shaped. The bucket of `burst_bytes` is full at the start.
     """
 
     uplink_bytes_per_s: float

@@ -1,10 +1,12 @@
-"""A model as the protocol sees it: a decoder with three verbs, prefill, extend and rollback."""
+"""A model as the protocol sees it: a decoder with three verbs, prefill, extend and keep."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 from aiflow_cli.models.prompt import Prompt
@@ -29,13 +31,41 @@ class Decoder(Protocol):
     def extend(self, tokens: Sequence[int]) -> list[int]:
         """Append k tokens; returns for each the most likely id after it. Raises ValueError beyond the cache's room."""
 
-    def rollback(self, length: int) -> None:
-        """Forget what is cached beyond `length` positions; raises ValueError if fewer are cached, or the prompt's would go."""
+    def keep(self, length: int, path: Sequence[int] = ()) -> None:
+        """Forget all but the first `length` positions and, of those behind them, the ones at the offsets in `path`.
+
+        Those move up to stand right behind the first `length`, as they were computed: a key stays turned for the
+        position it had. Raises ValueError if fewer are cached, if the prompt's would go, or unless `path` increases.
+        """
 
 
-def check_rollback(decoder: Decoder, length: int) -> None:
-    """Raise ValueError unless `decoder` can go back to `length` positions."""
-    if not decoder.prompt_length <= length <= decoder.length:
-        raise ValueError(
-            f"cannot roll back to {length}: {decoder.length} positions are cached, {decoder.prompt_length} of them the prompt's"
-        )
+class Cached:
+    """What decoders share: how much is cached, the ids that made it, and what is kept of it."""
+
+    def __init__(self) -> None:
+        self._prompt = Prompt([])
+        self._ids: list[int] = []
+        self.prompt_length = 0
+        self.length = 0
+        self.last_logits: Tensor = torch.empty(0)
+
+    def keep(self, length: int, path: Sequence[int] = ()) -> None:
+        """See Decoder."""
+        if not self.prompt_length <= length <= self.length:
+            said = (
+                f"cannot keep {length} positions: {self.length} are cached, {self.prompt_length} of them the prompt's"
+            )
+            raise ValueError(said)
+        behind = self.length - length
+        if not all(one < other for one, other in pairwise((-1, *path, behind))):
+            said = f"cannot keep {list(path)} of the {behind} positions behind {length}"
+            raise ValueError(f"{said}: offsets must increase, from 0 on")
+        kept = [length + offset for offset in path]
+        stop = length + len(kept)
+        self._ids[length:stop] = [self._ids[place] for place in kept]
+        self._keep_rows(length, stop, kept)
+        self.length = stop
+
+    def _keep_rows(self, start: int, stop: int, kept: list[int]) -> None:
+        """Copy the rows at `kept` to `start` and behind; those from `stop` on are forgotten."""
+        raise NotImplementedError

@@ -1,15 +1,17 @@
-"""What a pair would take, without its weights: parameters, bytes, cache, and whether it fits. Models are built on meta tensors.
+"""What a pair would take, without its weights: parameters, bytes, cache, and whether it fits. On meta tensors.
 
-Configurations of known models ship with the registry (`pairs/configs/`), so nothing is fetched. Those of the 2B, 8B and 26B give the
-parameter counts of the released models exactly; those of the 1B, 4B, 40B and 76B are from memory, for planning alone.
+Configurations of known models ship with the registry (`pairs/configs/`), so nothing is fetched. Those of the 2B, 8B and
+26B give the parameter counts of the released models exactly; those of the 1B, 4B, 40B and 76B are from memory, for
+planning alone.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +20,8 @@ import torch
 from transformers import InternVLForConditionalGeneration
 
 from aiflow_cli.errors import PrerequisiteError
-from aiflow_cli.models.config import build_config, is_original, read_config
-from aiflow_cli.models.conversion import original_class
+from aiflow_cli.models.config import build_config, read_config
+from aiflow_cli.models.conversion import head_width, model_class
 from aiflow_cli.models.hub import Repository, cached_folder
 from aiflow_cli.models.internvl2 import DTYPES
 from aiflow_cli.models.pair import PAIRS_FOLDER, PairSpec
@@ -70,6 +72,11 @@ class Place:
     memory_bytes: int
     free_bytes: int
 
+    @property
+    def room_bytes(self) -> int:
+        """What models can have of it."""
+        return self.free_bytes - (WORKING_BYTES if self.name != "cpu" else 0)
+
 
 @dataclass(frozen=True)
 class Fit:
@@ -99,15 +106,14 @@ class PairPlan:
 
 
 def plan_pair(spec: PairSpec, places: Sequence[Place] | None = None) -> PairPlan:
-    """What `spec` takes and whether it fits into `places` (this machine's, unless given). Nothing is fetched, no weight is read.
+    """What `spec` takes and whether it fits into `places` (this machine's, unless given). Nothing is fetched or read.
 
     Raises PrerequisiteError for a model whose configuration is not here, CheckpointError for one that cannot be built.
     """
     here = tuple(places if places is not None else this_machine())
-    models = {role: _built(spec, role) for role in ("draft", "target")}
-    plans = {role: _model_plan(spec, role, *models[role]) for role in models}
-    fits = tuple(_fits(plans["draft"], plans["target"], models["target"][0], here))
-    return PairPlan(spec.name, plans["draft"], plans["target"], here, fits)
+    draft, _ = _planned(spec, "draft")
+    target, target_model = _planned(spec, "target")
+    return PairPlan(spec.name, draft, target, here, tuple(_fits(draft, target, target_model, here)))
 
 
 def this_machine() -> list[Place]:
@@ -130,9 +136,8 @@ def find_config(spec: PairSpec, role: str) -> tuple[dict[str, Any], str]:
         return read_config(folder_here), str(folder_here)
     if shipped := shipped_config(repository):
         return json.loads(shipped.read_text(encoding="utf-8")), f"ships with aiflow ({shipped.name})"
-    raise PrerequisiteError(
-        f"the configuration of {repository} is not on this machine: fetch it with `aiflow pull {repository}`"
-    )
+    said = f"the configuration of {repository} is not on this machine"
+    raise PrerequisiteError(f"{said}: fetch it with `aiflow pull {repository}`")
 
 
 def shipped_config(repository: Repository) -> Path | None:
@@ -142,83 +147,66 @@ def shipped_config(repository: Repository) -> Path | None:
     return path if owner == "OpenGVLab" and path.is_file() else None
 
 
-def _built(spec: PairSpec, role: str) -> tuple[InternVLForConditionalGeneration, dict[str, Any], str]:
+def _planned(spec: PairSpec, role: str) -> tuple[ModelPlan, InternVLForConditionalGeneration]:
     config, source = find_config(spec, role)
-    kind = original_class(config) if is_original(config) else InternVLForConditionalGeneration
     with quiet_transformers():
-        return meta_model(kind, build_config(config)), config, source
-
-
-def _model_plan(
-    spec: PairSpec, role: str, model: InternVLForConditionalGeneration, config: dict[str, Any], source: str
-) -> ModelPlan:
+        model = meta_model(model_class(config), build_config(config))
     text = model.config.get_text_config()
-    head = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
-    kv_values = 2 * text.num_hidden_layers * text.num_key_value_heads * head
-    parameters = _count(model)
+    kv_values = 2 * text.num_hidden_layers * text.num_key_value_heads * head_width(text)
+    parameters = model.num_parameters()
     weights = {form: parameters * DTYPES[form].itemsize for form in FORMS if form in DTYPES}
     weights |= {kind: quantised_bytes(model, kind, torch.bfloat16.itemsize) for kind in KINDS}
     image_tokens = model.config.image_seq_length * Tiling.from_config(config).most
-    return ModelPlan(
+    plan = ModelPlan(
         role=role,
         name=spec.place(role).rpartition("/")[2],
         source=source,
         parameters=parameters,
-        vision_parameters=_count(model.model.vision_tower),
+        vision_parameters=model.model.vision_tower.num_parameters(),
         weight_bytes=weights,
         kv_bytes_per_token={form: kv_values * DTYPES[form].itemsize for form in ("float32", "bfloat16")},
         longest=image_tokens + QUESTION_TOKENS + spec.max_new_tokens,
     )
-
-
-def _count(module: torch.nn.Module) -> int:
-    return sum(parameter.numel() for parameter in module.parameters())
+    return plan, model
 
 
 def _fits(
     draft: ModelPlan, target: ModelPlan, target_model: InternVLForConditionalGeneration, places: Sequence[Place]
-) -> list[Fit]:
-    found = []
+) -> Iterator[Fit]:
+    things = {"draft": (draft,), "target": (target,), "both": (draft, target)}
     for place in places:
-        room = place.free_bytes - (WORKING_BYTES if place.name != "cpu" else 0)
-        for form in FORMS if place.name != "cpu" else FORMS[:2]:
-            both = draft.needed_bytes(form) + target.needed_bytes(form)
-            for what, needed in (
-                ("draft", draft.needed_bytes(form)),
-                ("target", target.needed_bytes(form)),
-                ("both", both),
-            ):
-                found.append(Fit(what, form, place.name, needed, needed <= room, {place.name: needed}))
+        for form, (what, models) in product(FORMS if place.name != "cpu" else FORMS[:2], things.items()):
+            needed = sum(model.needed_bytes(form) for model in models)
+            yield Fit(what, form, place.name, needed, needed <= place.room_bytes, {place.name: needed})
     gpus = [place for place in places if place.name != "cpu"]
-    return found + ([_spread(target, target_model, gpus)] if len(gpus) > 1 else [])
+    if len(gpus) > 1:
+        yield _spread(target, target_model, gpus)
 
 
 def _spread(target: ModelPlan, model: InternVLForConditionalGeneration, gpus: Sequence[Place]) -> Fit:
     """The target in bfloat16, cut over several GPUs as `--device auto` does it; the cache follows its layers."""
-    limits: dict[int | str, int] = {i: max(0, gpu.free_bytes - WORKING_BYTES) for i, gpu in enumerate(gpus)}
-    share = 1 - target.kv_bytes("bfloat16") / target.needed_bytes("bfloat16")
-    held = spread_bytes(model, {key: int(limit * share) for key, limit in limits.items()})
+    needed = target.needed_bytes("bfloat16")
+    share = 1 - target.kv_bytes("bfloat16") / needed
+    limits: dict[int | str, int] = {i: int(max(0, gpu.room_bytes) * share) for i, gpu in enumerate(gpus)}
+    held = spread_bytes(model, limits)
     devices = {gpus[int(key)].name: count for key, count in held.items() if key != "rest"}
-    where = "+".join(gpu.name for gpu in gpus)
-    return Fit("target", "bfloat16", where, target.needed_bytes("bfloat16"), not held.get("rest"), devices)
+    return Fit("target", "bfloat16", "+".join(gpu.name for gpu in gpus), needed, not held.get("rest"), devices)
 
 
 def spread_bytes(model: InternVLForConditionalGeneration, limits: Mapping[int | str, int]) -> dict[int | str, int]:
-    """Bytes of bfloat16 weights that accelerate's device map puts on each device; what fits on none is "rest"."""
+    """Bytes of bfloat16 weights that accelerate's map puts on each device; what fits on none is "rest"."""
     from accelerate import infer_auto_device_map
 
     logger = logging.getLogger("accelerate.utils.modeling")
     level, logger.level = logger.level, logging.ERROR  # it warns of GPUs that are only planned
     try:
-        whole = list(model._no_split_modules)
-        places = infer_auto_device_map(
-            model, {**limits, "cpu": 1 << 60}, no_split_module_classes=whole, dtype=torch.bfloat16
-        )
+        memory, whole = {**limits, "cpu": 1 << 60}, list(model._no_split_modules)
+        places = infer_auto_device_map(model, memory, no_split_module_classes=whole, dtype=torch.bfloat16)
     finally:
         logger.level = level
     held: dict[int | str, int] = dict.fromkeys(limits, 0)
     for name, device in places.items():
-        module = model.get_submodule(name) if name else model
         key = device if device in limits else "rest"
-        held[key] = held.get(key, 0) + _count(module) * torch.bfloat16.itemsize
+        weights = sum(parameter.numel() for parameter in model.get_submodule(name).parameters())
+        held[key] = held.get(key, 0) + weights * torch.bfloat16.itemsize
     return held

@@ -1,7 +1,7 @@
-"""Which files a checkpoint is made of. What is checked, what is loaded and what the fingerprint covers are these files, and no others.
+"""Which files a checkpoint is made of: what is checked, what is loaded and what the fingerprint covers, and no others.
 
-A folder may hold more (cards, code, locks, what a file manager leaves): that neither loads nor counts. A folder that could be read in two
-ways is refused, and so is a file that lies elsewhere: its content could change without the folder changing.
+A folder may hold more (cards, code, locks, what a file manager leaves): that neither loads nor counts. A folder that
+could be read in two ways is refused, and so is a file that lies elsewhere: it could change without the folder changing.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Weights(NamedTuple):
 
 
 def checkpoint_files(folder: Path) -> list[Path]:
-    """All files of a checkpoint, by name; raises CheckpointError if one is missing, lies elsewhere, or the folder is ambiguous."""
+    """All files of a checkpoint, by name; CheckpointError if one is missing or elsewhere, or names are ambiguous."""
     index = [folder / INDEX] if (folder / INDEX).exists() else []
     return sorted({config_file(folder), *tokenizer_files(folder), *index, *find_weights(folder).files})
 
@@ -47,7 +47,7 @@ def config_file(folder: Path) -> Path:
 
 
 def tokenizer_files(folder: Path) -> list[Path]:
-    """The files that the tokenizer of a checkpoint is read from, those of them that are there. (transformers asks config.json for its kind.)"""
+    """The files that a tokenizer is read from, as far as they are there. (transformers reads config.json too.)"""
     names = _SENTENCEPIECE_FILES if is_sentencepiece(folder) else _TRANSFORMERS_FILES
     return [_own(folder, name) for name in names if (folder / name).exists()]
 
@@ -61,7 +61,7 @@ def is_sentencepiece(folder: Path) -> bool:
 
 
 def find_weights(folder: Path) -> Weights:
-    """The files that hold a checkpoint's weights: model.safetensors, or what the index names. Raises CheckpointError, see above."""
+    """The files of a checkpoint's weights: model.safetensors, or what the index names; raises CheckpointError."""
     places = _index(folder) if (folder / INDEX).exists() else None
     names = [WHOLE] if places is None else sorted(set(places.values()))
     others = {path.name for path in folder.glob("[!.]*.safetensors")} - set(names)
@@ -74,24 +74,23 @@ def find_weights(folder: Path) -> Weights:
             f"{folder} lacks {some(missing)} of {len(names)} weight files: fetch the checkpoint again"
         )
     if others:
-        source = WHOLE if places is None else f"what {INDEX} names"
-        raise CheckpointError(
-            f"{folder} holds {some(sorted(others))} beside {source}: which are the weights? Move the others elsewhere"
-        )
+        both = f"{some(sorted(others))} beside {WHOLE if places is None else f'what {INDEX} names'}"
+        raise CheckpointError(f"{folder} holds {both}: which are the weights? Move the others elsewhere")
     return Weights([_own(folder, name) for name in names], places)
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON file of a checkpoint, with or without a byte order mark; raises CheckpointError if it holds no JSON object."""
+    """A JSON file of a checkpoint, with or without a byte order mark; raises CheckpointError if it holds no object."""
     try:
         found = json.loads(path.read_text(encoding="utf-8-sig"))
+        if isinstance(found, dict):
+            return found
+        reason = "holds no JSON object"
     except (ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} is not valid JSON ({error}): fetch the checkpoint again") from None
+        reason = f"is not valid JSON ({error})"
     except OSError as error:
-        raise CheckpointError(f"{path} cannot be read ({error.strerror}): fetch the checkpoint again") from None
-    if not isinstance(found, dict):
-        raise CheckpointError(f"{path} holds no JSON object: fetch the checkpoint again")
-    return found
+        reason = f"cannot be read ({error.strerror})"
+    raise CheckpointError(f"{path} {reason}: fetch the checkpoint again")
 
 
 def some(names: list[str]) -> str:
@@ -117,17 +116,14 @@ def _index(folder: Path) -> dict[str, str]:
         raise CheckpointError(f"{path} cannot be read (it has no weight_map of names): fetch the checkpoint again")
     for name in places.values():
         if name != Path(name).name or not name.endswith(".safetensors") or name.startswith(".") or "\\" in name:
-            raise CheckpointError(
-                f"{path} names the weight file {name!r}: only *.safetensors in the folder itself are read; fetch the checkpoint again"
-            )
+            remedy = "only *.safetensors in the folder itself are read; fetch the checkpoint again"
+            raise CheckpointError(f"{path} names the weight file {name!r}: {remedy}")
     return places
 
 
 def _own(folder: Path, name: str) -> Path:
-    """A file of `folder`; raises CheckpointError if it is a link to somewhere else. The hub's cache is made of links to its own blobs."""
-    path = folder / name
-    if not path.resolve().is_relative_to(folder.resolve()) and hub_blob(path) is None:
-        raise CheckpointError(
-            f"{path} is a link to {path.resolve()}, outside the checkpoint: put the file itself there"
-        )
+    """A file of `folder`; raises CheckpointError for a link elsewhere, but those of the hub's cache."""
+    path, real = folder / name, (folder / name).resolve()
+    if not real.is_relative_to(folder.resolve()) and hub_blob(path) is None:
+        raise CheckpointError(f"{path} is a link to {real}, outside the checkpoint: put the file itself there")
     return path

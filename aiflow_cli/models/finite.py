@@ -1,13 +1,14 @@
-"""Numbers that are none: a damaged weight or an overflow makes every logit NaN, of which argmax would choose token 0 for ever.
+"""Numbers that are none: a damaged weight or an overflow makes every logit NaN, whose argmax is token 0 for ever.
 
-It is enough to look at the logit that is chosen: argmax prefers NaN to any number, and infinity to any finite one. Where the first such
-number arises is looked for when there is one, by another pass.
+It is enough to look at the logit that is chosen: argmax prefers NaN to any number, and infinity to any finite one.
+Where the first such number arises is looked for when there is one, by another pass.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -26,34 +27,28 @@ def best_ids(logits: Tensor) -> list[int] | None:
 def not_finite(
     model: InternVLForConditionalGeneration, ids: Sequence[int], pixel_values: Tensor | None
 ) -> CheckpointError:
-    """What to raise after `ids` made a logit that is no finite number: where in `model` the first one arises, and what to do."""
+    """What to raise after `ids` made a logit that is no finite number: where in `model` it arises, and a remedy."""
     name, dtype = model.config.name_or_path or "the model", str(model.dtype).removeprefix("torch.")
-    found = _first_part(model, ids, pixel_values)
-    if found is None:
-        where, damaged = "somewhere in its language model", True
-    else:
-        where, damaged = found[0], not all(map(_is_finite, found[1].parameters()))
+    found = _bad_parts(model, ids, pixel_values)
+    where, part = found[0] if found else ("somewhere in its language model", None)
+    said = f"{name} computes NaN or infinity, first in {where}"
+    damaged = part is None or not all(map(_is_finite, part.parameters()))
     if damaged or dtype != "float16":
-        return CheckpointError(f"{name} computes NaN or infinity, first in {where}: fetch the checkpoint again")
-    return CheckpointError(
-        f"{name} computes NaN or infinity, first in {where}, in numbers too large for {dtype}: use --dtype float32 or bfloat16"
-    )
+        return CheckpointError(f"{said}: fetch the checkpoint again")
+    return CheckpointError(f"{said}, in numbers too large for {dtype}: use --dtype float32 or bfloat16")
 
 
-def _first_part(
+def _bad_parts(
     model: InternVLForConditionalGeneration, ids: Sequence[int], pixel_values: Tensor | None
-) -> tuple[str, nn.Module] | None:
-    """The first part of `model`, in the order of computing, that gives a number that is not finite."""
+) -> list[tuple[str, nn.Module]]:
+    """The parts of `model`, in the order of computing, that give a number that is not finite."""
     found: list[tuple[str, nn.Module]] = []
 
-    def look(where: str, part: nn.Module, output: Any) -> None:
-        if not found and not all(map(_is_finite, _tensors(output))):
+    def look(where: str, part: nn.Module, _: Any, output: Any) -> None:
+        if not all(map(_is_finite, _tensors(output))):
             found.append((where, part))
 
-    hooks = [
-        part.register_forward_hook(lambda part, _, output, where=where: look(where, part, output))
-        for where, part in _parts(model)
-    ]
+    hooks = [part.register_forward_hook(partial(look, where)) for where, part in _parts(model)]
     try:
         with torch.inference_mode():
             pixels = None if pixel_values is None else pixel_values.to(model.device, model.dtype)
@@ -62,7 +57,7 @@ def _first_part(
     finally:
         for hook in hooks:
             hook.remove()
-    return found[0] if found else None
+    return found
 
 
 def _parts(model: InternVLForConditionalGeneration) -> Iterator[tuple[str, nn.Module]]:

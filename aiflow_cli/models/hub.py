@@ -1,7 +1,7 @@
-"""Checkpoints on the Hugging Face hub: what a repository holds, and what of it is here (`models/pull.py` fetches the rest).
+"""Checkpoints on the Hugging Face hub: what a repository holds and what of it is here (`models/pull.py` fetches it).
 
-Everything lies in the hub's own cache (HF_HOME), as huggingface_hub lays it out, and counts for other programs too. What
-the hub says is a stranger's word: names, commits and digests become paths here, so each is checked before it does.
+Everything lies in the hub's own cache (HF_HOME), as huggingface_hub lays it out, and counts for other programs too.
+What the hub says is a stranger's word: names, commits and digests become paths here, so each is checked before it does.
 """
 
 from __future__ import annotations
@@ -15,24 +15,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
-from huggingface_hub import HfApi, constants, snapshot_download
-from huggingface_hub.errors import (
-    GatedRepoError,
-    HfHubHTTPError,
-    HFValidationError,
-    LocalEntryNotFoundError,
-    OfflineModeIsEnabled,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
+from huggingface_hub import HfApi, constants, errors, snapshot_download
 
-from aiflow_cli.errors import AiflowError, LinkError, PrerequisiteError, StoreError, UsageError
+from aiflow_cli.errors import LinkError, PrerequisiteError, StoreError, UsageError
 from aiflow_cli.fetching import RetryPolicy, passes, retrying
+from aiflow_cli.text import one_line
 
 WANTED = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "README.md", "LICENSE*"]
 """No code, no pictures, no weights in pickles."""
 POLICY = RetryPolicy(longest_pause_s=60.0)
-_TRANSPORT_ERROR: type[Exception] = next(kind for kind in HfHubHTTPError.__mro__ if kind.__name__ == "HTTPError")
+_TRANSPORT_ERROR: type[Exception] = next(kind for kind in errors.HfHubHTTPError.__mro__ if kind.__name__ == "HTTPError")
 """Base of what the hub's HTTP library raises; which library that is changes with huggingface_hub's version."""
 _REPOSITORY = re.compile(r"(?P<id>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:@(?P<revision>(?!.*\.\.)[\w./-]+))?")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -63,7 +55,7 @@ class Repository:
 
 
 class RemoteFile(NamedTuple):
-    """A file of a repository; `digest`, by which the cache names its content, is its sha256 if it is large, else git's sha1."""
+    """A file of a repository; `digest`, its content's name in the cache, is sha256 if it is large, else git's sha1."""
 
     name: str
     size_bytes: int
@@ -120,21 +112,21 @@ def cached_folder(repository: Repository) -> Path | None:
         return None
     try:
         return Path(snapshot_download(repository.id, revision=commit, allow_patterns=WANTED, local_files_only=True))
-    except LocalEntryNotFoundError:
+    except errors.LocalEntryNotFoundError:
         return None
 
 
 def _commit_here(repository: Repository) -> str | None:
-    """The commit that a revision is, as far as the cache knows; where a copied cache lacks its `refs`, the only one there is."""
-    if _COMMIT.fullmatch(repository.revision):
-        return repository.revision
-    references = repository.cache / "refs"
-    try:
-        text = (references / repository.revision).read_text(encoding="utf-8-sig", errors="replace").strip()
-    except OSError:
-        snapshots = [path.name for path in (repository.cache / "snapshots").glob("*") if _COMMIT.fullmatch(path.name)]
-        only = repository.revision == "main" and not any(references.glob("*")) and len(snapshots) == 1
-        return snapshots[0] if only else None
+    """The commit of a revision, as far as the cache knows; where a copied cache lacks `refs`, the only one."""
+    text, refs = repository.revision, repository.cache / "refs"
+    if not _COMMIT.fullmatch(text):
+        try:
+            text = (refs / text).read_text(encoding="utf-8-sig", errors="replace").strip()
+        except OSError:
+            snapshots = [path.name for path in (repository.cache / "snapshots").glob("*")]
+            commits = [name for name in snapshots if _COMMIT.fullmatch(name)]
+            only = repository.revision == "main" and not any(refs.glob("*")) and len(commits) == 1
+            return commits[0] if only else None
     return text if _COMMIT.fullmatch(text) else None
 
 
@@ -147,7 +139,10 @@ def display_name(folder: Path) -> str:
 
 
 def make_plan(repository: Repository) -> Plan:
-    """Ask the hub what a repository holds. Raises UsageError if there is none, PrerequisiteError offline or without access, LinkError."""
+    """Ask the hub what a repository holds.
+
+    Raises UsageError if there is none, PrerequisiteError offline or without access, LinkError.
+    """
     with translated(repository):
         plan = _ask(repository)
         missing = tuple(file for file in plan.files if size_of(plan.snapshot / file.name) != file.size_bytes)
@@ -160,13 +155,11 @@ def _ask(repository: Repository) -> Plan:
         info: Any = retry(HfApi().model_info, repository.id, revision=repository.revision, files_metadata=True)
         wanted = (file for file in info.siblings or () if any(Path(file.rfilename).match(kind) for kind in WANTED))
         return Plan(repository, _checked(_COMMIT, info.sha), tuple(map(_remote_file, wanted)), ())
-    except HFValidationError:
+    except errors.HFValidationError:
         raise
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise LinkError(
-            f"what {constants.ENDPOINT} says of {repository} cannot be understood ({reason}): try later"
-        ) from error
+        said = f"what {constants.ENDPOINT} says of {repository} cannot be understood"
+        raise LinkError(f"{said} ({one_line(error)}): try later") from error
 
 
 def _remote_file(found: Any) -> RemoteFile:
@@ -186,9 +179,9 @@ def _checked(pattern: re.Pattern[str], text: Any) -> str:
 
 def is_passing(error: BaseException) -> bool:
     """Whether a failure is worth another try: a connection that broke, or a refusal that is likely to pass."""
-    if isinstance(error, HfHubHTTPError):
+    if isinstance(error, errors.HfHubHTTPError):
         return passes(error.response.status_code)
-    if isinstance(error, OfflineModeIsEnabled):
+    if isinstance(error, errors.OfflineModeIsEnabled):
         return False
     return isinstance(error, (_TRANSPORT_ERROR, ConnectionError))
 
@@ -196,36 +189,27 @@ def is_passing(error: BaseException) -> bool:
 @contextlib.contextmanager
 def translated(repository: Repository) -> Iterator[None]:
     """The hub's errors as ours, each one line with its remedy."""
+    hub = constants.ENDPOINT
     try:
         yield
-    except AiflowError:
-        raise
-    except OfflineModeIsEnabled:
-        raise PrerequisiteError(
-            f"{repository} is not on this machine, and offline mode is on: unset HF_HUB_OFFLINE to fetch it"
-        ) from None
-    except GatedRepoError:
-        raise PrerequisiteError(
-            f"{repository} is gated: ask for access at {constants.ENDPOINT}/{repository.id}, then `hf auth login` or set HF_TOKEN"
-        ) from None
-    except RevisionNotFoundError:
-        raise UsageError(
-            f"{repository.id} has no revision {repository.revision!r}: give a branch, tag or commit"
-        ) from None
-    except (RepositoryNotFoundError, HFValidationError):
-        raise UsageError(
-            f"there is no repository {repository.id} at {constants.ENDPOINT}: check the name; if it is private, set HF_TOKEN"
-        ) from None
-    except (_TRANSPORT_ERROR, ConnectionError, LocalEntryNotFoundError) as error:
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise LinkError(
-            f"fetching {repository} from {constants.ENDPOINT} broke off ({reason}): run the same command again, it goes on from there"
-        ) from error
+    except errors.OfflineModeIsEnabled:
+        said = f"{repository} is not on this machine, and offline mode is on"
+        raise PrerequisiteError(f"{said}: unset HF_HUB_OFFLINE to fetch it") from None
+    except errors.GatedRepoError:
+        remedy = f"ask for access at {hub}/{repository.id}, then `hf auth login` or set HF_TOKEN"
+        raise PrerequisiteError(f"{repository} is gated: {remedy}") from None
+    except errors.RevisionNotFoundError:
+        said = f"{repository.id} has no revision {repository.revision!r}"
+        raise UsageError(f"{said}: give a branch, tag or commit") from None
+    except (errors.RepositoryNotFoundError, errors.HFValidationError):
+        said = f"there is no repository {repository.id} at {hub}"
+        raise UsageError(f"{said}: check the name; if it is private, set HF_TOKEN") from None
+    except (_TRANSPORT_ERROR, ConnectionError, errors.LocalEntryNotFoundError) as error:
+        said = f"fetching {repository} from {hub} broke off ({one_line(error)})"
+        raise LinkError(f"{said}: run the same command again, it goes on from there") from error
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise StoreError(
-                f"no space left for {repository} in {repository.cache}: free some, or set HF_HOME to a folder on a larger disk"
-            ) from error
-        raise StoreError(
-            f"cannot write {repository} to {repository.cache} ({error}): check the folder, or set HF_HOME"
-        ) from error
+            remedy = "free some, or set HF_HOME to a folder on a larger disk"
+            raise StoreError(f"no space left for {repository} in {repository.cache}: {remedy}") from error
+        said = f"cannot write {repository} to {repository.cache} ({error})"
+        raise StoreError(f"{said}: check the folder, or set HF_HOME") from error

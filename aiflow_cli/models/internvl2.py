@@ -1,8 +1,8 @@
-"""Loading and saving checkpoints in the original InternVL2 layout (and loading those already in transformers' layout).
+"""Checking, loading and saving checkpoints in the original InternVL2 layout (and loading transformers' own).
 
-No `trust_remote_code`: the weights go into transformers' own InternVL classes, streamed tensor by tensor by `from_pretrained`, each straight
-to its device and dtype. Anything missing, surplus or misshapen is an error, raised before the first tensor is read. transformers is handed
-the tensors that were checked, not the folder: it would look there for weights, adapters and settings by rules of its own.
+No `trust_remote_code`: the weights go into transformers' own InternVL classes, streamed tensor by tensor, each straight
+to its device and dtype. Anything missing, surplus or misshapen is an error, raised before the first tensor is read.
+transformers is handed the tensors that were checked, not the folder: it would look there by rules of its own.
 """
 
 from __future__ import annotations
@@ -18,17 +18,59 @@ from safetensors.torch import save_file
 from transformers import InternVLForConditionalGeneration
 
 from aiflow_cli.errors import CheckpointError, UsageError
-from aiflow_cli.models.config import build_config, is_original, naming, read_config
-from aiflow_cli.models.conversion import is_internlm2, original_class, original_state
+from aiflow_cli.models.config import build_config, is_original, language_config, naming, read_config
+from aiflow_cli.models.conversion import is_internlm2, model_class, original_state
+from aiflow_cli.models.prompt import IMAGE_CONTEXT, find_template
 from aiflow_cli.models.quiet import quiet_transformers
-from aiflow_cli.models.tensors import check_tensors, expected_tensors, meta_model, open_tensors, refuse, shapes_of
+from aiflow_cli.models.tensors import Tensors, check_tensors, meta_model, open_tensors, refuse
+from aiflow_cli.models.tokenizer import Tokenizer, load_tokenizer
+from aiflow_cli.text import one_line
 
 __all__ = ["build_config", "load_model", "save_checkpoint"]
 
 _NO_ROOM = (
     "does not fit into the memory of this machine's devices: see `aiflow pairs show PAIR`, or use --quantize int8"
 )
+MOST_SPARE_ROWS = 1024
+"""Embeddings are padded to multiples of 64 or 128, and some leave room for tokens to come."""
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def check_tokenizer(folder: Path) -> Tokenizer:
+    """The tokenizer of a folder; raises CheckpointError unless it fits the embedding and the template is known.
+
+    InternLM2's embedding has a row for every token and no more; others may have spare rows at their end.
+    """
+    original = read_config(folder)
+    with naming(folder):
+        find_template(original)
+    tokenizer = load_tokenizer(folder)
+    size = language_config(original).get("vocab_size")
+    spare = 0 if is_internlm2(original) else MOST_SPARE_ROWS
+    if isinstance(size, int) and not size - spare <= tokenizer.vocab_size <= size:
+        both = f"the tokenizer in {folder} has {tokenizer.vocab_size} tokens, the model's embedding {size}"
+        raise CheckpointError(f"{both}: they do not belong together")
+    return tokenizer
+
+
+def check_folder(folder: Path) -> None:
+    """Raise CheckpointError for all that loading would refuse; no weight is read."""
+    empty = _empty_model(folder, check_tokenizer(folder).token_id(IMAGE_CONTEXT))
+    with open_tensors(folder) as tensors:
+        _check_original(folder, tensors, empty)
+
+
+def _empty_model(folder: Path, image_token_id: int | None) -> InternVLForConditionalGeneration:
+    """The model of a folder without its weights, of the class that reads them."""
+    original = read_config(folder)
+    with naming(folder):
+        return meta_model(model_class(original), build_config(original, image_token_id))
+
+
+def _check_original(folder: Path, tensors: Tensors, empty: InternVLForConditionalGeneration) -> None:
+    original = read_config(folder)
+    if is_original(original):  # else `from_pretrained` tells what is amiss, under the names that the files have
+        check_tensors(folder, tensors, empty, is_internlm2(original))
 
 
 def load_model(
@@ -39,28 +81,22 @@ def load_model(
     max_memory: Mapping[int | str, int] | None = None,
     offload: Path | None = None,
 ) -> InternVLForConditionalGeneration:
-    """The model of a checkpoint folder on `device` (a torch device, or "auto" for accelerate's device map), in evaluation mode.
+    """The model of a checkpoint folder on `device` (a torch device, or "auto": accelerate's map), in evaluation mode.
 
-    With "auto" the model is cut over all GPUs, then the host's memory; `max_memory` bounds what each may hold, in bytes (by GPU number,
-    "cpu"); what fits nowhere is read from the disk when it is used, if there is a folder `offload`. Raises CheckpointError naming the first
-    tensors that are missing, surplus or misshapen, or why a file cannot be read; UsageError if the model does not fit.
+    With "auto" it is cut over all GPUs, then the host's memory; `max_memory` bounds what each may hold, in bytes (by
+    GPU number, "cpu"); what fits nowhere is read from the disk when it is used, if there is a folder `offload`. Raises
+    CheckpointError for tensors that are missing, surplus or misshapen, UsageError if the model does not fit.
     """
-    original = read_config(folder)
-    with naming(folder):
-        config = build_config(original, image_token_id)
-        kind = original_class(original) if is_original(original) else InternVLForConditionalGeneration
-        empty = meta_model(kind, config)
-    placement: dict[str, Any] = {}
+    empty = _empty_model(folder, image_token_id)
+    config = empty.config
+    options: dict[str, Any] = {"dtype": DTYPES[dtype]}
     if device != "cpu":
-        placement = {"device_map": device, "max_memory": max_memory, "offload_folder": offload}
+        options |= {"device_map": device, "max_memory": max_memory, "offload_folder": offload}
     with quiet_transformers(), open_tensors(folder) as tensors:
-        if is_original(original):
-            check_tensors(folder, shapes_of(tensors), expected_tensors(empty, is_internlm2(original)))
-        else:
+        _check_original(folder, tensors, empty)
+        if not is_original(read_config(folder)):
             config.tie_word_embeddings = not any(name.endswith("lm_head.weight") for name in tensors)
-        model, info = _from_pretrained(
-            kind, folder, config=config, state_dict=tensors, dtype=DTYPES[dtype], **placement
-        )
+        model, info = _from_pretrained(type(empty), folder, config=config, state_dict=tensors, **options)
     refuse(folder, "lacks", info["missing_keys"])
     refuse(folder, "has surplus", info["unexpected_keys"])
     refuse(folder, "has misshapen", [key if isinstance(key, str) else key[0] for key in info["mismatched_keys"]])
@@ -68,7 +104,7 @@ def load_model(
 
 
 def is_spread(model: InternVLForConditionalGeneration) -> bool:
-    """Whether accelerate keeps the model's weights on more than one device (or the disk), and moves them when they are used."""
+    """Whether accelerate keeps the weights on more than one device (or the disk), and moves them when they are used."""
     return len(set(getattr(model, "hf_device_map", {}).values())) > 1
 
 
@@ -82,7 +118,7 @@ def _from_pretrained(kind: Any, folder: Path, **options: Any) -> tuple[Any, dict
     except (SafetensorError, OSError, RuntimeError, ValueError, EOFError) as error:
         if "offloaded to the disk" in str(error):
             raise UsageError(f"{folder.name} {_NO_ROOM}") from None
-        reason = " ".join(str(error).split())[:300]
+        reason = one_line(error, 300)
         raise CheckpointError(f"cannot load the weights in {folder}: {reason}; fetch the checkpoint again") from error
     return result
 
@@ -92,7 +128,7 @@ def save_checkpoint(
 ) -> None:
     """Write `model` to `folder` in the original InternVL2 layout: config.json as given, model.safetensors in `dtype`.
 
-    The tokenizer's files are the caller's to add. Embeddings that are tied in `model` are written twice, as the original layout has them.
+    The tokenizer's files are the caller's to add. Tied embeddings are written twice, as the original layout has them.
     """
     folder.mkdir(parents=True, exist_ok=True)
     state = {name: value.detach().to("cpu", DTYPES[dtype]).clone() for name, value in model.state_dict().items()}

@@ -1,18 +1,21 @@
-"""The lean decoder: the same weights as transformers' forward, with as few operations a step as it takes (in the manner of gpt-fast).
+"""The lean decoder: the same weights as transformers' forward, in as few operations a step as can be (as gpt-fast).
 
-A step of the small pair is bound by the number of operations and by reading the weights, not by arithmetic, and a verification of five
-tokens must cost little more than a step. So, for a Llama-shaped language model (InternLM2, Llama) on a CPU:
+A step of the small pair is bound by the number of operations and by reading the weights, not by arithmetic, and a
+verification of five tokens must cost little more than a step. So, for a Llama-shaped language model (InternLM2, Llama)
+on a CPU:
 
-- matrices are stored [in, out] and applied by `mm`: faster than `linear` for 1 to 25 rows. q, k and v are one, gate and up two: MKL
-  takes two narrow products of several rows faster than a wide one (a single row gains nothing, or loses up to 8 % of a step where
-  other processes press on the cache);
+- matrices are stored [in, out] and applied by `mm`: faster than `linear` for 1 to 25 rows. q, k and v are one, gate and
+  up two: MKL takes two narrow products of several rows faster than a wide one (a single row gains nothing, or loses up
+  to 8 % of a step where other processes press on the cache);
 - norm weights, the norm's sqrt(width) and the 1/sqrt(head) of attention are folded into the matrices that follow;
-- a cached row is what that product writes, q, k and v of a position, in its place: nothing is copied, and rollback moves a number;
-- rotary embedding is one complex product in place: the halves of each head of q and k are interleaved in the stored matrices, which
-  leaves q . k as it was;
+- a cached row is what that product writes, q, k and v of a position, in its place: nothing is copied, and to go back is
+  to change a number;
+- rotary embedding is one complex product in place: the halves of each head of q and k are interleaved in the stored
+  matrices, which leaves q . k as it was;
 - a layer's views of the cache are made for all layers at once, and residuals are added by `addmm_`.
 
-One token, a draft and a prompt (in pieces, if it is long) take the same path. Tested against `models/reference.py` to 1e-5 in float32.
+One token, a draft and a prompt (in pieces, if it is long) take the same path. Tested against `models/reference.py` to
+1e-5 in float32.
 """
 
 from __future__ import annotations
@@ -27,18 +30,19 @@ from torch import Tensor
 from transformers import InternVLForConditionalGeneration, LlamaConfig
 
 from aiflow_cli.errors import CheckpointError
-from aiflow_cli.models.decoder import check_rollback
+from aiflow_cli.models.conversion import head_width
+from aiflow_cli.models.decoder import Cached
 from aiflow_cli.models.finite import not_finite
 from aiflow_cli.models.prompt import Prompt
 
 PIECE_ROWS = 128
-"""A longer prompt is taken in pieces: mask and scores of all its rows at once would grow with the square of its length."""
+"""A longer prompt is taken in pieces: mask and scores would else grow with the square of its length."""
 SPARE_ROWS = 1
-"""Three rows, or seven, or eleven, are slower than one more: MKL takes rows by fours. So one is added, and forgotten again."""
+"""Three rows, or seven, or eleven, are slower than one more: MKL takes rows by fours. So one is added and dropped."""
 
 
 class Layer(NamedTuple):
-    """One decoder layer's matrices, all [in, out], norms folded in: qkv [d, (h + 2 kv) head], gate and up [d, ffn], down [ffn, d]."""
+    """A layer's matrices [in, out], norms folded in: qkv [d, (h + 2 kv) head], gate and up [d, ffn], down [ffn, d]."""
 
     qkv: Tensor
     out: Tensor
@@ -56,16 +60,15 @@ class LeanWeights:
     def __init__(self, model: InternVLForConditionalGeneration) -> None:
         text = model.config.get_text_config()
         self.heads, self.kv_heads = text.num_attention_heads, text.num_key_value_heads
-        self.head = getattr(text, "head_dim", None) or text.hidden_size // self.heads
+        self.head = head_width(text)
         self.width, self.eps = text.hidden_size, text.rms_norm_eps
         inner = model.model.language_model
         self.embedding: Tensor = inner.embed_tokens.weight.detach()
         self.layers = [self._pack(layer) for layer in inner.layers]
         self.logits = _transposed(model.lm_head.weight.detach() * inner.norm.weight.detach() * self.width**0.5)
         if not bool(self.logits.norm(dim=0).isfinite().all()):
-            raise CheckpointError(
-                f"the output layer of {model.config.name_or_path} holds NaN or infinity: fetch the checkpoint again"
-            )
+            said = f"the output layer of {model.config.name_or_path} holds NaN or infinity"
+            raise CheckpointError(f"{said}: fetch the checkpoint again")
         self._rotary = inner.rotary_emb
 
     def _pack(self, layer: Any) -> Layer:
@@ -101,10 +104,11 @@ def _transposed(matrix: Tensor) -> Tensor:
     return matrix.t().contiguous()
 
 
-class LeanDecoder:
+class LeanDecoder(Cached):
     """Decoder (see `models/decoder.py`) with room for `max_length` positions, prompt included."""
 
     def __init__(self, model: InternVLForConditionalGeneration, weights: LeanWeights, max_length: int) -> None:
+        super().__init__()
         self._model, self._weights = model, weights
         room = max_length + SPARE_ROWS
         parts = (weights.heads, weights.kv_heads, weights.kv_heads)
@@ -118,11 +122,6 @@ class LeanDecoder:
         self._group = weights.heads // weights.kv_heads
         self._floor = torch.tensor((weights.width * weights.eps) ** 0.5)
         self.max_length = max_length
-        self._prompt = Prompt([])
-        self._ids: list[int] = []
-        self.prompt_length = 0
-        self.length = 0
-        self.last_logits: Tensor = torch.empty(0)
         self._lengths: Tensor = torch.empty(0)
 
     @staticmethod
@@ -130,12 +129,8 @@ class LeanDecoder:
         """Whether this decoder computes what `model` does: a Llama-shaped language model on a CPU in float32."""
         text = model.config.get_text_config()
         static_rope = text.rope_parameters.get("rope_type", "default") in ("default", "dynamic")
-        plain = (
-            isinstance(text, LlamaConfig)
-            and text.hidden_act == "silu"
-            and not text.mlp_bias
-            and not text.attention_bias
-        )
+        biased = isinstance(text, LlamaConfig) and (text.mlp_bias or text.attention_bias)
+        plain = isinstance(text, LlamaConfig) and text.hidden_act == "silu" and not biased
         return plain and static_rope and model.device.type == "cpu" and model.dtype == torch.float32
 
     def prefill(self, prompt: Prompt) -> int:
@@ -160,10 +155,9 @@ class LeanDecoder:
             self._forward(self._weights.embedding[list(tokens)])
             return self._chosen()
 
-    def rollback(self, length: int) -> None:
-        """See Decoder."""
-        check_rollback(self, length)
-        self.length = length
+    def _keep_rows(self, start: int, stop: int, kept: list[int]) -> None:
+        if kept:
+            self._rows[:, start:stop] = self._rows[:, kept]
 
     def _forward(self, x: Tensor, last_only: bool = False) -> None:
         weights, rows, start = self._weights, len(x), self.length
@@ -195,8 +189,9 @@ class LeanDecoder:
     def _chosen(self) -> list[int]:
         """The most likely ids after the last pass; raises CheckpointError unless the logits are numbers.
 
-        They are if the lengths of the rows are, since the output layer's columns have finite lengths too (`LeanWeights`). A look at the
-        chosen logits themselves, as `best_ids` has it, is 2 % of a small draft model's step.
+        They are if the lengths of the rows are, since the output layer's columns have finite lengths too
+        (`LeanWeights`). A look at the chosen logits themselves, as `best_ids` has it, is 2 % of a small draft model's
+        step.
         """
         for (length,) in self._lengths.tolist():
             if not math.isfinite(length):
@@ -205,7 +200,7 @@ class LeanDecoder:
         return chosen
 
     def _mask(self, start: int, stop: int) -> Tensor:
-        """What rows `start` to `stop` may not see of all rows up to `stop`, as -inf: a window of one strip, wherever they start."""
+        """What rows `start` to `stop` may not see of all rows up to `stop`, as -inf: a window of one strip."""
         if stop - start > PIECE_ROWS:
             return torch.full((stop - start, stop), -math.inf).triu_(start + 1)
         shift = self.max_length + SPARE_ROWS - start
@@ -217,7 +212,7 @@ class LeanDecoder:
         return x / length.hypot(self._floor)
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
-        """Attention of the new rows over all cached ones: q [h, m, head], k [kv, head, n], v [kv, n, head] -> [m, h head]."""
+        """Attention of new rows over all cached: q [h, m, head], k [kv, head, n], v [kv, n, head] -> [m, h head]."""
         heads, rows, head = q.shape
         if self._group > 1:
             q = q.reshape(len(k), self._group * rows, head)

@@ -1,4 +1,4 @@
-"""Pairs of a draft and a target: the registry, where their checkpoints lie, and whether two models are a pair at all."""
+"""Pairs of a draft and a target: the registry, where their checkpoints lie, and whether two models are one."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PAIRS_FOLDER = Path(str(files("aiflow_cli"))) / "pairs"
 
 @dataclass(frozen=True)
 class PairSpec:
-    """A pair by name. `draft` and `target` are folders, or `hub:OWNER/NAME[@REVISION]` for what has to be fetched first."""
+    """A pair by name. `draft` and `target` are folders, or `hub:OWNER/NAME[@REVISION]` for what is fetched first."""
 
     name: str
     about: str
@@ -32,6 +32,8 @@ class PairSpec:
     question: str
     max_new_tokens: int
     dtype: str
+    like_paper: bool = False
+    """Whether it is meant to behave like the paper's pair, so that a report judges it by the paper's figures."""
 
     def dtype_on(self, device: str) -> str:
         """What its weights are computed in unless another dtype is asked for: float32 on a CPU, its own on a GPU."""
@@ -51,14 +53,13 @@ class PairSpec:
         return Repository.parse(place.removeprefix(_HUB))
 
     def folder(self, role: str) -> Path:
-        """The checkpoint folder of "draft" or "target"; raises PrerequisiteError if it has to be fetched, UsageError if it is absent."""
+        """The checkpoint folder of a role; raises PrerequisiteError if it is to be fetched, UsageError if absent."""
         if repository := self.repository(role):
             return _hub_folder(self, role, repository)
         path = Path(self.place(role))
         if not path.is_dir():
-            raise UsageError(
-                f"the {role} model's folder {path} does not exist: give the folder of a checkpoint, or a hub id OWNER/NAME"
-            )
+            said = f"the {role} model's folder {path} does not exist"
+            raise UsageError(f"{said}: give the folder of a checkpoint, or a hub id OWNER/NAME")
         return path
 
 
@@ -77,7 +78,7 @@ def _place(text: str) -> str:
 
 
 def find_pair(name: str, draft: str | None = None, target: str | None = None) -> PairSpec:
-    """The pair of that name, with other models if given: folders, or hub ids `OWNER/NAME[@REVISION]`. Raises UsageError naming known pairs."""
+    """The pair of that name, or with other models: folders, or hub ids `OWNER/NAME[@REVISION]`; raises UsageError."""
     if name not in registry():
         near = difflib.get_close_matches(name, registry(), 1)
         hint = f"did you mean {near[0]!r}?" if near else f"know {', '.join(registry())}"
@@ -104,22 +105,22 @@ def _hub_folder(pair: PairSpec, role: str, repository: Repository) -> Path:
     if (folder := cached_folder(repository)) is not None:
         return folder
     of_pair = pair.name in registry() and registry()[pair.name].place(role) == pair.place(role)
-    whose, command = (f"the {role} of pair {pair.name}, ", pair.name) if of_pair else ("", repository)
-    raise PrerequisiteError(
-        f"{whose}{repository}, is not on this machine: fetch it with `aiflow pull {command}`"
-        if whose
-        else f"{repository} is neither a folder nor on this machine: fetch it with `aiflow pull {command}`"
-    )
+    if of_pair:
+        whose, command = f"the {role} of pair {pair.name}, {repository}, is not on this machine", pair.name
+    else:
+        whose, command = f"{repository} is neither a folder nor on this machine", str(repository)
+    raise PrerequisiteError(f"{whose}: fetch it with `aiflow pull {command}`")
 
 
 def check_pair(draft: VisionLanguageModel, target: VisionLanguageModel) -> None:
     """Raise CheckpointError unless token ids mean the same to both."""
     a, b = draft.fingerprint, target.fingerprint
     if (a.tokenizer_sha256, a.vocab_size) != (b.tokenizer_sha256, b.vocab_size):
-        raise CheckpointError(
-            f"draft {draft.name} ({a.vocab_size} tokens, tokenizer {a.tokenizer_sha256[:8]}) and target {target.name} "
-            f"({b.vocab_size} tokens, tokenizer {b.tokenizer_sha256[:8]}) have different tokenizers: they are no pair"
+        told = (
+            f"{m.name} ({f.vocab_size} tokens, tokenizer {f.tokenizer_sha256[:8]})"
+            for m, f in ((draft, a), (target, b))
         )
+        raise CheckpointError("draft {} and target {} have different tokenizers: they are no pair".format(*told))
 
 
 def same_target(pair: PairSpec) -> list[PairSpec]:

@@ -1,9 +1,10 @@
 """The one place where a picture is decoded: bytes of a stranger in, RGB pixels or an ImageError out.
 
 Five formats are tried and no other: the imaging library knows some forty, and a decoder that nobody uses is one that
-nobody has tried with hostile bytes. The original code calls the library's `convert("RGB")` on whatever it opens; beside it
-- 16 bits of grey become 8 by their upper byte, as the library does it for 16 bits of colour. There `convert` clips them,
-  and the picture is white: here we differ on purpose.
+nobody has tried with hostile bytes. The original code calls the library's `convert("RGB")` on whatever it opens; beside
+it
+- 16 bits of grey become 8 by their upper byte, as the library does it for 16 bits of colour. There `convert` clips
+  them, and the picture is white: here we differ on purpose.
 - An orientation in the EXIF data is not applied, neither there nor here, neither on the device nor on the server;
   `turned` says that there is one.
 """
@@ -15,28 +16,19 @@ import warnings
 from typing import NamedTuple
 
 import numpy as np
-from PIL import (
-    BmpImagePlugin,
-    GifImagePlugin,
+from PIL import (  # the plugins of our formats: whatever is imported is known to Image.open
+    BmpImagePlugin,  # noqa: F401
+    GifImagePlugin,  # noqa: F401
     Image,
-    JpegImagePlugin,
-    PngImagePlugin,
+    JpegImagePlugin,  # noqa: F401
+    PngImagePlugin,  # noqa: F401
     UnidentifiedImageError,
-    WebPImagePlugin,
+    WebPImagePlugin,  # noqa: F401
 )
 
 from aiflow_cli.errors import ImageError
 
-FORMATS = tuple(
-    plugin.format
-    for plugin in (
-        JpegImagePlugin.JpegImageFile,
-        PngImagePlugin.PngImageFile,
-        WebPImagePlugin.WebPImageFile,
-        BmpImagePlugin.BmpImageFile,
-        GifImagePlugin.GifImageFile,
-    )
-)
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
 SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif")
 """Of files in these formats, in lower case."""
 MAX_PIXELS = 100_000_000
@@ -52,7 +44,7 @@ warnings.filterwarnings("ignore", module=r"PIL\.")  # of oddities in metadata th
 
 
 class Picture(NamedTuple):
-    """RGB pixels (alpha dropped, the first frame), the file's format, and whether EXIF data ask to turn or mirror them."""
+    """RGB pixels (alpha dropped, the first frame), the file's format, and whether EXIF data ask to turn them."""
 
     rgb: Image.Image
     format: str
@@ -60,7 +52,7 @@ class Picture(NamedTuple):
 
 
 def decode(data: bytes, name: str = "the picture") -> Picture:
-    """The picture in `data`. ImageError, one line with `name`, if it is empty, too large, damaged or not of `FORMATS`."""
+    """The picture in `data`. ImageError, with `name`, if it is empty, too large, damaged or not of `FORMATS`."""
     if not data:
         raise ImageError(f"{name} is empty (0 bytes): replace or remove the file")
     try:

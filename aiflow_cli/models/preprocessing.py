@@ -1,8 +1,7 @@
 """From image bytes to pixel values, bit for bit as the original code does it.
 
-RGB first (alpha dropped, EXIF orientation not applied), then either one tile, or the grid of tiles whose shape is nearest
-to the image's, with a thumbnail last.
-Source: OpenGVLab/InternVL, `dynamic_preprocess` and `build_transform`.
+RGB first (alpha dropped, EXIF orientation not applied), then either one tile, or the grid of tiles whose shape is
+nearest to the image's, with a thumbnail last. Source: OpenGVLab/InternVL, `dynamic_preprocess` and `build_transform`.
 """
 
 from __future__ import annotations
@@ -56,7 +55,7 @@ def load_image(data: bytes) -> Image.Image:
 
 
 def choose_grid(width: int, height: int, tiling: Tiling) -> tuple[int, int]:
-    """Columns and rows of tiles: the nearest aspect ratio; on a tie the larger grid if the image has pixels enough for half of it."""
+    """Columns and rows of tiles: the nearest aspect ratio; on a tie the larger if the image fills half of it."""
     products = range(tiling.min_tiles, tiling.max_tiles + 1)
     grids = sorted(
         {(c, n // c) for n in products for c in range(1, n + 1) if n % c == 0}, key=lambda grid: grid[0] * grid[1]

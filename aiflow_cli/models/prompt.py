@@ -1,8 +1,9 @@
 """Prompts as the original code writes them, and what ends an answer, by conversation template.
 
-Source: OpenGVLab/InternVL, `conversation.py` and `chat()`; the template is named in config.json. Checkpoints in transformers' layout
-("internvl-hf") have the chat template of their processor. "aiflow-small" is the template of the pair that ships: image, question, end of
-prompt, no roles. Proved id for id by the reference fixtures: internlm2-chat. The others follow the source, without a fixture.
+Source: OpenGVLab/InternVL, `conversation.py` and `chat()`; the template is named in config.json. Checkpoints in
+transformers' layout ("internvl-hf") have the chat template of their processor. "aiflow-small" is the template of the
+pair that ships: image, question, end of prompt, no roles. Proved id for id by the reference fixtures: internlm2-chat.
+The others follow the source, without a fixture.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ TEMPLATES = {
 
 @dataclass(frozen=True)
 class Prompt:
-    """What a model is given: token ids with the image's places, and its pixels float32 [tiles, 3, side, side] (None without an image)."""
+    """Token ids with the image's places, and its pixels, float32 [tiles, 3, side, side] (None without an image)."""
 
     input_ids: list[int]
     pixel_values: Tensor | None = field(default=None, compare=False)
@@ -76,14 +77,14 @@ def find_template(config: dict[str, Any]) -> Template:
 
 
 def prompt_text(template: Template, question: str, has_image: bool) -> str:
-    """The prompt before the image's place is filled: with an image, the question begins with `<image>` unless it holds one."""
+    """The prompt, the image's place not filled: with one, the question begins with `<image>` unless it holds it."""
     if has_image and "<image>" not in question:
         question = f"<image>{template.image_break}{question}"
     return template.text.format(system=template.system, question=question)
 
 
 def check_question(template: Template, question: str) -> None:
-    """Raise UsageError for a question that is no text, is longer than a message may be, or holds what only the prompt around it may."""
+    """Raise UsageError for a question that is no text, is too long for a message, or holds the prompt's own marks."""
     if len(question) > MAX_PROMPT_CHARACTERS:
         raise UsageError(
             f"the prompt has {len(question)} characters, at most {MAX_PROMPT_CHARACTERS} can be sent: shorten it"
@@ -98,7 +99,7 @@ def check_question(template: Template, question: str) -> None:
 
 
 def prompt_ids(tokenizer: Tokenizer, template: Template, question: str, image_tokens: int) -> list[int]:
-    """Token ids of a prompt with `image_tokens` image places (0: no image). Raises UsageError for a bad question (`check_question`)."""
+    """Token ids of a prompt with `image_tokens` image places (0: no image). Raises UsageError for a bad question."""
     check_question(template, question)
     text = prompt_text(template, question, image_tokens > 0)
     if image_tokens:

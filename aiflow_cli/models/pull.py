@@ -1,8 +1,8 @@
 """Fetching what a plan says is missing, into the hub's cache.
 
-huggingface_hub drops a file that was broken off, and takes a server's word for what a file is. So files are fetched here:
-a partial one is kept and goes on where it stopped, also in another process; what has come is compared with the digest that
-the hub states before it gets its name; and a snapshot appears whole, once all its files are there.
+huggingface_hub drops a file that was broken off, and takes a server's word for what a file is. So files are fetched
+here: a partial one is kept and goes on where it stopped, also in another process; what has come is compared with the
+digest that the hub states before it gets its name; and a snapshot appears whole, once all its files are there.
 """
 
 from __future__ import annotations
@@ -27,7 +27,6 @@ from aiflow_cli.models.hub import POLICY, Plan, RemoteFile, is_passing, size_of,
 SPARE_BYTES = 200_000_000
 """What a download leaves free on the disk."""
 _JOBS = 4
-_CHUNK_BYTES = 1 << 20
 
 Progress = Callable[[int], None]
 """Told how many bytes are here so far."""
@@ -145,14 +144,11 @@ def _append(plan: Plan, file: RemoteFile, counter: _Counter) -> Iterator[int]:
 
 
 def _verify(file: RemoteFile, path: Path) -> None:
-    digest = hashlib.sha256() if len(file.digest) == 64 else hashlib.sha1(usedforsecurity=False)
-    if len(file.digest) == 40:  # as git does it
-        digest.update(b"blob %d\0" % size_of(path))
+    large = len(file.digest) == 64
+    digest = hashlib.sha256() if large else hashlib.sha1(b"blob %d\0" % size_of(path), usedforsecurity=False)  # as git
     with path.open("rb") as content:
-        while piece := content.read(_CHUNK_BYTES):
-            digest.update(piece)
-    if digest.hexdigest() != file.digest:
-        _refuse(file, path, f"its {digest.name} is not the hub's")
+        if hashlib.file_digest(content, lambda: digest).hexdigest() != file.digest:
+            _refuse(file, path, f"its {digest.name} is not the hub's")
 
 
 def _refuse(file: RemoteFile, path: Path, reason: str) -> None:
@@ -161,7 +157,7 @@ def _refuse(file: RemoteFile, path: Path, reason: str) -> None:
 
 
 def _name_all(plan: Plan) -> None:
-    """Give every content its name in the snapshot, which appears whole if it is new, and then the revision its commit."""
+    """Give every content its name in the snapshot, which appears whole if it is new, then the revision its commit."""
     if plan.snapshot.is_dir():
         _link(plan, plan.missing, plan.snapshot)
     else:

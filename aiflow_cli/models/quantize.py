@@ -1,10 +1,10 @@
-"""Weights in 8 or 4 bits, by torchao (`pip install 'aiflow-cli[quantize]'`): the linear layers of the language model's decoder layers.
+"""Weights in 8 or 4 bits, by torchao (`pip install 'aiflow-cli[quantize]'`): the linear layers of the decoder layers.
 
-Embeddings, head and vision tower keep their dtype: they are a small part, and the image is seen once. Weights are rounded, arithmetic stays
-in the model's dtype. What is lossless then is speculation against the same quantised target.
+Embeddings, head and vision tower keep their dtype: they are a small part, and the image is seen once. Weights are
+rounded, arithmetic stays in the model's dtype. What is lossless then is speculation against the same quantised target.
 
-int8: one byte a weight, a scale for each row. int4: on a GPU packed two to a byte, a scale and a zero for each group of a row; on a CPU
-torchao has no packed kernel, so each takes a byte there: the same numbers, no saving.
+int8: one byte a weight, a scale for each row. int4: on a GPU packed two to a byte, a scale and a zero for each group of
+a row; on a CPU torchao has no packed kernel, so each takes a byte there: the same numbers, no saving.
 """
 
 from __future__ import annotations
@@ -19,9 +19,8 @@ from transformers import InternVLForConditionalGeneration
 from aiflow_cli.errors import PrerequisiteError, UsageError
 
 KINDS = ("int8", "int4")
-GROUP = 128
-"""Neighbouring weights of a row with one scale in int4; smaller where a row does not divide by it."""
-_SMALLEST_GROUP = 32
+GROUPS = (128, 64, 32)
+"""Neighbouring weights of a row with one scale in int4: the first by which a row divides."""
 
 
 def check_kind(kind: str, device: str, dtype: str) -> None:
@@ -35,7 +34,7 @@ def check_kind(kind: str, device: str, dtype: str) -> None:
 
 
 def quantize_model(model: InternVLForConditionalGeneration, kind: str, device: str) -> None:
-    """Quantise `model`, loaded on the CPU, layer by layer on `device`, where it stays. Raises PrerequisiteError without torchao."""
+    """Quantise `model`, loaded on the CPU, layer by layer on `device`; raises PrerequisiteError without torchao."""
     try:
         from torchao.quantization import quantize_
     except ImportError:
@@ -57,21 +56,14 @@ def quantised_bytes(model: InternVLForConditionalGeneration, kind: str, item_byt
     """Bytes of a (meta) model's weights once quantised, on a GPU; what is not quantised takes `item_bytes` a weight."""
     layers = list(quantised_layers(model))
     weights: int = sum(layer.weight.numel() for layer, _ in layers)
-    others: int = sum(parameter.numel() for parameter in model.parameters()) - weights
+    others = int(model.num_parameters()) - weights
     if kind == "int8":
-        return others * item_bytes + weights + sum(layer.out_features for layer, _ in layers) * item_bytes
-    return (
-        others * item_bytes
-        + weights // 2
-        + sum(2 * layer.weight.numel() // group for layer, group in layers) * item_bytes
-    )
+        return weights + (others + sum(layer.out_features for layer, _ in layers)) * item_bytes
+    return weights // 2 + (others + sum(2 * layer.weight.numel() // group for layer, group in layers)) * item_bytes
 
 
 def _group(length: int) -> int | None:
-    group = GROUP
-    while length % group and group > _SMALLEST_GROUP:
-        group //= 2
-    return None if length % group else group
+    return next((group for group in GROUPS if length % group == 0), None)
 
 
 def _config(kind: str, group: int, device: str) -> Any:

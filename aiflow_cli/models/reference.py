@@ -1,4 +1,4 @@
-"""The reference decoder: transformers' own forward and cache, for every architecture; the lean decoder is tested against it."""
+"""The reference decoder: transformers' own forward and cache, for every architecture; the lean one's measure."""
 
 from __future__ import annotations
 
@@ -8,22 +8,18 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache, InternVLForConditionalGeneration
 
-from aiflow_cli.models.decoder import check_rollback
+from aiflow_cli.models.decoder import Cached
 from aiflow_cli.models.finite import best_ids, not_finite
 from aiflow_cli.models.prompt import Prompt
 
 
-class ReferenceDecoder:
-    """Decoder (see `models/decoder.py`) over transformers' InternVL classes with a DynamicCache that is cropped, never recomputed."""
+class ReferenceDecoder(Cached):
+    """Decoder (see `models/decoder.py`) over transformers' InternVL classes; its DynamicCache is never recomputed."""
 
     def __init__(self, model: InternVLForConditionalGeneration) -> None:
+        super().__init__()
         self._model = model
         self._cache = DynamicCache()
-        self._prompt = Prompt([])
-        self._ids: list[int] = []
-        self.prompt_length = 0
-        self.length = 0
-        self.last_logits: Tensor = torch.empty(0)
 
     def prefill(self, prompt: Prompt) -> int:
         """See Decoder."""
@@ -41,11 +37,12 @@ class ReferenceDecoder:
         """See Decoder."""
         return self._forward(tokens)
 
-    def rollback(self, length: int) -> None:
-        """See Decoder."""
-        check_rollback(self, length)
-        self._cache.crop(min(0, length - self.length))
-        self.length = length
+    def _keep_rows(self, start: int, stop: int, kept: list[int]) -> None:
+        with torch.inference_mode():
+            for layer in self._cache.layers if kept else ():
+                for states in (layer.keys, layer.values):
+                    states[..., start:stop, :] = states[..., kept, :]
+        self._cache.crop(min(0, stop - self.length))
 
     def _forward(self, tokens: Sequence[int], last_only: bool = False, **inputs: Tensor) -> list[int]:
         with torch.inference_mode():

@@ -1,7 +1,7 @@
 """Rotary embedding of a language model, in each form that libraries have written it.
 
-The original configurations have `rope_theta` beside `rope_scaling`, whose kind is its `type`, or later its `rope_type`; transformers 5 writes
-all of it into `rope_parameters`. Both may be there, if they say the same.
+The original configurations have `rope_theta` beside `rope_scaling`, whose kind is its `type`, or later its `rope_type`;
+transformers 5 writes all of it into `rope_parameters`. Both may be there, if they say the same.
 """
 
 from __future__ import annotations
@@ -10,50 +10,45 @@ import math
 from typing import Any
 
 from aiflow_cli.errors import CheckpointError
-from aiflow_cli.models.keys import keys
+from aiflow_cli.models.keys import Only, keys
 
-_KIND = ("rope_type", "type")
+_ORIGINAL_LENGTH = "original_max_position_embeddings"
 _LONG = "longrope"
+_WHOLE: Only = {"partial_rotary_factor": (1.0,)}
+_SCALED = keys("rope_type type rope_theta factor", _WHOLE)
 _KNOWN = {
-    "default": keys("rope_type type rope_theta", {"factor": (1.0,), "partial_rotary_factor": (1.0,)}),
-    "linear": keys("rope_type type rope_theta factor", {"partial_rotary_factor": (1.0,)}),
-    "dynamic": keys("rope_type type rope_theta factor", {"partial_rotary_factor": (1.0,)}),
-    _LONG: keys(
-        "rope_type type rope_theta short_factor long_factor original_max_position_embeddings",
-        {"partial_rotary_factor": (1.0,)},
-    ),
+    "default": keys("rope_type type rope_theta", _WHOLE | {"factor": (1.0,)}),
+    "linear": _SCALED,
+    "dynamic": _SCALED,
+    _LONG: keys(f"rope_type type rope_theta short_factor long_factor {_ORIGINAL_LENGTH}", _WHOLE),
 }
 _SAME = {"su": _LONG}
 """Older names -> newer ones."""
 
 
 def read_rope(language: dict[str, Any]) -> dict[str, Any]:
-    """transformers' `rope_parameters` of the part of a config.json about the language model; raises CheckpointError for what is not known."""
-    length = language.get("original_max_position_embeddings")
-    theta = language.get("rope_theta")
-    found = []
-    for name in ("rope_scaling", "rope_parameters"):
-        if language.get(name):
-            found.append(_standard(language[name], f"llm_config.{name}", theta, length))
+    """transformers' `rope_parameters` of a config.json's language model; raises CheckpointError for other forms."""
+    places = [name for name in ("rope_scaling", "rope_parameters") if language.get(name)]
+    found = [_standard(language[name], f"llm_config.{name}", language) for name in places]
     if len(found) == 2 and found[0] != found[1]:
         raise CheckpointError("llm_config.rope_scaling and rope_parameters differ: only one of them can be meant")
-    return found[0] if found else _standard({}, "llm_config", theta, length)
+    return found[0] if found else _standard({}, "llm_config", language)
 
 
-def _standard(written: dict[str, Any], where: str, theta: Any, length: Any) -> dict[str, Any]:
-    kinds = {_SAME.get(written[name], written[name]) for name in _KIND if written.get(name) is not None} or {"default"}
+def _standard(written: dict[str, Any], where: str, language: dict[str, Any]) -> dict[str, Any]:
+    named = (written.get(name) for name in ("rope_type", "type"))
+    kinds = {_SAME.get(kind, kind) for kind in named if kind is not None} or {"default"}
     kind = kinds.pop()
     if kinds or kind not in _KNOWN:
         raise CheckpointError(f"rope scaling {kind!r} is not supported: know {', '.join((*_KNOWN, *_SAME))}")
     _KNOWN[kind].check(written, f"{where}.")
-    base = _agreed("rope_theta", written.get("rope_theta"), theta, 10000.0)
+    base = _agreed("rope_theta", written, language, 10000.0)
     rope: dict[str, Any] = {"rope_type": kind, "rope_theta": _above_zero("rope_theta", base)}
-    if kind in ("linear", "dynamic"):
-        return rope | {"factor": _above_zero("factor", written["factor"])}
-    if kind == _LONG:
-        short, long = written["short_factor"], written["long_factor"]
-        name = "original_max_position_embeddings"
-        return rope | {"short_factor": short, "long_factor": long, name: _agreed(name, written.get(name), length, None)}
+    if _KNOWN[kind] is _SCALED:
+        rope["factor"] = _above_zero("factor", written["factor"])
+    elif kind == _LONG:
+        rope |= {name: written[name] for name in ("short_factor", "long_factor")}
+        rope[_ORIGINAL_LENGTH] = _agreed(_ORIGINAL_LENGTH, written, language)
     return rope
 
 
@@ -63,9 +58,9 @@ def _above_zero(name: str, value: Any) -> float:
     return float(value)
 
 
-def _agreed(name: str, inside: Any, beside: Any, default: Any) -> Any:
+def _agreed(name: str, inside: dict[str, Any], beside: dict[str, Any], default: Any = None) -> Any:
     """What a key says that may be written in two places."""
-    values = [value for value in (inside, beside) if value is not None]
+    values = [part[name] for part in (inside, beside) if part.get(name) is not None]
     if len(values) == 2 and values[0] != values[1]:
         raise CheckpointError(
             f"llm_config.{name} is {values[1]} in one place and {values[0]} in another: only one can be meant"

@@ -1,6 +1,6 @@
 """Which tensors a checkpoint has and which it must have, by their names in the files; nothing but headers is read.
 
-`from_pretrained` only warns of tensors that are missing or surplus, after minutes for a large model, and under its own names.
+`from_pretrained` only warns of missing or surplus tensors, after minutes for a large model, and under its own names.
 """
 
 from __future__ import annotations
@@ -18,33 +18,27 @@ from transformers import InternVLForConditionalGeneration
 from aiflow_cli.errors import CheckpointError
 from aiflow_cli.models.conversion import original_state
 from aiflow_cli.models.files import find_weights, some
+from aiflow_cli.text import one_line
 
-Shapes = dict[str, tuple[int, ...]]
 Tensors = dict[str, Any]
 """By name, each as safetensors gives it before it is read."""
 
 
 def meta_model(kind: type[InternVLForConditionalGeneration], config: Any) -> InternVLForConditionalGeneration:
-    """A model without weights: names and shapes alone. Raises CheckpointError if there is none of such a configuration."""
+    """A model without weights: names and shapes alone. Raises CheckpointError if there can be none of it."""
     try:
         with torch.device("meta"):
             return kind._from_config(config)
     except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, ArithmeticError, AssertionError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise CheckpointError(f"no model can be built of it ({reason})") from error
-
-
-def expected_tensors(model: InternVLForConditionalGeneration, internlm2: bool) -> Shapes:
-    """The tensors that a checkpoint in the original layout must have for a (meta) model."""
-    state = original_state(dict(model.state_dict()), model.config, internlm2)
-    return {name: tuple(tensor.shape) for name, tensor in state.items()}
+        raise CheckpointError(f"no model can be built of it ({one_line(error)})") from error
 
 
 @contextlib.contextmanager
 def open_tensors(folder: Path) -> Iterator[Tensors]:
     """The tensors of a checkpoint by name, unread; they can be read while the context lasts.
 
-    Raises CheckpointError for a file that is truncated or no safetensors, and for files that do not agree on which of them has which tensor.
+    Raises CheckpointError for a file that is truncated or no safetensors, and for files that do not agree on their
+    tensors.
     """
     weights = find_weights(folder)
     with contextlib.ExitStack() as stack:
@@ -58,12 +52,13 @@ def _opened(path: Path) -> Any:
     try:
         return safe_open(path, "pt")
     except (SafetensorError, OSError) as error:
-        reason = " ".join(str(error).split())
-        raise CheckpointError(f"{path} is truncated or damaged ({reason}): fetch the checkpoint again") from None
+        raise CheckpointError(
+            f"{path} is truncated or damaged ({one_line(error)}): fetch the checkpoint again"
+        ) from None
 
 
 def _check_places(folder: Path, found: list[tuple[str, str]], places: dict[str, str] | None) -> None:
-    """Raise CheckpointError unless each tensor is in one file, the one that the index says. `found` are pairs of file and tensor."""
+    """Raise CheckpointError unless each tensor, of pairs (file, tensor), is in one file, and where the index says."""
     count = Counter(name for _, name in found)
     refuse(folder, "has in two files", (name for name in count if count[name] > 1))
     if places is not None:
@@ -73,19 +68,18 @@ def _check_places(folder: Path, found: list[tuple[str, str]], places: dict[str, 
         refuse(folder, "has outside its index", present.keys() - places.keys())
 
 
-def shapes_of(tensors: Tensors) -> Shapes:
-    """The shapes of tensors that are open."""
-    return {name: tuple(tensor.get_shape()) for name, tensor in tensors.items()}
+def check_tensors(folder: Path, tensors: Tensors, model: InternVLForConditionalGeneration, internlm2: bool) -> None:
+    """Raise CheckpointError naming tensors that are missing, surplus or misshapen for a (meta) model in `folder`.
 
-
-def check_tensors(folder: Path, present: Shapes, expected: Shapes) -> None:
-    """Raise CheckpointError naming tensors that are missing, surplus or misshapen in the checkpoint of `folder`."""
+    The checkpoint is in the original layout; `internlm2` as for `original_state`.
+    """
+    state = original_state(dict(model.state_dict()), model.config, internlm2)
+    expected = {name: list(tensor.shape) for name, tensor in state.items()}
+    present = {name: list(tensor.get_shape()) for name, tensor in tensors.items()}
     refuse(folder, "lacks", expected.keys() - present.keys())
     refuse(folder, "has surplus", present.keys() - expected.keys())
-    wrong = [name for name in expected if present[name] != expected[name]]
-    refuse(
-        folder, "has misshapen", (f"{name} {list(present[name])} instead of {list(expected[name])}" for name in wrong)
-    )
+    wrong = (name for name in expected if present[name] != expected[name])
+    refuse(folder, "has misshapen", (f"{name} {present[name]} instead of {expected[name]}" for name in wrong))
 
 
 def refuse(folder: Path, what: str, names: Iterable[str]) -> None:

@@ -1,11 +1,10 @@
 """Tokenizers of checkpoints, behind one interface: text to ids and back.
 
-InternLM2's (2B, 8B, 26B of InternVL2, and the pair that ships) is sentencepiece with the added tokens split off before it. transformers'
-own loader gives the added tokens new ids and a leading space; `SentencePieceTokenizer` reads the files as the original slow tokenizer
-does, id for id. Added tokens may replace pieces that the model file calls unused, or stand after all of them.
-
-The other members of the series, and checkpoints in transformers' layout, have tokenizers that transformers itself reads
-(`TransformersTokenizer`: Qwen2 with a test; Llama 3, Yi and Phi-3 without one).
+InternLM2's (2B, 8B, 26B of InternVL2, and the pair that ships) is sentencepiece with the added tokens split off before
+it. transformers' own loader gives the added tokens new ids and a leading space; `SentencePieceTokenizer` reads the
+files as the original slow tokenizer does, id for id. Added tokens may replace pieces that the model file calls unused,
+or stand after all of them. The other members, and checkpoints in transformers' layout, have tokenizers that
+transformers itself reads (`TransformersTokenizer`: Qwen2 with a test; Llama 3, Yi and Phi-3 without one).
 """
 
 from __future__ import annotations
@@ -24,6 +23,7 @@ import sentencepiece
 from aiflow_cli.errors import CheckpointError
 from aiflow_cli.models.files import is_sentencepiece, read_json, tokenizer_files
 from aiflow_cli.models.quiet import quiet_transformers
+from aiflow_cli.text import one_line
 
 _REPLACEMENT = "\ufffd"
 """What each byte of an unfinished character decodes to."""
@@ -58,23 +58,21 @@ class SentencePieceTokenizer:
     """See Tokenizer. `sha256` is over the model file and the added tokens."""
 
     def __init__(self, folder: Path) -> None:
-        """Read tokenizer.model, added_tokens.json and tokenizer_config.json of `folder`; raises CheckpointError if they cannot be."""
+        """Read the tokenizer's files of `folder`; raises CheckpointError if they cannot be."""
         files = {path.name: path for path in tokenizer_files(folder)}
         path = files.get("tokenizer.model", folder / "tokenizer.model")
         sentencepiece.set_min_log_level(2)  # it warns of a piece that InternLM2's vocabulary has by design
         try:
             model = path.read_bytes()
             self._pieces = sentencepiece.SentencePieceProcessor(model_proto=model)
-            self._pieces.get_piece_size()
+            self._size: int = self._pieces.get_piece_size()
         except FileNotFoundError:
             raise CheckpointError(f"{folder} has no tokenizer.model: fetch the checkpoint again") from None
         except RuntimeError:
             raise CheckpointError(f"{path} is not a sentencepiece model: fetch the checkpoint again") from None
         self.added = _added_tokens(folder, files)
-        self.vocab_size = max([self._pieces.get_piece_size(), *(index + 1 for index in self.added.values())])
-        digest = hashlib.sha256(model)
-        digest.update(json.dumps(sorted(self.added.items())).encode())
-        self.sha256 = digest.hexdigest()
+        self.vocab_size = max([self._size, *(index + 1 for index in self.added.values())])
+        self.sha256 = hashlib.sha256(model + json.dumps(sorted(self.added.items())).encode()).hexdigest()
         self.bos_id: int = self._pieces.bos_id()
         self.special_ids = frozenset([self.bos_id, self._pieces.eos_id(), *self.added.values()])
         longest_first = sorted(self.added, key=len, reverse=True)
@@ -92,13 +90,12 @@ class SentencePieceTokenizer:
 
     def decode(self, ids: Iterable[int]) -> str:
         """See Tokenizer."""
-        known = [i for i in ids if i not in self.special_ids and i < self._pieces.get_piece_size()]
-        text: str = self._pieces.decode(known)
+        text: str = self._pieces.decode([i for i in ids if i not in self.special_ids and i < self._size])
         return text
 
     def token_id(self, token: str) -> int:
         """See Tokenizer."""
-        index: int = self.added[token] if token in self.added else self._pieces.piece_to_id(token)
+        index: int = self.added.get(token, self._pieces.piece_to_id(token))
         if index == self._pieces.unk_id() and token not in self.added:
             raise _no_token(token)
         return index
@@ -118,17 +115,12 @@ class TransformersTokenizer:
             with quiet_transformers(), _apart(tokenizer_files(folder)) as place:
                 self._inner: Any = AutoTokenizer.from_pretrained(place, local_files_only=True, trust_remote_code=False)
         except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError, RuntimeError) as error:
-            reason = " ".join(str(error).split())[:200]
-            raise CheckpointError(
-                f"the tokenizer in {folder} cannot be read ({reason}): fetch the checkpoint again"
-            ) from error
+            raise _unreadable(folder, error) from error
         self._ids: dict[str, int] = self._inner.get_vocab()
         self.vocab_size = max(self._ids.values()) + 1
         self.sha256 = hashlib.sha256(json.dumps(sorted(self._ids.items())).encode()).hexdigest()
-        added = self._inner.added_tokens_decoder
-        self.special_ids = frozenset(
-            [*self._inner.all_special_ids, *(index for index, token in added.items() if token.special)]
-        )
+        added = (index for index, token in self._inner.added_tokens_decoder.items() if token.special)
+        self.special_ids = frozenset([*self._inner.all_special_ids, *added])
 
     def encode(self, text: str, bos: bool = True) -> list[int]:
         """See Tokenizer; what begins a prompt is the tokenizer's own matter (nothing for Qwen2)."""
@@ -168,7 +160,7 @@ def _no_token(token: str) -> CheckpointError:
 
 @contextlib.contextmanager
 def _apart(files: Iterable[Path]) -> Iterator[Path]:
-    """A folder with copies of `files` alone, without byte order marks: transformers looks for more, and does not read past a mark."""
+    """A folder with copies of `files` alone, without byte order marks: transformers looks for more."""
     with tempfile.TemporaryDirectory(prefix="aiflow-tokenizer-") as place:
         for path in files:
             (Path(place) / path.name).write_bytes(path.read_bytes().removeprefix(_BYTE_ORDER_MARK))
@@ -176,13 +168,14 @@ def _apart(files: Iterable[Path]) -> Iterator[Path]:
 
 
 def _added_tokens(folder: Path, files: dict[str, Path]) -> dict[str, int]:
-    config, extra = (
-        read_json(files[name]) if name in files else {} for name in ("tokenizer_config.json", "added_tokens.json")
-    )
+    names = ("tokenizer_config.json", "added_tokens.json")
+    config, extra = (read_json(files[name]) if name in files else {} for name in names)
     try:
         added = {entry["content"]: int(index) for index, entry in config.get("added_tokens_decoder", {}).items()}
         return added | {token: int(index) for token, index in extra.items()}
     except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise CheckpointError(
-            f"the tokenizer files in {folder} cannot be read ({error}): fetch the checkpoint again"
-        ) from None
+        raise _unreadable(folder, error) from None
+
+
+def _unreadable(folder: Path, error: Exception) -> CheckpointError:
+    return CheckpointError(f"the tokenizer in {folder} cannot be read ({one_line(error)}): fetch the checkpoint again")

@@ -1,8 +1,7 @@
-"""A vision-language model: weights, tokenizer, preprocessing and prompt of one checkpoint, behind what the protocol needs."""
+"""A vision-language model: weights, tokenizer, preprocessing and prompt of one checkpoint, as the protocol needs it."""
 
 from __future__ import annotations
 
-import itertools
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +9,10 @@ import torch
 from transformers import InternVLForConditionalGeneration
 
 from aiflow_cli.errors import UsageError
-from aiflow_cli.models.check import check_tokenizer
 from aiflow_cli.models.config import language_name, read_config
 from aiflow_cli.models.decoder import Decoder
 from aiflow_cli.models.hub import display_name
-from aiflow_cli.models.internvl2 import DTYPES, is_spread, load_model
+from aiflow_cli.models.internvl2 import DTYPES, check_tokenizer, is_spread, load_model
 from aiflow_cli.models.lean import LeanDecoder, LeanWeights
 from aiflow_cli.models.preprocessing import Tiling, load_image, pixel_values
 from aiflow_cli.models.prompt import IMAGE_CONTEXT, Prompt, check_question, find_template, prompt_ids
@@ -48,9 +46,10 @@ class VisionLanguageModel:
     def from_folder(
         cls, folder: Path, device: str = "cpu", dtype: str = "float32", quantize: str | None = None
     ) -> VisionLanguageModel:
-        """Load a checkpoint folder; `quantize` ("int8", "int4") rounds the language model's weights (`models/quantize.py`).
+        """Load a checkpoint folder; `quantize` ("int8", "int4") rounds weights (`models/quantize.py`).
 
-        Raises CheckpointError for a bad checkpoint, UsageError for an unknown dtype or an absent device, PrerequisiteError without torchao.
+        Raises CheckpointError for a bad checkpoint, UsageError for an unknown dtype or an absent device,
+        PrerequisiteError without torchao.
         """
         if dtype not in DTYPES:
             raise UsageError(f"dtype {dtype!r} is not known: use {', '.join(DTYPES)}")
@@ -82,7 +81,7 @@ class VisionLanguageModel:
     @property
     def parameters(self) -> int:
         """Number of weights."""
-        return sum(p.numel() for p in itertools.chain(self.model.parameters()))
+        return int(self.model.num_parameters())
 
     @property
     def positions(self) -> int:
@@ -101,20 +100,18 @@ class VisionLanguageModel:
         if needed > self.positions:
             left = self.positions - prompt_tokens
             remedy = f"ask for at most {left} with --max-new-tokens" if left > 0 else "shorten the prompt"
-            raise UsageError(
-                f"prompt ({prompt_tokens} tokens, image included) and answer (up to {max_new_tokens}) do not fit into the "
-                f"{self.positions} positions of {self.name}: {remedy}"
-            )
+            whole = f"prompt ({prompt_tokens} tokens, image included) and answer (up to {max_new_tokens})"
+            raise UsageError(f"{whole} do not fit into the {self.positions} positions of {self.name}: {remedy}")
         return needed
 
     def prepare(self, image: bytes, question: str) -> Prompt:
-        """The prompt for an image's bytes and a question; raises ImageError if the image cannot be read, UsageError for a bad question."""
+        """The prompt for an image's bytes and a question; raises ImageError, and UsageError for a bad question."""
         check_question(self.template, question)
         pixels = pixel_values(load_image(image), self.tiling)
         return Prompt(prompt_ids(self.tokenizer, self.template, question, self.tokens_per_tile * len(pixels)), pixels)
 
     def decoder(self, max_length: int) -> Decoder:
-        """A new decoder with room for `max_length` positions: the lean one where it covers the model, else the reference.
+        """A new decoder with room for `max_length` positions: the lean one where it covers the model.
 
         Raises UsageError beyond the model's own positions.
         """

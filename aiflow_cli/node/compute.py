@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from aiflow_cli.decoding.actions import DraftTokens, Extend, PrefillDraft, PrefillTarget
+from collections.abc import Iterator
+
+from aiflow_cli.decoding.actions import DraftTokens, Extend, Prefill
 from aiflow_cli.models.decoder import Decoder
 from aiflow_cli.models.vlm import VisionLanguageModel
 
@@ -11,7 +13,7 @@ ROOM_STEP = 256
 
 
 class Compute:
-    """Answers Prefill, Extend and DraftTokens with one model. The cache is kept from one response to the next."""
+    """A `Model` of `node/perform.py`. The cache is kept from one response to the next."""
 
     def __init__(self, model: VisionLanguageModel) -> None:
         """Nothing is allocated before the first prefill."""
@@ -19,24 +21,25 @@ class Compute:
         self._decoder: Decoder | None = None
         self._room = 0
 
-    def prefill(self, action: PrefillTarget | PrefillDraft) -> int:
-        """Decode and tile the image, run the prompt; the most likely first token.
+    def prefill(self, work: Prefill) -> int:
+        """Decode and tile the picture, run the prompt; the most likely first token.
 
-        Raises ImageError, and UsageError for a bad question, or if prompt and answer need more room than the model has; none is made then.
+        Raises ImageError, and UsageError for a bad question, or if prompt and answer need more room than the model has;
+        none is made then.
         """
-        prompt = self.model.prepare(action.image, action.prompt)
-        needed = self.model.room(len(prompt), action.max_new_tokens)
+        prompt = self.model.prepare(work.input.data, work.prompt)
+        needed = self.model.room(len(prompt), work.max_new_tokens)
         if self._decoder is None or needed > self._room:
             self._room = min(-(-needed // ROOM_STEP) * ROOM_STEP, self.model.positions)
             self._decoder = self.model.decoder(self._room)
         return self._decoder.prefill(prompt)
 
-    def extend(self, action: Extend) -> tuple[int, ...]:
-        """Verify: one pass over the action's tokens, or one for each of them; the most likely token after each."""
-        decoder = self._at(action.keep)
-        if action.singly:
-            return tuple(decoder.extend([token])[0] for token in action.tokens)
-        return tuple(decoder.extend(action.tokens))
+    def extend(self, work: Extend) -> tuple[int, ...]:
+        """One pass over the work's tokens, or one for each of them; the most likely token after each."""
+        decoder = self._at(work.keep)
+        if work.singly:
+            return tuple(decoder.extend([token])[0] for token in work.tokens)
+        return tuple(decoder.extend(work.tokens))
 
     def margins(self) -> tuple[float, ...]:
         """The gap between the two best logits, for every position of the last pass."""
@@ -45,18 +48,19 @@ class Compute:
         best = self._decoder.last_logits.float().topk(2).values
         return tuple((best[:, 0] - best[:, 1]).tolist())
 
-    def draft(self, action: DraftTokens) -> tuple[int, ...]:
-        """Draft greedily, one token at a time, until the count is reached or an end token was drafted."""
-        if not action.count:
-            return ()
-        decoder = self._at(action.keep)
-        drafted = [decoder.extend(action.feed)[-1]]
-        while len(drafted) < action.count and drafted[-1] not in action.stop_ids:
-            drafted += decoder.extend(drafted[-1:])
-        return tuple(drafted)
+    def draft(self, work: DraftTokens) -> Iterator[int]:
+        """Draft greedily, a token a pass, until the count is reached or an end token was drafted."""
+        decoder = self._at(work.keep)
+        token = decoder.extend(work.feed)[-1]
+        yield token
+        for _ in range(work.count - 1):
+            if token in work.stop_ids:
+                return
+            (token,) = decoder.extend((token,))
+            yield token
 
     def _at(self, keep: int) -> Decoder:
         if self._decoder is None:
             raise RuntimeError("a session asked for tokens before its prefill")
-        self._decoder.rollback(self._decoder.prompt_length + keep)
+        self._decoder.keep(self._decoder.prompt_length + keep)
         return self._decoder

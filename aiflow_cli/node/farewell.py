@@ -1,21 +1,21 @@
 """How a connection ends that was refused: the peer reads why before it is closed.
 
-A socket that is closed while bytes wait in it unread is reset, and a reset may overtake the reason or throw it away, on the way or at
-the peer, which then knows of a broken pipe only. So the reason goes out with the end of our stream, and what the peer still sends (the rest
-of an upload, say) is read and thrown away until it ends its own, within bounds.
+A socket that is closed while bytes wait in it unread is reset, and a reset may overtake the reason or throw it away, on
+the way or at the peer, which then knows of a broken pipe only. So the reason goes out with the end of our stream, and
+what the peer still sends (the rest of an upload, say) is read and thrown away until it ends its own, within bounds.
 """
 
 from __future__ import annotations
 
 import socket
 
+from aiflow_cli.node.stream import MOST_READ_BYTES, PeerGone, read_from
 from aiflow_cli.wire.framing import MAX_FRAME_BYTES
 
 LINGER_S = 5.0
-"""Some round trips of the longest link; a device that is in its own prefill then has the reason in its kernel, unread."""
+"""Some round trips of the longest link; a device in its own prefill then has the reason in its kernel, unread."""
 LINGER_BYTES = MAX_FRAME_BYTES
 """The rest of one message, of whatever size."""
-DISCARD_BYTES = 262_144
 
 
 class Farewell:
@@ -29,10 +29,7 @@ class Farewell:
     def discard(self) -> bool:
         """Throw away what has come; whether the peer is gone, or has sent more than it may."""
         try:
-            n_bytes = len(self.socket.recv(DISCARD_BYTES))
-        except BlockingIOError:
-            return False
-        except OSError:
+            self._left_bytes -= len(read_from(self.socket, MOST_READ_BYTES))
+        except PeerGone:
             return True
-        self._left_bytes -= n_bytes
-        return n_bytes == 0 or self._left_bytes < 0
+        return self._left_bytes < 0

@@ -1,7 +1,7 @@
-"""Which core does what: the device and the server each on their own, where there are enough; one torch thread each by default.
+"""Which core does what: the device and the server each on their own, where there are enough.
 
-The relay is left to the scheduler among the cores that remain, or all where there are only two: it is light (some 5 % of
-a core), and whenever it has work at least one of the other two is waiting (the server during an upload, the device while
+The relay is left to the system among the cores that remain, or all where there are only two: it is light (some 5 % of a
+core), and whenever it has work at least one of the other two is waiting (the server during an upload, the device while
 tokens stream down, both while a draft or a verdict travels).
 """
 
@@ -13,7 +13,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 _PASSES = 3
-"""A thread that is not bound yet can start another while the first pass is under way; one that is bound hands its cores on."""
+"""While the first pass is under way a thread that is not bound yet can start another; one that is bound hands its cores
+on."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +41,8 @@ def available() -> frozenset[int]:
 
 
 def pin(cores: frozenset[int], pid: int | None = None) -> None:
-    """Bind a process (None: this one) to `cores` with all its threads: the system moves one thread at a time, and torch's pool is there
-    before its process is bound. Threads that are started later inherit the cores of the one that starts them.
+    """Bind a process (None: this one) to `cores` with all its threads: the system moves one thread at a time, and
+    torch's pool is there before its process is bound. Threads that are started later inherit the cores of their own.
     """
     if not cores or not hasattr(os, "sched_setaffinity"):
         return
@@ -55,7 +56,7 @@ def pin(cores: frozenset[int], pid: int | None = None) -> None:
 
 
 def _threads(pid: int) -> set[int]:
-    """The threads of a process; the main one alone, which has the process's number, where the system does not list them."""
+    """The threads of a process; where the system does not list them, the main one, which has the process's number."""
     try:
         return {int(name) for name in os.listdir(f"/proc/{pid}/task")}  # noqa: PTH208
     except OSError:

@@ -21,8 +21,6 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import aiflow_cli
 from aiflow_cli.errors import AiflowError, LinkError
@@ -40,16 +38,20 @@ DROPPED = "dropped a device: "
 _FRAME = " \t\r│╭╮╰╯─"
 """Wrong use of a command is told in a frame."""
 _PR_SET_PDEATHSIG = 1
+_ROOT = Path(aiflow_cli.__file__).parents[1]
+"""The folder that holds the package as it runs here."""
 _START = (
     "import sys; root = sys.argv[1]; sys.argv[:2] = ['aiflow']; "
     "sys.path.insert(0, root); import aiflow_cli; del sys.path[0]; "
     "from aiflow_cli.cli.app import main; main()"
 )
-"""Only the package itself is looked for in the folder that holds its parent's; all else as the interpreter is set up."""
+"""Only the package itself is looked for in the folder that holds its parent's, all else where Python looks anyway."""
 
 
 def environment() -> dict[str, str]:
-    """This process's environment for a Python that imports nothing from the current folder. An empty entry of PYTHONPATH means that too."""
+    """This process's environment for a Python that imports nothing from the current folder, which an empty entry of
+    PYTHONPATH means too.
+    """
     entries = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     kept = [entry for entry in entries if entry and not _is_current_folder(entry)]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(kept), "PYTHONSAFEPATH": "1"}
@@ -63,7 +65,7 @@ def _is_current_folder(path: str) -> bool:
 
 
 def die_with_parent(parent: int | None) -> None:
-    """Have the kernel kill this process when its parent dies; exits at once if `parent` (its process id) is gone already."""
+    """Have the kernel kill this process when its parent dies; exits at once if `parent`, a process id, is gone."""
     if parent is None:
         return
     if sys.platform == "linux":
@@ -77,11 +79,6 @@ def parent_is_gone(parent: int | None) -> bool:
     return parent is not None and os.getppid() != parent
 
 
-def _root() -> str:
-    """The folder that holds the package as it runs here."""
-    return str(Path(aiflow_cli.__file__).parents[1])
-
-
 def _ending(code: int) -> str:
     if code >= 0:
         return f"ended with exit code {code}"
@@ -90,7 +87,7 @@ def _ending(code: int) -> str:
     return f"was ended by signal {-code}"
 
 
-class Child:
+class Child(contextlib.AbstractContextManager["Child"]):
     """`aiflow ARGUMENTS` as a child process. A context manager that ends it."""
 
     def __init__(self, name: str, arguments: Sequence[str]) -> None:
@@ -100,25 +97,17 @@ class Child:
         self.name = name
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115
         self._process = subprocess.Popen(
-            [sys.executable, "-c", _START, _root(), *arguments, "--parent", str(os.getpid())],
+            [sys.executable, "-c", _START, str(_ROOT), *arguments, "--parent", str(os.getpid())],
             env=environment(),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=self._errors,
             start_new_session=True,
         )
-
-    @property
-    def pid(self) -> int:
-        """Its process id."""
-        return self._process.pid
-
-    def alive(self) -> bool:
-        """Whether it still runs."""
-        return self._process.poll() is None
+        self.pid = self._process.pid
 
     def ready(self, timeout_s: float = READY_TIMEOUT_S) -> Address:
-        """Wait for its ready line; where it listens. Raises AiflowError with its own error line and exit code if it ends before."""
+        """Wait until it is ready; where it listens. If it ends before, raises its own error, an AiflowError."""
         line = self._read_line(time.monotonic() + timeout_s)
         if not line.endswith(b"\n") and len(line) < MAX_READY_BYTES:
             raise self._failure(timeout_s)
@@ -156,7 +145,7 @@ class Child:
         return error
 
     def last_words(self, known: str = "") -> str:
-        """How it has ended, if it has, and the last that it wrote on standard error; what is `known` of that is left out."""
+        """How it has ended, if it has, and the last that it wrote on standard error, but for what is `known`."""
         with contextlib.suppress(subprocess.TimeoutExpired):  # its socket may be gone a moment before itself
             self._process.wait(LAST_WORDS_S)
         code = self._process.returncode
@@ -184,12 +173,8 @@ class Child:
 
     def _signal(self, number: signal.Signals) -> None:
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, number)
+            os.killpg(self.pid, number)
 
-    def __enter__(self) -> Self:
-        """The child itself."""
-        return self
-
-    def __exit__(self, _kind: type[BaseException] | None, _e: BaseException | None, _tb: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         """End it."""
         self.end()

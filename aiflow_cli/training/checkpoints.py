@@ -5,23 +5,20 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from transformers import InternVLForConditionalGeneration
 
-from aiflow_cli.images.captions import mark, read, truth
-from aiflow_cli.images.scenes import scene_at
 from aiflow_cli.models.internvl2 import save_checkpoint
 from aiflow_cli.models.vlm import VisionLanguageModel
-from aiflow_cli.training.cards import model_card
+from aiflow_cli.training.cards import LayerWorth, model_card
 from aiflow_cli.training.evaluate import Evaluation, evaluate_pair
-from aiflow_cli.training.language import CaptionTask, greedy_captions, prompt_embeddings
+from aiflow_cli.training.language import CaptionTask, Model, caption_logits, greedy_captions
 from aiflow_cli.training.recipe import Recipe
 from aiflow_cli.training.sizes import DRAFT, QUESTION, TARGET, WEAK_DRAFT, Size, original_config
-from aiflow_cli.training.stages import Words, caption_task, held_out_data, trained_model
+from aiflow_cli.training.stages import caption_task, held_out_data, share_of_slots, trained_model
 from aiflow_cli.training.vision import normalise
+from aiflow_cli.training.vocabulary import Words
 
 MODELS: dict[str, Size] = {"target": TARGET, "draft": DRAFT, "weak": WEAK_DRAFT}
 """The last stage of each model -> its size."""
@@ -29,17 +26,8 @@ PAIRS = {"small": DRAFT, "small-weak": WEAK_DRAFT}
 _PROBED_SCENES = 60
 
 
-@dataclass(frozen=True)
-class LayerWorth:
-    """What is left without one layer: share of the model's own tokens still predicted, and of caption slots still right."""
-
-    layer: int
-    tokens: float
-    slots: float
-
-
 def finish_pair(recipe: Recipe, folder: Path, scenes: int, say: Callable[[str], None]) -> dict[str, Evaluation]:
-    """Write all checkpoints with their cards to `folder`; returns the evaluation of each pair on `scenes` held-out scenes."""
+    """Write all checkpoints with their cards to `folder`; the evaluation of each pair on `scenes` held-out scenes."""
     for stage, size in MODELS.items():
         say(f"writing {size.folder}")
         write_checkpoint(recipe, stage, size, folder / size.folder)
@@ -50,17 +38,17 @@ def finish_pair(recipe: Recipe, folder: Path, scenes: int, say: Callable[[str], 
         evaluations[name] = evaluate_pair(loaded[TARGET.folder], loaded[draft.folder], QUESTION, scenes)
     say("measuring what each of the target's layers is worth")
     worth = layer_worth(recipe)
-    for stage, size in MODELS.items():
-        card = model_card(recipe, stage, size, loaded[size.folder].parameters, evaluations, worth)
+    for size in MODELS.values():
+        card = model_card(recipe, size, loaded[size.folder].parameters, evaluations, worth)
         (folder / size.folder / "README.md").write_text(card, encoding="utf-8")
     return evaluations
 
 
 def write_checkpoint(recipe: Recipe, stage: str, size: Size, folder: Path) -> None:
     """The checkpoint of one model: weights in bfloat16, config.json, and the tokenizer that all three share."""
-    words = Words(recipe.work / "tokenizer")
-    save_checkpoint(trained_model(recipe, stage, size), original_config(size, words.vocab_size), folder)
-    for path in (recipe.work / "tokenizer").iterdir():
+    config = original_config(size, Words(recipe.tokenizer).vocab_size)
+    save_checkpoint(trained_model(recipe, stage, size), config, folder)
+    for path in recipe.tokenizer.iterdir():
         shutil.copy(path, folder / path.name)
     generation = {"eos_token_id": 2, "max_new_tokens": 96, "do_sample": False}
     (folder / "generation_config.json").write_text(json.dumps(generation, indent=2) + "\n", encoding="utf-8")
@@ -68,23 +56,15 @@ def write_checkpoint(recipe: Recipe, stage: str, size: Size, folder: Path) -> No
 
 def layer_worth(recipe: Recipe) -> list[LayerWorth]:
     """The target without each of its layers in turn, on held-out scenes: does every layer earn its place?"""
-    words, data = Words(recipe.work / "tokenizer"), held_out_data(recipe)
-    model = trained_model(recipe, "target", TARGET)
-    task = caption_task(words, TARGET, data)
-    view = data.view(TARGET.view)[:_PROBED_SCENES]
-    own = greedy_captions(model, view, task)
-    layers = model.model.language_model.layers
-    result = []
-    for index in range(len(layers)):
-        removed = layers[index]
+    words, data = Words(recipe.tokenizer), held_out_data(recipe)
+    scenes = min(_PROBED_SCENES, data.count)
+    model, task = trained_model(recipe, "target", TARGET), caption_task(words, TARGET, data)
+    own = greedy_captions(model, data.view(TARGET.view)[:scenes], task)
+    layers, result = model.model.language_model.layers, []
+    for index, removed in enumerate(list(layers)):
         layers[index] = _Identity()
-        said = greedy_captions(model, view, task)
-        marks = [
-            right
-            for i, ids in enumerate(said)
-            for _, right in mark(read(words.decode(ids)), truth(scene_at(data.seed, i)))
-        ]
-        result.append(LayerWorth(index, _token_share(model, task, own), sum(marks) / len(marks)))
+        slots = share_of_slots(model, words, TARGET, data, scenes)
+        result.append(LayerWorth(index, _token_share(model, task, own), slots))
         layers[index] = removed
     return result
 
@@ -94,26 +74,11 @@ class _Identity(torch.nn.Module):
         return hidden
 
 
-def _token_share(model: InternVLForConditionalGeneration, task: CaptionTask, captions: list[list[int]]) -> float:
+@torch.inference_mode()
+def _token_share(model: Model, task: CaptionTask, captions: list[list[int]]) -> float:
     """Share of `captions`' tokens that the model predicts, given those before."""
-    right = total = 0
-    pixels = normalise(task.view[: len(captions)])
-    with torch.inference_mode():
-        for row, caption in enumerate(captions):
-            predicted = caption_predictions(model, pixels[row : row + 1], caption, task)
-            right += sum(a == b for a, b in zip(predicted, caption, strict=True))
-            total += len(caption)
-    return right / total
-
-
-def caption_predictions(
-    model: InternVLForConditionalGeneration, pixels: torch.Tensor, caption: list[int], task: CaptionTask
-) -> list[int]:
-    """The model's most likely token at each place of `caption`, given the caption before it."""
-    prompt = prompt_embeddings(model, pixels, task)
-    embedded = model.model.language_model.embed_tokens(torch.tensor([caption[:-1]]))
-    hidden = model.model.language_model(
-        inputs_embeds=torch.cat((prompt, embedded), 1), use_cache=False
-    ).last_hidden_state
-    predicted: list[int] = model.lm_head(hidden[0, prompt.shape[1] - 1 :]).argmax(-1).tolist()
-    return predicted
+    pixels, right = normalise(task.view[: len(captions)]), 0
+    for row, caption in enumerate(captions):
+        ids = torch.tensor([caption])
+        right += int((caption_logits(model, pixels[row : row + 1], ids, task).argmax(-1) == ids).sum())
+    return right / sum(map(len, captions))

@@ -1,45 +1,43 @@
 """How good a pair is on rendered scenes: caption slots of its models, and how often the target accepts the draft.
 
-Captions are free-running and greedy, through the whole path that a trial takes: JPEG, preprocessing, prompt, decoder. Acceptance is exact
-for every draft length at once, from one teacher-forced pass of the draft over the target's text (`decoding/run_lengths.py`).
+Captions are free-running and greedy, through the whole path that a trial takes: JPEG, preprocessing, prompt, decoder.
+Acceptance is exact for every draft length at once, from one teacher-forced pass of the draft over the target's text
+(`decoding/run_lengths.py`).
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from aiflow_cli.decoding.run_lengths import conditional_acceptance, split_into_rounds
-from aiflow_cli.images.captions import mark, read, truth
+from aiflow_cli.images.captions import mark_caption
+from aiflow_cli.images.drawing import encode_jpeg, render
 from aiflow_cli.images.scenes import Scene, scene_at
 from aiflow_cli.models.decoder import Decoder
 from aiflow_cli.models.vlm import VisionLanguageModel
+from aiflow_cli.training.recipe import HELD_OUT_SEED
 
-HELD_OUT_SEED = 2
-"""The stream of scenes that no model of the small pair was trained on (training uses stream 1)."""
 GAMMAS = range(1, 29)
 
-Progress = Callable[[int, int], None]
+_ROOM = 160
+"""The longest caption, in tokens."""
 
 
 @dataclass(frozen=True)
 class Quality:
-    """Marks of one model: `slots` the share of all caption slots right, `slot` by name, `exact` the share of captions without a fault."""
+    """Marks of one model: share of all slots right, of each slot by its name, and of captions without a fault."""
 
     slots: float
     slot: dict[str, float]
     exact: float
 
-    def as_json(self) -> dict[str, Any]:
-        """The form of `aiflow pairs evaluate --json`."""
-        return {"slots": self.slots, "slot": self.slot, "exact": self.exact}
-
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Marks of target and draft, and acceptance: `matches` says for each caption which target tokens the draft predicts."""
+    """Marks of target and draft; `matches` says for each caption which of the target's tokens the draft predicts."""
 
     scenes: int
     target: Quality
@@ -54,11 +52,11 @@ class Evaluation:
     @property
     def tokens_per_round(self) -> dict[int, float]:
         """Mean tokens that a round delivers, by draft length."""
-        result = {}
-        for gamma in GAMMAS:
-            rounds = [step for matches in self.matches for step in split_into_rounds(matches, gamma)]
-            result[gamma] = sum(rounds) / max(1, len(rounds))
-        return result
+        return {gamma: self._per_round(gamma) for gamma in GAMMAS}
+
+    def _per_round(self, gamma: int) -> float:
+        rounds = [step for matches in self.matches for step in split_into_rounds(matches, gamma)]
+        return sum(rounds) / max(1, len(rounds))
 
     @property
     def conditional_acceptance(self) -> list[float | None]:
@@ -71,8 +69,8 @@ class Evaluation:
             "schema_version": 1,
             "scenes": self.scenes,
             "seed": HELD_OUT_SEED,
-            "target": self.target.as_json(),
-            "draft": self.draft.as_json(),
+            "target": asdict(self.target),
+            "draft": asdict(self.draft),
             "alpha": self.alpha,
             "tokens_per_round": {str(gamma): value for gamma, value in self.tokens_per_round.items()},
             "conditional_acceptance": self.conditional_acceptance,
@@ -84,7 +82,7 @@ def grade(captions: Sequence[str], scenes: Sequence[Scene]) -> Quality:
     by_name: dict[str, list[bool]] = defaultdict(list)
     exact = 0
     for caption, scene in zip(captions, scenes, strict=True):
-        marks = mark(read(caption), truth(scene))
+        marks = mark_caption(caption, scene)
         exact += all(right for _, right in marks)
         for name, right in marks:
             by_name[name].append(right)
@@ -117,25 +115,19 @@ def evaluate_pair(
     draft: VisionLanguageModel,
     question: str,
     scenes: int,
-    progress: Progress | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Evaluation:
     """Evaluate a pair on the first `scenes` held-out scenes; `progress(done, all)` is called after each."""
-    from aiflow_cli.images.drawing import encode_jpeg, render
-
-    room = 160
-    target_decoder, draft_decoder = (
-        target.decoder(target.image_tokens + room + 64),
-        draft.decoder(draft.image_tokens + room + 64),
-    )
-    said: dict[str, list[str]] = {"target": [], "draft": []}
-    drawn, matches = [scene_at(HELD_OUT_SEED, index) for index in range(scenes)], []
+    target_decoder, draft_decoder = (model.decoder(model.image_tokens + _ROOM + 64) for model in (target, draft))
+    drawn = [scene_at(HELD_OUT_SEED, index) for index in range(scenes)]
+    said: tuple[list[str], list[str]] = ([], [])
+    matches = []
     for done, scene in enumerate(drawn, 1):
         image = encode_jpeg(render(scene))
-        text = greedy_ids(target_decoder, target, image, question, room)
-        own = greedy_ids(draft_decoder, draft, image, question, room)
+        text = greedy_ids(target_decoder, target, image, question, _ROOM)
+        own = greedy_ids(draft_decoder, draft, image, question, _ROOM)
         matches.append(draft_matches(draft_decoder, draft, image, question, text))
-        said["target"].append(target.tokenizer.decode(text))
-        said["draft"].append(draft.tokenizer.decode(own))
-        if progress:
-            progress(done, scenes)
-    return Evaluation(scenes, grade(said["target"], drawn), grade(said["draft"], drawn), matches)
+        said[0].append(target.tokenizer.decode(text))
+        said[1].append(draft.tokenizer.decode(own))
+        progress(done, scenes)
+    return Evaluation(scenes, grade(said[0], drawn), grade(said[1], drawn), matches)

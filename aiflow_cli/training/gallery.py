@@ -1,71 +1,49 @@
-"""A page of held-out scenes with what target and drafts say of them, wrong slots marked: one HTML file, pictures inside."""
+"""A page of held-out scenes with what target and drafts say of them, wrong slots marked: one file, pictures inside."""
 
 from __future__ import annotations
 
 import base64
-import html
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from importlib import resources
+from typing import Any
 
-from aiflow_cli.images.captions import mark, read, truth
+from jinja2 import StrictUndefined, Template
+
+from aiflow_cli.images.captions import mark_caption
 from aiflow_cli.images.drawing import encode_jpeg, render
-from aiflow_cli.images.scenes import Scene, scene_at
+from aiflow_cli.images.scenes import scene_at
 from aiflow_cli.models.vlm import VisionLanguageModel
-from aiflow_cli.training.evaluate import HELD_OUT_SEED, greedy_ids
+from aiflow_cli.training.evaluate import greedy_ids
+from aiflow_cli.training.recipe import HELD_OUT_SEED
 
-_STYLE = """
-:root { color-scheme: light dark; }
-body { font: 15px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 76rem; padding: 0 1rem; }
-.scenes { display: grid; grid-template-columns: repeat(auto-fill, minmax(20rem, 1fr)); gap: 1.5rem; }
-figure { margin: 0; } img { width: 100%; border-radius: 6px; display: block; }
-dt { font-weight: 600; margin-top: .5rem; } dd { margin: 0; }
-.wrong { color: #b3261e; } .right { color: #1b6e3c; }
-@media (prefers-color-scheme: dark) { .wrong { color: #ff8a80; } .right { color: #7fd6a0; } }
-"""
-
-
-@dataclass(frozen=True)
-class Said:
-    """What one model says of one scene, and the names of the slots it has wrong."""
-
-    model: str
-    caption: str
-    wrong: tuple[str, ...]
-
-
-def caption_scene(name: str, model: VisionLanguageModel, scene: Scene, question: str) -> Said:
-    """One model's greedy caption of `scene`, marked."""
-    decoder = model.decoder(model.image_tokens + 256)
-    caption = model.tokenizer.decode(greedy_ids(decoder, model, encode_jpeg(render(scene)), question, 160))
-    return Said(name, caption, tuple(slot for slot, right in mark(read(caption), truth(scene)) if not right))
+Models = Sequence[tuple[str, VisionLanguageModel]]
+"""By name."""
 
 
 def gallery_page(
     title: str,
-    models: Sequence[tuple[str, VisionLanguageModel]],
+    models: Models,
     question: str,
     scenes: int,
     advance: Callable[[int], None],
 ) -> str:
-    """The page: `scenes` held-out scenes, each with every model's caption; `advance(done)` is called after each scene."""
+    """The page: `scenes` held-out scenes with every model's caption; `advance(done)` is called after each."""
     figures = []
     for index in range(scenes):
-        scene = scene_at(HELD_OUT_SEED, index)
-        figures.append(_figure(scene, [caption_scene(name, model, scene, question) for name, model in models]))
+        figures.append(_figure(index, models, question))
         advance(index + 1)
-    return (
-        f"<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>"
-        f"<title>{html.escape(title)}</title><style>{_STYLE}</style><h1>{html.escape(title)}</h1>"
-        f"<p>Held-out rendered scenes; each model's own greedy caption, and which of its slots are wrong.</p>"
-        f"<div class=scenes>{''.join(figures)}</div></html>\n"
-    )
+    source = (resources.files("aiflow_cli.training") / "gallery.html").read_text("utf-8")
+    page = Template(source, autoescape=True, keep_trailing_newline=True, undefined=StrictUndefined)
+    return str(page.render(title=title, figures=figures))
 
 
-def _figure(scene: Scene, captions: Sequence[Said]) -> str:
-    picture = base64.b64encode(encode_jpeg(render(scene))).decode()
-    said = "".join(
-        f"<dt>{html.escape(s.model)} <small class={'wrong' if s.wrong else 'right'}>"
-        f"{'wrong: ' + html.escape(', '.join(s.wrong)) if s.wrong else 'all right'}</small></dt><dd>{html.escape(s.caption)}</dd>"
-        for s in captions
-    )
-    return f"<figure><img alt='a rendered scene' src='data:image/jpeg;base64,{picture}'><dl>{said}</dl></figure>"
+def _figure(index: int, models: Models, question: str) -> dict[str, Any]:
+    """One scene: its JPEG in base64; what each model says of it, and the slots that are wrong."""
+    scene = scene_at(HELD_OUT_SEED, index)
+    image, captions = encode_jpeg(render(scene)), []
+    for name, model in models:
+        decoder = model.decoder(model.image_tokens + 256)
+        caption = model.tokenizer.decode(greedy_ids(decoder, model, image, question, 160))
+        wrong = [slot for slot, right in mark_caption(caption, scene) if not right]
+        captions.append({"model": name, "caption": caption, "wrong": wrong})
+    return {"picture": base64.b64encode(image).decode(), "captions": captions}

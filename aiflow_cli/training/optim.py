@@ -1,12 +1,14 @@
-"""Optimisers: Muon for the matrices of layers and projectors, AdamW for the rest, and one schedule for both.
+"""Optimisers: Muon for the matrices of layers and projectors, AdamW for the rest, one schedule for both; and precision.
 
-Muon (Jordan et al., 2024) orthogonalises the momentum of a matrix by five Newton-Schulz steps. `torch.optim.Muon` does them in bfloat16,
-which on a processor without bfloat16 instructions takes 5 s a step for the target of the small pair against 0.3 s in float32: hence our own.
+Muon (Jordan et al., 2024) orthogonalises the momentum of a matrix by five Newton-Schulz steps. `torch.optim.Muon` does
+them in bfloat16, which on a processor without bfloat16 instructions takes 5 s a step for the target of the small pair
+against 0.3 s in float32: hence our own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -46,14 +48,13 @@ def orthogonalise(matrix: Tensor, steps: int = 5) -> Tensor:
 
 
 class Optimiser:
-    """Muon for every matrix of layers and projector, AdamW for embeddings, norms, biases and heads; warm-up, hold, then linear decay.
+    """Muon for every matrix of layers and projector, AdamW for embeddings, norms, biases and heads.
 
-    With the projector under Muon (and batches of mixed length) a draft gets 0.66 of the slots right after 100 steps, without 0.41.
+    With the projector under Muon (and batches of mixed length) a draft gets 0.66 of the slots right after 100 steps,
+    without 0.41.
     """
 
-    def __init__(
-        self, modules: Iterable[tuple[str, nn.Module]], steps: int, muon_lr: float = 0.02, adam_lr: float = 2e-3
-    ) -> None:
+    def __init__(self, modules: Iterable[tuple[str, nn.Module]], steps: int, muon_lr: float, adam_lr: float) -> None:
         matrices: list[nn.Parameter] = []
         others: list[nn.Parameter] = []
         for name, p in _unique_parameters(modules):
@@ -95,5 +96,19 @@ def learning_rate_factor(step: int, steps: int, warmup: int = 50, hold: float = 
     """Warm-up over `warmup` steps, constant until `hold` of all, then linear to 0.02."""
     if step < warmup:
         return (step + 1) / warmup
-    progress = max(0.0, (step / steps - hold) / (1 - hold))
-    return 1 - 0.98 * progress
+    return 1 - 0.98 * max(0.0, (step / steps - hold) / (1 - hold))
+
+
+def mixed_precision(device: str) -> AbstractContextManager[object]:
+    """The context for forward passes: products in bfloat16 where `device` has instructions for them, else in float32.
+
+    On a core with AVX-512 bfloat16 a training step of the small pair takes 0.55 of its time in float32; on one without,
+    four times as long. Weights, gradients and optimiser states are float32 either way.
+    """
+    kind = device.partition(":")[0]
+    if kind == "cuda":
+        has_bfloat16 = torch.cuda.is_bf16_supported()
+    else:
+        known = torch.cpu.get_capabilities()
+        has_bfloat16 = any(known.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+    return torch.autocast(kind, torch.bfloat16) if has_bfloat16 else nullcontext()

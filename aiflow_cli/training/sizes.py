@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
+from importlib import resources
 from typing import Any
 
-TEMPLATE = "aiflow-small"
 QUESTION = "Describe the scene."
 ADDED_TOKENS = ("<|im_end|>", "<img>", "</img>", "<IMG_CONTEXT>")
 BOS_ID, EOS_ID = 1, 2
@@ -32,65 +33,16 @@ TARGET = Size("small-target", 112, 14, (4, 192, 3, 576), (32, 128, 4, 352))
 DRAFT = Size("small-draft", 112, 14, (2, 96, 4, 288), (4, 128, 4, 352))
 WEAK_DRAFT = Size("small-weak-draft", 56, 7, (1, 48, 2, 144), (4, 128, 4, 352))
 """The device's camera gives this draft a quarter of the pixels, and it was not taught by the target."""
+_DIMENSIONS = ("num_hidden_layers", "hidden_size", "num_attention_heads", "intermediate_size")
 
 
 def original_config(size: Size, vocab_size: int) -> dict[str, Any]:
-    """config.json of a model of this size, with the fields of OpenGVLab/InternVL2-2B."""
-    layers, width, heads, ffn = size.vision
-    lm_layers, lm_width, lm_heads, lm_ffn = size.language
-    return {
-        "architectures": ["InternVLChatModel"],
-        "model_type": "internvl_chat",
-        "template": TEMPLATE,
-        "downsample_ratio": 0.5,
-        "dynamic_image_size": False,
-        "force_image_size": size.view,
-        "max_dynamic_patch": 1,
-        "min_dynamic_patch": 1,
-        "use_thumbnail": False,
-        "ps_version": "v2",
-        "select_layer": -1,
-        "torch_dtype": "bfloat16",
-        "llm_config": {
-            "architectures": ["InternLM2ForCausalLM"],
-            "model_type": "internlm2",
-            "hidden_size": lm_width,
-            "intermediate_size": lm_ffn,
-            "num_hidden_layers": lm_layers,
-            "num_attention_heads": lm_heads,
-            "num_key_value_heads": lm_heads,
-            "hidden_act": "silu",
-            "bias": False,
-            "rms_norm_eps": 1e-5,
-            "rope_theta": 10000.0,
-            "rope_scaling": None,
-            "max_position_embeddings": 512,
-            "vocab_size": vocab_size,
-            "bos_token_id": BOS_ID,
-            "eos_token_id": EOS_ID,
-            "pad_token_id": EOS_ID,
-            "tie_word_embeddings": False,
-        },
-        "vision_config": {
-            "architectures": ["InternVisionModel"],
-            "model_type": "intern_vit_6b",
-            "hidden_size": width,
-            "intermediate_size": ffn,
-            "num_hidden_layers": layers,
-            "num_attention_heads": heads,
-            "num_channels": 3,
-            "image_size": size.view,
-            "patch_size": size.patch,
-            "norm_type": "layer_norm",
-            "layer_norm_eps": 1e-6,
-            "hidden_act": "gelu",
-            "qkv_bias": True,
-            "qk_normalization": False,
-            "initializer_factor": 1.0,
-            "initializer_range": 0.02,
-            "drop_path_rate": 0.0,
-            "attention_dropout": 0.0,
-            "dropout": 0.0,
-            "use_flash_attn": False,
-        },
-    }
+    """config.json of a model of this size, with the fields of OpenGVLab/InternVL2-2B: the target's, resized."""
+    config: dict[str, Any] = json.loads((resources.files("aiflow_cli.training") / "config.json").read_text("utf-8"))
+    config["force_image_size"] = size.view
+    language, vision = config["llm_config"], config["vision_config"]
+    language |= zip(_DIMENSIONS, size.language, strict=True)
+    language |= {"num_key_value_heads": language["num_attention_heads"], "vocab_size": vocab_size}
+    vision |= zip(_DIMENSIONS, size.vision, strict=True)
+    vision |= {"image_size": size.view, "patch_size": size.patch}
+    return config

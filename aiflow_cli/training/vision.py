@@ -1,12 +1,14 @@
 """First stage: a vision tower learns what the renderer knows of every patch, then its heads are dropped.
 
-A caption model that has to find out by itself where to look needs far more pictures than two cores can show it; a tower that can already
-tell the kind, colour and heading of the vehicle in a patch leaves it only the language to learn. Patch heads read the tower's outputs,
-block heads read each group of 2 x 2 patches, as pixel shuffle will hand them to the projector.
+A caption model that has to find out by itself where to look needs far more pictures than two cores can show it; a tower
+that can already tell the kind, colour and heading of the vehicle in a patch leaves it only the language to learn. Patch
+heads read the tower's outputs, block heads read each group of 2 x 2 patches, as pixel shuffle will hand them to the
+projector.
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
 
@@ -17,14 +19,17 @@ from torch import Tensor, nn
 from transformers.models.internvl.modeling_internvl import InternVLVisionModel
 
 from aiflow_cli.training.data import GRID, PATCH_FIELDS, SCENE_FIELDS, TrainingData
-from aiflow_cli.training.optim import Optimiser
-from aiflow_cli.training.precision import mixed_precision
+from aiflow_cli.training.optim import Optimiser, mixed_precision
+from aiflow_cli.training.recipe import VISION_BATCH
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _BACKGROUND_WEIGHT = 0.25
 _BLOCK_WEIGHT = 0.3
 
 Report = Callable[[int, int, str], None]
+"""`report(done, total, note)`."""
+Logits = dict[str, Tensor]
+"""By the name of what is read."""
 
 
 class LabelHeads(nn.Module):
@@ -36,12 +41,17 @@ class LabelHeads(nn.Module):
         self.patch = nn.Linear(hidden, sum(PATCH_FIELDS.values()))
         self.block = nn.Linear(4 * hidden, sum(SCENE_FIELDS.values()))
 
-    def forward(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits from [n, 64, hidden]: patches [n, 64, classes], blocks [n, 16, classes]."""
-        return self.patch(self.patch_norm(hidden)), self.block(self.block_norm(shuffle_blocks(hidden)))
+    def forward(self, hidden: Tensor) -> tuple[Logits, Logits]:
+        """Logits from [n, 64, hidden]: of patches [n, 64, classes] and of blocks [n, 16, classes]."""
+        patches, blocks = self.patch(self.patch_norm(hidden)), self.block(self.block_norm(_shuffle_blocks(hidden)))
+        return _by_field(patches, PATCH_FIELDS), _by_field(blocks, SCENE_FIELDS)
 
 
-def shuffle_blocks(hidden: Tensor) -> Tensor:
+def _by_field(logits: Tensor, fields: dict[str, int]) -> Logits:
+    return dict(zip(fields, logits.split(list(fields.values()), -1), strict=True))
+
+
+def _shuffle_blocks(hidden: Tensor) -> Tensor:
     """Groups of 2 x 2 patches, [n, 64, h] -> [n, 16, 4h]."""
     n, _, h = hidden.shape
     x = hidden.view(n, GRID // 2, 2, GRID // 2, 2, h).permute(0, 1, 3, 2, 4, 5)
@@ -66,85 +76,70 @@ def new_vision_tower(config: Any) -> InternVLVisionModel:
     return tower
 
 
-def patch_features(tower: InternVLVisionModel, pixels: Tensor) -> Tensor:
+def _patch_features(tower: InternVLVisionModel, pixels: Tensor) -> Tensor:
     """The tower's last hidden states without the class token: [n, 64, hidden]."""
     hidden: Tensor = tower(pixel_values=pixels).last_hidden_state
     return hidden[:, 1:]
 
 
-def label_loss(heads: LabelHeads, hidden: Tensor, patches: Tensor, labels: Tensor) -> Tensor:
+def _targets(data: TrainingData, rows: Any, device: str) -> tuple[Logits, Logits]:
+    """The right classes of these rows: of patches [n, 64], of scenes [n]."""
+    patches, labels = (torch.from_numpy(data.array(name)[rows].astype(np.int64)) for name in ("patches", "labels"))
+    of_patches = dict(zip(PATCH_FIELDS, patches.to(device).unbind(-1), strict=True))
+    return of_patches, dict(zip(SCENE_FIELDS, labels.to(device).unbind(-1), strict=True))
+
+
+def _label_loss(heads: LabelHeads, hidden: Tensor, patches: Logits, labels: Logits) -> Tensor:
     """Cross-entropy over all labels; vehicle labels only where there is a vehicle."""
-    patch_logits, block_logits = heads(hidden)
-    cell, *rest = patch_logits.split(list(PATCH_FIELDS.values()), -1)
-    vehicle = patches[..., 0] > 0
-    weight = torch.full((PATCH_FIELDS["cell"],), 1.0, device=hidden.device)
+    of_patches, of_blocks = heads(hidden)
+    vehicle = patches["cell"] > 0
+    weight = torch.ones(PATCH_FIELDS["cell"], device=hidden.device)
     weight[0] = _BACKGROUND_WEIGHT
-    loss = F.cross_entropy(cell.flatten(0, 1), patches[..., 0].flatten(), weight=weight)
-    for k, logits in enumerate(rest, 1):
-        loss = loss + F.cross_entropy(logits[vehicle], patches[..., k][vehicle])
-    blocks = block_logits.shape[1]
-    for k, logits in enumerate(block_logits.split(list(SCENE_FIELDS.values()), -1)):
-        loss = loss + _BLOCK_WEIGHT * F.cross_entropy(logits.flatten(0, 1), labels[:, k].repeat_interleave(blocks))
+    loss = F.cross_entropy(of_patches.pop("cell").flatten(0, 1), patches["cell"].flatten(), weight=weight)
+    for name, logits in of_patches.items():
+        loss = loss + F.cross_entropy(logits[vehicle], patches[name][vehicle])
+    for name, logits in of_blocks.items():
+        right = labels[name].repeat_interleave(logits.shape[1])
+        loss = loss + _BLOCK_WEIGHT * F.cross_entropy(logits.flatten(0, 1), right)
     return loss
 
 
 @torch.no_grad()
-def label_accuracy(
+def _label_accuracy(
     tower: InternVLVisionModel, heads: LabelHeads, data: TrainingData, side: int, count: int, device: str
 ) -> dict[str, float]:
     """Share of right labels over the first `count` scenes, by name."""
-    right: dict[str, list[float]] = {}
+    right: dict[str, list[float]] = defaultdict(list)
     for start in range(0, count, 100):
         part = slice(start, min(start + 100, count))
-        hidden = patch_features(tower, normalise(data.view(side)[part], device))
-        patch_logits, block_logits = (t.cpu() for t in heads(hidden))
-        patches, labels = (
-            torch.from_numpy(data.patches[part].astype(np.int64)),
-            torch.from_numpy(data.labels[part].astype(np.int64)),
-        )
-        vehicle = patches[..., 0] > 0
-        for k, (name, logits) in enumerate(
-            zip(PATCH_FIELDS, patch_logits.split(list(PATCH_FIELDS.values()), -1), strict=True)
-        ):
-            right.setdefault(f"patch {name}", []).append(
-                (logits.argmax(-1) == patches[..., k])[vehicle].float().mean().item()
-            )
-        for k, (name, logits) in enumerate(
-            zip(SCENE_FIELDS, block_logits.split(list(SCENE_FIELDS.values()), -1), strict=True)
-        ):
-            right.setdefault(name, []).append((logits.sum(1).argmax(-1) == labels[:, k]).float().mean().item())
+        of_patches, of_blocks = heads(_patch_features(tower, normalise(data.view(side)[part], device)))
+        patches, labels = _targets(data, part, device)
+        vehicle = patches["cell"] > 0
+        for name, logits in of_patches.items():
+            right[f"patch {name}"].append((logits.argmax(-1) == patches[name])[vehicle].float().mean().item())
+        for name, logits in of_blocks.items():
+            right[name].append((logits.sum(1).argmax(-1) == labels[name]).float().mean().item())
     return {name: float(np.mean(values)) for name, values in right.items()}
 
 
 def train_vision_tower(
-    config: Any,
-    data: TrainingData,
-    held_out: TrainingData,
-    side: int,
-    steps: int,
-    batch: int,
-    seed: int,
-    device: str,
-    report: Report,
+    config: Any, data: TrainingData, held_out: TrainingData, side: int, steps: int, device: str, report: Report
 ) -> tuple[InternVLVisionModel, dict[str, float]]:
     """Train a tower on `data`; returns it and its label accuracy on `held_out`."""
-    torch.manual_seed(seed)
+    torch.manual_seed(0)
     tower = new_vision_tower(config).to(device).train()
     heads = LabelHeads(config.hidden_size).to(device)
     optimiser = Optimiser((("tower", tower), ("heads", heads)), steps, muon_lr=0.02, adam_lr=1e-3)
-    view, all_patches, all_labels = data.view(side), data.patches, data.labels
-    order = np.random.default_rng(seed)
-    running = 0.0
+    view, order, running = data.view(side), np.random.default_rng(0), 0.0
     for step in range(steps):
-        rows = np.sort(order.choice(data.count, batch, replace=False))
-        patches = torch.from_numpy(all_patches[rows].astype(np.int64)).to(device)
-        labels = torch.from_numpy(all_labels[rows].astype(np.int64)).to(device)
+        rows = np.sort(order.choice(data.count, VISION_BATCH, replace=False))
+        patches, labels = _targets(data, rows, device)
         with mixed_precision(device):
-            loss = label_loss(heads, patch_features(tower, normalise(view[rows], device)), patches, labels)
+            loss = _label_loss(heads, _patch_features(tower, normalise(view[rows], device)), patches, labels)
         loss.backward()
         optimiser.step(step)
         running = loss.item() if step == 0 else 0.95 * running + 0.05 * loss.item()
         if (step + 1) % 20 == 0:
             report(step + 1, steps, f"loss {running:.3f}")
     tower.eval()
-    return tower, label_accuracy(tower, heads, held_out, side, min(500, held_out.count), device)
+    return tower, _label_accuracy(tower, heads, held_out, side, min(500, held_out.count), device)

@@ -1,1 +1,1 @@
-"""Experiments: settings, the live runner, the store of results, provenance."""
+"""Experiments: what they are, their schedule and runner, the store of results, and what is recorded of where they come from."""

@@ -10,12 +10,13 @@ import os
 import platform
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from aiflow_cli.environment import VARIABLES, mistakes
 from aiflow_cli.errors import AiflowError, CheckpointError
 
 if TYPE_CHECKING:
@@ -30,89 +31,67 @@ _SHOWN = ("torch", "transformers", "datasets")
 _VECTORS = ("avx2", "avx512f", "asimd", "sve")
 
 
+State = Literal["ok", "note", "missing"]
+
+
 @dataclass(frozen=True)
 class Finding:
     """One thing looked at. `missing`: a default run cannot do without; `note`: it can, and says what is lost."""
 
     name: str
-    state: Literal["ok", "note", "missing"]
+    state: State
     detail: str
     remedy: str | None = None
 
 
 def examine() -> Iterator[Finding]:
     """Every finding, cheap ones first."""
-    yield _python()
-    yield from _guarded("packages", _packages)
-    yield from _guarded("cores", _cores)
-    yield from _guarded("memory", _memory)
-    yield from _guarded("cpu", _instructions)
-    yield from _guarded("gpu", _gpus)
-    yield from _guarded("pairs", _packaged_pairs)
-    yield from _guarded("photographs", _photographs)
-    yield from _guarded("disk", _disk)
-    yield from _guarded("hub cache", _hub_cache)
+    for look in _LOOKS:
+        name = look.__name__.replace("_", " ").strip()
+        try:
+            yield from look()
+        except AiflowError as error:  # a setting in the environment, say, with its remedy in the line
+            yield Finding(name, "missing", str(error))
+        except (ImportError, OSError, ValueError) as error:  # OSError: a library of a package that does not load
+            yield Finding(name, "missing", f"could not be looked at: {error}", "mend what is missing above, then again")
 
 
-def _guarded(name: str, look: Callable[[], Iterable[Finding]]) -> Iterator[Finding]:
-    try:
-        yield from look()
-    except AiflowError as error:  # a setting in the environment, say, with its remedy in the line
-        yield Finding(name, "missing", str(error))
-    except (ImportError, OSError) as error:  # OSError: a library of a package that does not load
-        yield Finding(name, "missing", f"could not be looked at: {error}", "install what is missing above, or again")
+def _python() -> Iterator[Finding]:
+    yield Finding("python", "ok", f"{platform.python_version()} at {sys.executable}")
 
 
-def _python() -> Finding:
-    return Finding("python", "ok", f"{platform.python_version()} at {sys.executable}")
+def _environment() -> Iterator[Finding]:
+    found = mistakes()
+    for name, mistake in found.items():
+        yield Finding(name, "missing", mistake, f"unset {name}, or set it to what it may be")
+    if not found:
+        names = ", ".join(variable.name for variable in VARIABLES if variable.text)
+        yield Finding("environment", "ok", f"set: {names}" if names else "none of its variables is set")
 
 
 def _packages() -> Iterator[Finding]:
-    wanted = _requirements()
-    if wanted is None:
-        yield Finding("packages", "note", "aiflow-cli is not installed: what it needs is not known", "pip install .")
-        return
-    good = 0
-    for requirement in sorted(wanted, key=lambda r: (r.name not in _SHOWN, r.name)):
-        version = _version(requirement.name)
-        remedy = f"pip install '{requirement}'"
-        if version is None:
-            yield Finding(requirement.name, "missing", "not installed", remedy)
-        elif not requirement.specifier.contains(version, prereleases=True):
-            yield Finding(requirement.name, "missing", f"{version}; needed is {requirement.specifier}", remedy)
-        elif requirement.name in _SHOWN:
-            yield Finding(requirement.name, "ok", version)
-        else:
-            good += 1
-    yield Finding("packages", "ok", f"{good} others as needed")
-
-
-def _requirements() -> list[Requirement] | None:
-    """What the installed aiflow-cli asks for, extras aside."""
     from packaging.requirements import Requirement
 
     try:
-        found = [Requirement(line) for line in metadata.requires("aiflow-cli") or ()]
+        wanted = [Requirement(line) for line in metadata.requires("aiflow-cli") or ()]
     except metadata.PackageNotFoundError:
-        return None
-    return [one for one in found if one.marker is None or one.marker.evaluate({"extra": ""})]
+        yield Finding("packages", "note", "aiflow-cli is not installed: what it needs is not known", "pip install .")
+        return
+    needed = [one for one in wanted if one.marker is None or one.marker.evaluate({"extra": ""})]  # no extras
+    found = [_package(one) for one in sorted(needed, key=lambda one: (one.name not in _SHOWN, one.name))]
+    told = [one for one in found if one.state == "missing" or one.name in _SHOWN]
+    yield from told
+    yield Finding("packages", "ok", f"{len(found) - len(told)} others as needed")
 
 
-def _version(name: str) -> str | None:
+def _package(wanted: Requirement) -> Finding:
     try:
-        return metadata.version(name)
+        version = metadata.version(wanted.name)
     except metadata.PackageNotFoundError:
-        return None
-
-
-def _cores() -> Iterator[Finding]:
-    from aiflow_cli.trials.provenance import usable_cores
-
-    cores = usable_cores()
-    if cores < 2:
-        yield Finding("cores", "note", f"{cores}: device and server take turns, so timings are too long", "use 2")
-    else:
-        yield Finding("cores", "ok", f"{cores}: device and server each on their own")
+        return Finding(wanted.name, "missing", "not installed", f"pip install '{wanted}'")
+    if wanted.specifier.contains(version, prereleases=True):
+        return Finding(wanted.name, "ok", version)
+    return Finding(wanted.name, "missing", f"{version}; needed is {wanted.specifier}", f"pip install '{wanted}'")
 
 
 def _memory() -> Iterator[Finding]:
@@ -126,49 +105,45 @@ def _memory() -> Iterator[Finding]:
         yield Finding("memory", "ok", detail)
 
 
-def _instructions() -> Iterator[Finding]:
+def _cpu() -> Iterator[Finding]:
     from aiflow_cli.trials.provenance import cpu
 
     found = cpu()
+    if (cores := found["usable_cores"]) < 2:
+        yield Finding("cores", "note", f"{cores}: device and server take turns, so timings are too long", "use 2")
+    else:
+        yield Finding("cores", "ok", f"{cores}: device and server each on their own")
     flags = ", ".join(found["flags"]) or "no vector instructions known"
     bfloat16 = "" if any("bf16" in flag for flag in found["flags"]) else "; no bfloat16, and float32 is the default"
     known = any(flag in _VECTORS for flag in found["flags"])
     yield Finding("cpu", "ok" if known else "note", f"{found['model']} ({flags}{bfloat16})")
 
 
-def _gpus() -> Iterator[Finding]:
+def _gpu() -> Iterator[Finding]:
     import torch
 
-    if not torch.cuda.is_available():
-        if shutil.which("nvidia-smi"):
-            detail = f"there may be one, but torch {torch.__version__} cannot use it"
-            yield Finding("gpu", "note", detail, "install a CUDA build of torch that fits the driver: pytorch.org")
-        else:
-            yield Finding("gpu", "note", "none: the small pair needs none, InternVL2-2B/26B do", "a machine with CUDA")
-        return
-    for index in range(torch.cuda.device_count()):
-        properties = torch.cuda.get_device_properties(index)
-        yield Finding(f"gpu {index}", "ok", f"{properties.name}, {properties.total_memory / 1e9:.0f} GB")
+    if torch.cuda.is_available():
+        for index in range(torch.cuda.device_count()):
+            found = torch.cuda.get_device_properties(index)
+            yield Finding(f"gpu {index}", "ok", f"{found.name}, {found.total_memory / 1e9:.0f} GB")
+    elif shutil.which("nvidia-smi"):
+        detail = f"there may be one, but torch {torch.__version__} cannot use it"
+        yield Finding("gpu", "note", detail, "install a CUDA build of torch that fits the driver: pytorch.org")
+    else:
+        yield Finding("gpu", "note", "none: the small pair needs none, InternVL2-2B/26B do", "a machine with CUDA")
 
 
-def _packaged_pairs() -> Iterator[Finding]:
+def _pairs() -> Iterator[Finding]:
     from aiflow_cli.models.pair import registry
 
     for name, pair in registry().items():
-        if _in_package(pair):
-            yield _packaged_pair(name, pair)
-
-
-def _in_package(pair: PairSpec) -> bool:
-    return not pair.target.startswith("hub:")
-
-
-def _packaged_pair(name: str, pair: PairSpec) -> Finding:
-    troubles = [trouble for place in (pair.target, pair.draft) if (trouble := _trouble_with(Path(place)))]
-    if not troubles:
-        return Finding(f"pair {name}", "ok", "in the package")
-    state: Literal["note", "missing"] = "missing" if name == DEFAULT_PAIR else "note"
-    return Finding(f"pair {name}", state, "; ".join(troubles), "make pair, or install aiflow again")
+        if pair.target.startswith("hub:"):
+            continue
+        if troubles := [found for place in (pair.target, pair.draft) if (found := _trouble_with(Path(place)))]:
+            state: State = "missing" if name == DEFAULT_PAIR else "note"
+            yield Finding(f"pair {name}", state, "; ".join(troubles), "make pair, or install aiflow again")
+        else:
+            yield Finding(f"pair {name}", "ok", "in the package")
 
 
 def _trouble_with(checkpoint: Path) -> str | None:
@@ -177,10 +152,7 @@ def _trouble_with(checkpoint: Path) -> str | None:
 
     from aiflow_cli.models.files import find_weights
 
-    if not checkpoint.is_dir():
-        return f"no checkpoint in {checkpoint}"
-    lacking = [name for name in ("config.json", "tokenizer.model") if not (checkpoint / name).is_file()]
-    if lacking:
+    if lacking := [name for name in ("config.json", "tokenizer.model") if not (checkpoint / name).is_file()]:
         return f"no {' and '.join(lacking)} in {checkpoint}"
     try:
         for file in find_weights(checkpoint).files:
@@ -201,10 +173,8 @@ def _photographs() -> Iterator[Finding]:
     elif count:
         yield Finding("photographs", "note", f"{count} of {len(wanted)} in {folder}", "aiflow download")
     else:
-        detail = f"none in {folder}; rendered scenes are used"
-        yield Finding(
-            "photographs", "note", detail, "aiflow download, or set AIFLOW_DATA to the folder that holds them"
-        )
+        remedy = "aiflow download, or set AIFLOW_DATA to the folder that holds them"
+        yield Finding("photographs", "note", f"none in {folder}; rendered scenes are used", remedy)
 
 
 def _disk() -> Iterator[Finding]:
@@ -226,9 +196,8 @@ def _hub_cache() -> Iterator[Finding]:
 
     cache = Path(constants.HF_HUB_CACHE)
     free = shutil.disk_usage(next(folder for folder in (cache, *cache.parents) if folder.is_dir())).free
-    offline = ", offline mode" if constants.HF_HUB_OFFLINE else ""
-    where = f"{cache} ({free / 1e9:.0f} GB free{offline})"
-    pairs = {name: pair for name, pair in registry().items() if not _in_package(pair)}
+    where = f"{cache} ({free / 1e9:.0f} GB free{', offline mode' if constants.HF_HUB_OFFLINE else ''})"
+    pairs = {name: pair for name, pair in registry().items() if pair.target.startswith("hub:")}
     here = [name for name, pair in pairs.items() if _has_weights(pair)]
     away = [name for name in pairs if name not in here]
     if here or not away:
@@ -242,3 +211,6 @@ def _has_weights(pair: PairSpec) -> bool:
         return all(any(pair.folder(role).glob("*.safetensors")) for role in ("target", "draft"))
     except AiflowError:
         return False
+
+
+_LOOKS = (_python, _environment, _packages, _cpu, _memory, _gpu, _pairs, _photographs, _disk, _hub_cache)

@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from aiflow_cli.trials.store import Record
+from aiflow_cli.world.record import Round, Trial
 
 
 @dataclass(frozen=True)
 class Exactness:
-    """Of all measured trials of one method and draft length."""
+    """Of all measured trials of a method and draft length. `decided_again`: rounds in which a position was, by so many
+    single `steps`; `verify_s` is the time of all verification, those steps included.
+    """
 
     method: str
     gamma: int | None
     rounds: int
     decided_again: int
-    """Rounds in which a position was."""
     steps: int
-    """Single steps that it took."""
     redecide_s: float
     verify_s: float
-    """Time of all verification, those steps included."""
 
     def as_json(self) -> dict[str, Any]:
         """For the document of `--json`."""
@@ -31,29 +29,28 @@ class Exactness:
 
     def line(self) -> str:
         """For people."""
-        label = self.method if self.gamma is None else f"{self.method} gamma {self.gamma}"
         share = self.redecide_s / self.verify_s if self.verify_s else 0.0
         return (
-            f"exact: {label} decided again in {self.decided_again} of {self.rounds} rounds, "
+            f"exact: {self.method} gamma {self.gamma} decided again in {self.decided_again} of {self.rounds} rounds, "
             f"by {self.steps} single steps ({share:.0%} of the verification's time)"
         )
 
 
-def exactness(records: Iterable[Record]) -> list[Exactness]:
+def exactness(trials: Iterable[Trial]) -> list[Exactness]:
     """By method and draft length, of all that have rounds; warm-ups are left out."""
-    rounds: dict[tuple[str, int | None], list[Any]] = defaultdict(list)
-    for record in records:
-        if record["rounds"] and not record["warmup"]:
-            rounds[record["method"], record["gamma"]] += record["rounds"]
+    rounds: dict[tuple[str, int | None], list[Round]] = {}
+    for trial in trials:
+        if trial.rounds and not trial.warmup:
+            rounds.setdefault((trial.setting.method.value, trial.setting.gamma), []).extend(trial.rounds)
     return [
         Exactness(
             method,
             gamma,
-            len(found),
-            sum(one["redecide_steps"] > 0 for one in found),
-            sum(one["redecide_steps"] for one in found),
-            sum(one["redecide_s"] for one in found),
-            sum(one["verify_s"] for one in found),
+            rounds=len(found),
+            decided_again=sum(one.redecide_steps > 0 for one in found),
+            steps=sum(one.redecide_steps for one in found),
+            redecide_s=sum(one.redecide_s for one in found),
+            verify_s=sum(one.verify_s for one in found),
         )
         for (method, gamma), found in rounds.items()
     ]

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import json
 import platform
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from functools import cache
 from importlib.resources import files
@@ -17,19 +16,12 @@ from aiflow_cli.models.files import checkpoint_files, hub_blob
 from aiflow_cli.models.pair import PairSpec
 from aiflow_cli.trials import provenance
 
-STARTED = (
-    "__main__",
-    "cli.app",
-    "cli.errors",
-    "cli.serve",
-    "cli.link",
-    "trials.live",
-    "trials.schedule",
-    "trials.settings",
-)
-"""Where a trial begins: in the world that makes it, and in the commands that it starts as processes."""
-ENTRIES = ("__main__", "cli.app")
-"""What every command passes through; they name all other commands, which a trial does not run."""
+RUN = ("world", "node", "decoding", "wire", "link", "models", "pairs")
+"""Folders of what a trial runs through: the world that makes it, and all that lies below."""
+STARTED = ("cli/app.py", "cli/errors.py", "cli/serve.py", "cli/link.py")
+"""The commands that a world starts as processes, and what every command passes through."""
+NAMED = ("trials/schedule.py", "trials/served.py", "trials/fingerprint.py", "trials/provenance.py")
+"""What orders trials, and what a server tells of itself."""
 COMPUTING = (
     *("torch", "transformers", "tokenizers", "sentencepiece", "safetensors", "accelerate", "torchao"),
     *("numpy", "pillow", "msgspec"),
@@ -55,43 +47,9 @@ def code_in(root: Path) -> str:
 
 
 def sources(root: Path) -> list[Path]:
-    """The modules of the package in `root` that a trial runs: where it begins, and all that they import, and so on."""
-    found: set[Path] = set()
-    waiting = [_module(root, name.split(".")) for name in STARTED]
-    entries = {_module(root, name.split(".")) for name in ENTRIES}
-    while waiting:
-        path = waiting.pop()
-        if path is not None and path not in found:
-            found.add(path)
-            waiting += [] if path in entries else list(_imported(root, path))
-    return sorted(found)
-
-
-def _imported(root: Path, path: Path) -> Iterator[Path | None]:
-    """The package's modules that a file imports when it runs, wherever in it; not those that only its annotations name."""
-    tree = ast.parse(path.read_bytes())
-    named = {id(node) for block in ast.walk(tree) if _is_for_types(block) for node in ast.walk(block)}
-    for node in ast.walk(tree):
-        if id(node) in named:
-            continue
-        if isinstance(node, ast.Import):
-            modules = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            modules = [f"{node.module}.{alias.name}" for alias in node.names]  # a module, or a name in one
-        else:
-            continue
-        yield from (_module(root, name.split(".")[1:]) for name in modules if name.split(".")[0] == root.name)
-
-
-def _is_for_types(node: ast.AST) -> bool:
-    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
-
-
-def _module(root: Path, parts: Sequence[str]) -> Path | None:
-    """The file of a module, or of the one that holds a name."""
-    places = [root.joinpath(*parts[:length]) for length in (len(parts), len(parts) - 1) if length > 0]
-    candidates = [file for place in places for file in (place.with_suffix(".py"), place / "__init__.py")]
-    return next((file for file in candidates if file.is_file()), None)
+    """The modules of the package in `root` that a trial runs."""
+    folders = [path for folder in RUN for path in (root / folder).glob("*.py")]
+    return sorted([*root.glob("*.py"), *folders, *(root / name for name in (*STARTED, *NAMED))])
 
 
 def packages() -> str:
@@ -107,13 +65,16 @@ def machine() -> str:
 
 
 def of_trials(pairs: Mapping[str, PairSpec], target: str | None = None) -> Fingerprints:
-    """All that decides trials beside their settings and images; `target` as for `pair`. Raises what a missing checkpoint raises."""
+    """All that decides trials beside their settings and images; `target` as for `pair`. Raises what a missing
+    checkpoint raises.
+    """
     by_pair = {f"pair {name}": pair(spec, target) for name, spec in pairs.items()}
     return {"code": code(), **by_pair, "packages": packages(), "machine": machine()}
 
 
 def pair(spec: PairSpec, target: str | None = None) -> str:
-    """Of both checkpoints and of what the registry says of the pair; `target` is what the server says of its own, which need not be here.
+    """Of both checkpoints and of what the registry says of the pair; `target` is what a server says of its own, which
+    need not be here.
 
     Raises what a missing checkpoint raises.
     """

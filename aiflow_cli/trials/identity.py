@@ -1,34 +1,27 @@
-"""Is every output the target's own? Each trial is compared with the first server-only trial of the same image and pair, on its own
-node if there is one.
+"""Is every output the target's own? Each trial is compared with the first server-only trial of the same image and
+pair, on its own node if there is one.
 
-Where they differ, the target's logits of both tokens at that position are computed again, by the reference decoder, after
-the trials (so that nothing is timed beside it). A gap below the bound that rounding can bridge (`decoding/exact.py`) is a tie: a verification
-of several rows and a single step add up in another order. Anything larger is a defect.
+Where they differ, the target's logits of both tokens at that position are computed again, by the reference decoder,
+after the trials (so that nothing is timed beside it). A gap below the bound that rounding can bridge
+(`decoding/exact.py`) is a tie: a verification of several rows and a single step add up in another order. Anything
+larger is a defect.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from aiflow_cli.decoding.exact import DEFAULT_BOUND
-from aiflow_cli.trials.store import Record
+from aiflow_cli.decoding.methods import Method
+from aiflow_cli.world.record import Mismatch, Trial
 
-Probe = Callable[[Record, int, int, int], float | None]
-"""(server-only trial, position, expected token, other token) -> gap between their logits there; None: the target is not on this machine."""
-
-
-@dataclass(frozen=True)
-class Mismatch:
-    """The first token in which an output differs. A token is None where that output had ended already."""
-
-    position: int
-    expected: int | None
-    got: int | None
-    margin: float | None
-    kind: Literal["tie", "defect", "unexplained"]
+Probe = Callable[[Trial, int, int, int], float | None]
+"""(server-only trial, position, expected token, other token) -> gap between their logits there; None: the target is not
+on this machine."""
+Likeness = tuple[str, str, str | None]
+"""Image, pair and node (another processor rounds otherwise; None: any): trials alike in these must have one output."""
 
 
 def first_difference(expected: Sequence[int], got: Sequence[int]) -> int | None:
@@ -39,76 +32,71 @@ def first_difference(expected: Sequence[int], got: Sequence[int]) -> int | None:
     return None if len(expected) == len(got) else min(len(expected), len(got))
 
 
-Likeness = tuple[str, str, str | None]
-
-
-def likeness(record: Record) -> Likeness:
-    """Trials that are alike in this must have one output: image, pair, and node (another processor rounds otherwise)."""
-    return record["image_id"], record["pair"], record.get("node")
-
-
-def references(records: Iterable[Record]) -> dict[Likeness, Record]:
-    """The first measured server-only trial of each likeness; under None for the node, the first on any."""
-    found: dict[Likeness, Record] = {}
-    for record in records:
-        if record["method"] == "server-only" and not record["warmup"]:
-            found.setdefault(likeness(record), record)
-            found.setdefault((record["image_id"], record["pair"], None), record)
+def references(trials: Iterable[Trial]) -> dict[Likeness, Trial]:
+    """The first measured server-only trial of each likeness."""
+    found: dict[Likeness, Trial] = {}
+    for trial in trials:
+        if trial.setting.method is Method.SERVER_ONLY and not trial.warmup:
+            for likeness in _likenesses(trial):
+                found.setdefault(likeness, trial)
     return found
 
 
-def reference_of(record: Record, known: Mapping[Likeness, Record]) -> Record | None:
+def reference_of(trial: Trial, known: Mapping[Likeness, Trial]) -> Trial | None:
     """What a trial is compared with, out of `references`."""
-    return known.get(likeness(record)) or known.get((record["image_id"], record["pair"], None))
+    own, any_node = _likenesses(trial)
+    return known.get(own) or known.get(any_node)
 
 
-def judge(records: Sequence[Record], dtype: str, probe: Probe) -> list[Record]:
-    """`records` with `identical` and `mismatch` filled in wherever there is a server-only trial to compare with."""
-    known = references(records)
-    return [_judged(record, reference_of(record, known), dtype, probe) for record in records]
+def _likenesses(trial: Trial) -> tuple[Likeness, Likeness]:
+    image, pair = trial.image_id, trial.setting.pair
+    return (image, pair, trial.node), (image, pair, None)
 
 
-def comparable(record: Record) -> bool:
+def comparable(trial: Trial) -> bool:
     """Whether the target made this output: warm-ups and the draft model's own are not compared."""
-    return not record["warmup"] and record["method"] != "on-device"
+    return not trial.warmup and trial.setting.on_server
 
 
-def _judged(record: Record, reference: Record | None, dtype: str, probe: Probe) -> Record:
-    if reference is None or not comparable(record):
-        return record
-    position = first_difference(reference["tokens"], record["tokens"])
+def compare(trials: Sequence[Trial], dtype: str, probe: Probe) -> list[Trial]:
+    """`trials` with `identical` and `mismatch` filled in wherever there is a server-only trial to compare with."""
+    known = references(trials)
+    return [_compared(trial, reference_of(trial, known), dtype, probe) for trial in trials]
+
+
+def _compared(trial: Trial, reference: Trial | None, dtype: str, probe: Probe) -> Trial:
+    if reference is None or not comparable(trial):
+        return trial
+    position = first_difference(reference.tokens, trial.tokens)
     if position is None:
-        return record | {"identical": True, "mismatch": None}
-    return record | {"identical": False, "mismatch": asdict(_explain(record, reference, position, dtype, probe))}
+        return trial.replace(identical=True, mismatch=None)
+    return trial.replace(identical=False, mismatch=_explained(trial, reference, position, dtype, probe))
 
 
-def _explain(record: Record, reference: Record, position: int, dtype: str, probe: Probe) -> Mismatch:
-    expected, got = _at(reference["tokens"], position), _at(record["tokens"], position)
+def _explained(trial: Trial, reference: Trial, position: int, dtype: str, probe: Probe) -> Mismatch:
+    expected, got = (dict(enumerate(one.tokens)).get(position) for one in (reference, trial))
+    found = Mismatch(position=position, expected=expected, got=got, margin=None, kind="defect")
     if expected is None or got is None:
-        return Mismatch(position, expected, got, None, "defect")
+        return found
     margin = probe(reference, position, expected, got)
     if margin is None:
-        return Mismatch(position, expected, got, None, "unexplained")
-    return Mismatch(position, expected, got, margin, "tie" if margin < DEFAULT_BOUND[dtype] else "defect")
+        return found.replace(kind="unexplained")
+    return found.replace(margin=margin, kind="tie" if margin < DEFAULT_BOUND[dtype] else "defect")
 
 
-def _at(tokens: Sequence[int], position: int) -> int | None:
-    return tokens[position] if position < len(tokens) else None
-
-
-def describe(record: Record) -> str:
+def describe(trial: Trial) -> str:
     """One line about the mismatch of a trial."""
-    mismatch: dict[str, Any] = record["mismatch"]
-    if mismatch["kind"] == "unexplained":
+    mismatch = trial.mismatch
+    assert mismatch is not None
+    if mismatch.kind == "unexplained":
         margin = "not explained: the target is not on this machine"
-    elif mismatch["margin"] is None:
+    elif mismatch.margin is None:
         margin = "no margin between their logits"
     else:
-        margin = f"margin {mismatch['margin']:.2g} between their logits"
-    expected, got = ("the end" if token is None else token for token in (mismatch["expected"], mismatch["got"]))
-    label = record["method"] if record["gamma"] is None else f"{record['method']} gamma {record['gamma']}"
+        margin = f"margin {mismatch.margin:.2g} between their logits"
+    expected, got = ("the end" if token is None else token for token in (mismatch.expected, mismatch.got))
     return (
-        f"{mismatch['kind']}: {label} differs on image {record['image_id']} at token {mismatch['position']}: "
+        f"{mismatch.kind}: {trial.setting.words} differs on image {trial.image_id} at token {mismatch.position}: "
         f"expected {expected}, got {got} ({margin})"
     )
 
@@ -118,13 +106,13 @@ def reference_probe(
     device: str,
     dtype: str,
     question: str,
-    images: Callable[[str], bytes],
+    images: Mapping[str, bytes],
     quantize: str | None = None,
 ) -> Probe:
-    """A probe that loads the target model, if it is here, on its first call; `images` gives an image's bytes by its id."""
+    """A probe that loads the target model, if it is here, on its first call; `images`: an image's bytes by its id."""
     loaded: list[Any] = []
 
-    def probe(reference: Record, position: int, expected: int, other: int) -> float | None:
+    def probe(reference: Trial, position: int, expected: int, other: int) -> float | None:
         if target is None:
             return None
         from aiflow_cli.models.reference import ReferenceDecoder
@@ -134,9 +122,9 @@ def reference_probe(
             loaded.append(VisionLanguageModel.from_folder(target, device, dtype, quantize))
         model = loaded[0]
         decoder = ReferenceDecoder(model.model)
-        decoder.prefill(model.prepare(images(reference["image_id"]), question))
+        decoder.prefill(model.prepare(images[reference.image_id], question))
         if position:
-            decoder.extend(reference["tokens"][:position])
+            decoder.extend(reference.tokens[:position])
         row = decoder.last_logits[-1].float()
         return float((row[expected] - row[other]).abs())
 

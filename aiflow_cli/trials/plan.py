@@ -1,8 +1,9 @@
-"""What a sweep would do: `aiflow sweep --dry-run`. Starts nothing, writes nothing.
+"""What a sweep would do: `--dry-run`. Starts nothing, writes nothing.
 
-The time of a trial is the mean of earlier trials with the same pair, method, draft length and link on this machine, where there
-are any. Else it is a formula, and the plan says for how many trials: tokens are made at an assumed pace, a method that drafts
-needs (F + c gamma) / E(gamma) of it, and the link takes its time for the image and for the round trips.
+The time of a trial is the mean of earlier trials with the same pair, method, draft length and link on this machine,
+where there are any. Else it is a formula, and the plan says for how many trials: tokens are made at an assumed pace, a
+method that drafts needs (F + c gamma) / E(gamma) of it, and the link takes its time for the image and for the round
+trips.
 """
 
 from __future__ import annotations
@@ -20,14 +21,10 @@ from aiflow_cli.errors import AiflowError, LinkError, PrerequisiteError, StoreEr
 from aiflow_cli.link.address import parse_address
 from aiflow_cli.models.pair import PairSpec
 from aiflow_cli.trials import store
-from aiflow_cli.trials.fingerprint import Fingerprints
-from aiflow_cli.trials.live import link_document
-from aiflow_cli.trials.schedule import schedule
-from aiflow_cli.trials.served import ask
-from aiflow_cli.trials.settings import DRAFTING, Setting
+from aiflow_cli.trials.experiment import choose_folder, earlier_trials, open_experiment, remaining
 from aiflow_cli.trials.spec import ExperimentSpec
-from aiflow_cli.trials.store import Record
-from aiflow_cli.trials.sweep import choose_folder, earlier_trials, open_sweep
+from aiflow_cli.world.live import ask
+from aiflow_cli.world.record import DRAFTING, Setting, Trial
 
 RESULTS_READ = 20
 """Only that many of the newest results are searched for times."""
@@ -47,14 +44,14 @@ class Pace(NamedTuple):
 SMALL = Pace(50, 0.007, 6_000)
 LARGE = Pace(150, 0.04, 250_000)
 ALPHA, DRAFT_COST, ROUND_COST = 0.80, 0.18, 0.95
-"""Acceptance, draft step and verification in server-only steps: the calibration point that reproduces the paper's figures."""
-
-Key = tuple[Any, ...]
+"""Acceptance, draft step and verification in server-only steps: the calibration that reproduces the paper's figures."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """`trials` without warm-ups; None where the number of images is not known. `measured` of the trials to go have an earlier time."""
+    """`trials` without warm-ups; None where the number of images is not known. `measured` of those to go have an
+    earlier time.
+    """
 
     folder: Path
     images: int | None
@@ -72,34 +69,37 @@ class Plan:
         return asdict(self) | {"folder": str(self.folder), "missing": list(self.missing)}
 
 
-def plan_sweep(
+def plan_experiment(
     spec: ExperimentSpec, output: Path | None = None, *, restart: bool = False, allow_mixed: bool = False
 ) -> Plan:
-    """The plan. What is missing is named in it. Raises UsageError, as for trials in the folder that may not be mixed with."""
-    folder = choose_folder(spec, output, restart)
-    missing = list(dict.fromkeys(_missing(spec)))
-    done: list[Record] = []
-    images, fingerprints = spec.images, Fingerprints()
+    """The plan. What is missing is named in it. Raises UsageError, as for trials in the folder that may not be mixed."""
+    folder, missing = choose_folder(spec, output, restart), list(dict.fromkeys(_missing(spec)))
+    images, fingerprints, done = spec.images, {}, 0
+    todo = [(session, s) for session in range(spec.sessions) for s in spec.block() * spec.repeats * (images or 0)]
     if not missing:
-        sweep = open_sweep(spec, output, restart=restart, allow_mixed=allow_mixed)
-        done, images = earlier_trials(sweep), len(sweep.images)
-        fingerprints = sweep.fingerprints
-    names = {record["trial"] for record in done}
-    slots = None if images is None else list(schedule(images, spec.block(), spec.repeats, spec.seed))
-    todo = [slot.setting for slot in slots or () if slot.trial not in names]
+        experiment = open_experiment(spec, output, restart=restart, allow_mixed=allow_mixed)
+        images, fingerprints = len(experiment.images), experiment.fingerprints
+        lacking = [one.trial for one in remaining(experiment, earlier_trials(experiment))]
+        todo, done = [(t.session, t.setting) for t in lacking], len(experiment.planned) - len(lacking)
     warm = list(dict.fromkeys(todo)) * spec.warmups
-    times = _Times(spec, earlier_times(folder, fingerprints))
-    seconds = START_S + sum(map(times.of, [*todo, *warm])) if todo else 0.0
+    earlier, pairs = earlier_times(folder, fingerprints), spec.pair_specs()
+
+    def seconds_of(setting: Setting) -> float:
+        known = earlier.get(setting)
+        return formula_s(setting, pairs[setting.pair], spec.max_new_tokens) if known is None else known
+
+    starts = START_S * len({session for session, _ in todo})
+    known = images is not None
     return Plan(
         folder=folder,
         images=images,
         settings=len(spec.grid()),
-        trials=None if slots is None else len(slots),
-        done=0 if slots is None else len(slots) - len(todo),
+        trials=done + len(todo) if known else None,
+        done=done,
         warmups=len(warm),
-        seconds=None if slots is None else seconds,
-        measured=sum(times.known(setting) for setting in todo),
-        assumed=sum(not times.known(setting) for setting in todo),
+        seconds=starts + sum(seconds_of(setting) for _, setting in [*todo, *warm]) if known else None,
+        measured=sum(setting in earlier for _, setting in todo),
+        assumed=sum(setting not in earlier for _, setting in todo),
         missing=tuple(missing),
     )
 
@@ -125,20 +125,6 @@ def _missing(spec: ExperimentSpec) -> Iterator[str]:
         yield str(error)
 
 
-class _Times:
-    """Seconds of a trial, from earlier ones or by formula."""
-
-    def __init__(self, spec: ExperimentSpec, earlier: Mapping[Key, float]) -> None:
-        self._pairs, self._spec, self._earlier = spec.pair_specs(), spec, earlier
-
-    def known(self, setting: Setting) -> bool:
-        return _key(setting) in self._earlier
-
-    def of(self, setting: Setting) -> float:
-        found = self._earlier.get(_key(setting))
-        return formula_s(setting, self._pairs[setting.pair], self._spec.max_new_tokens) if found is None else found
-
-
 def formula_s(setting: Setting, pair: PairSpec, max_new_tokens: int | None) -> float:
     """Seconds of a trial where none was measured."""
     most = max_new_tokens or pair.max_new_tokens
@@ -146,43 +132,40 @@ def formula_s(setting: Setting, pair: PairSpec, max_new_tokens: int | None) -> f
     tokens = min(most, pace.tokens)
     if setting.method is Method.ON_DEVICE:
         return DRAFT_COST * tokens * pace.step_s
-    upload_s = pace.image_bytes / setting.link.uplink_bytes_per_s + 2 * setting.link.delay_s
+    link = setting.link.spec
+    upload_s = pace.image_bytes / link.uplink_bytes_per_s + 2 * link.delay_s
     if setting.method not in DRAFTING or setting.gamma is None:
         return upload_s + tokens * pace.step_s
     rounds = tokens * (1 - ALPHA) / (1 - ALPHA ** (setting.gamma + 1))
-    trips_s = 2 * setting.link.delay_s if setting.method is Method.SPECULATIVE else 0.0
+    trips_s = 2 * link.delay_s if setting.method is Method.SPECULATIVE else 0.0
     return upload_s + rounds * ((ROUND_COST + DRAFT_COST * setting.gamma) * pace.step_s + trips_s)
 
 
-def earlier_times(folder: Path, fingerprints: Mapping[str, str]) -> dict[Key, float]:
-    """Mean seconds of a trial by setting, over the trials of these pairs on this machine in `folder` and the newest results beside it."""
+def earlier_times(folder: Path, fingerprints: Mapping[str, str]) -> dict[Setting, float]:
+    """Mean seconds of a trial by setting, over the trials of these pairs on this machine in `folder` and the newest
+    results beside it.
+    """
     places = {folder, *store.RESULTS.glob("*"), *folder.parent.glob("*")}
     found = sorted((p for p in places if _changed(p)), key=_changed, reverse=True)
-    seconds: dict[Key, list[float]] = defaultdict(list)
-    for record in _comparable(found[:RESULTS_READ], fingerprints):
-        with contextlib.suppress(KeyError, AttributeError, TypeError):  # whatever lies there: a plan can do without it
-            key = (record["pair"], record["method"], record["gamma"], *record["link"].values())
-            seconds[key].append(float(record["latency_s"]))
-    return {key: math.fsum(values) / len(values) for key, values in seconds.items()}
+    seconds: dict[Setting, list[float]] = defaultdict(list)
+    for trial in _comparable(found[:RESULTS_READ], fingerprints):
+        seconds[trial.setting].append(trial.latency_s)
+    return {setting: math.fsum(values) / len(values) for setting, values in seconds.items()}
 
 
 def _changed(folder: Path) -> float:
     """When trials were last written there; 0.0 where there are none, or none that may be read."""
-    try:
-        return (folder / "trials.jsonl").stat().st_mtime
-    except OSError:
-        return 0.0
+    for name in (store.LINES, store.TABLE):
+        with contextlib.suppress(OSError):
+            return (folder / name).stat().st_mtime
+    return 0.0
 
 
-def _comparable(folders: Iterable[Path], fingerprints: Mapping[str, str]) -> Iterator[Record]:
-    """Trials of sweeps on this machine and with this server, of pairs that are still the same."""
+def _comparable(folders: Iterable[Path], fingerprints: Mapping[str, str]) -> Iterator[Trial]:
+    """Trials of results on this machine and with this server, of pairs that are still the same."""
     for folder in folders:
-        with contextlib.suppress(StoreError):
+        with contextlib.suppress(StoreError):  # whatever lies there: a plan can do without it
             before = store.read_run(folder).get("fingerprints", {})
             same = {name for name, value in fingerprints.items() if before.get(name) == value}
             if "machine" in same and before.get("server") == fingerprints.get("server"):
-                yield from (record for record in store.read_trials(folder) if f"pair {record.get('pair')}" in same)
-
-
-def _key(setting: Setting) -> Key:
-    return (setting.pair, setting.method.value, setting.gamma, *link_document(setting.link).values())
+                yield from (t for t in store.read_trials(folder) if f"pair {t.setting.pair}" in same and t.deliveries)

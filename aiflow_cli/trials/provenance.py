@@ -1,4 +1,6 @@
-"""Where a result comes from: the command, the code, the machine, the data. Plain JSON, gathered in a fraction of a second."""
+"""Where a result comes from: the command, the code, the machine, the data. Plain JSON, gathered in a fraction of a
+second.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,6 @@ import platform
 import re
 import subprocess
 import sys
-from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -15,26 +16,14 @@ from typing import Any
 import psutil
 
 import aiflow_cli
+from aiflow_cli.world.record import now
 
 PACKAGES = (
-    "torch",
-    "transformers",
-    "accelerate",
-    "datasets",
-    "msgspec",
-    "numpy",
-    "pillow",
-    "safetensors",
-    "scipy",
-    "sentencepiece",
+    *("torch", "transformers", "accelerate", "datasets", "msgspec"),
+    *("numpy", "pillow", "safetensors", "scipy", "sentencepiece"),
 )
 CPU_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "asimd", "sve", "bf16")
 """Instructions that decide what a matrix product costs; the result records which of them the machine has."""
-
-
-def now() -> str:
-    """This moment as ISO 8601 in UTC. For the record only: nothing is timed by it."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def gather() -> dict[str, Any]:

@@ -1,11 +1,11 @@
-"""Blocks of a sweep, shared out to the nodes of a Ray cluster.
+"""Blocks of an experiment, shared out to the nodes of a Ray cluster.
 
 A node holds one device-server pair at a time (an actor that reserves its cores) and makes whole blocks, so that what is
-compared was measured on one node. A block counts when all its trials have come back; where a node is lost before, it is made
-again elsewhere, and whatever the lost node may still do goes nowhere. Nodes that join take part.
+compared was measured on one node. A block counts when all its trials have come back; where a node is lost before, it is
+made again elsewhere, and whatever the lost node may still do goes nowhere. Nodes that join take part.
 
-Each node must have this program, the same sources and packages, and the checkpoints at the same places; it says so if not, and gets no
-block. Images travel with the blocks.
+Each node must have this program, the same sources and packages, and the checkpoints at the same places; it says so if
+not, and gets no block. Images travel with the blocks.
 """
 
 from __future__ import annotations
@@ -19,18 +19,20 @@ import signal
 import socket
 import sys
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from aiflow_cli.errors import AiflowError, LinkError, PrerequisiteError, UsageError
 from aiflow_cli.models.pair import PairSpec
 from aiflow_cli.trials import fingerprint
-from aiflow_cli.trials.live import LiveOptions, LiveWorld
-from aiflow_cli.trials.run import PlannedTrial
-from aiflow_cli.trials.settings import Setting
-from aiflow_cli.trials.store import Record
+from aiflow_cli.trials.making import Failure, Maker
+from aiflow_cli.trials.schedule import Planned
+from aiflow_cli.world.conditions import Conditions
+from aiflow_cli.world.live import LiveWorld
+from aiflow_cli.world.record import Setting, Trial
 
 POLL_S = 2.0
 """How often new nodes are looked for while blocks are under way."""
@@ -39,7 +41,8 @@ LOSSES = 3
 END_TIMEOUT_S = 10.0
 CONNECT_TIMEOUT_S = 5.0
 
-Block = list[PlannedTrial]
+Block = list[Planned]
+Made = list[Trial | Failure]
 _log = logging.getLogger(__name__)
 
 
@@ -49,19 +52,19 @@ class Job:
 
     pairs: Mapping[str, PairSpec]
     settings: Sequence[Setting]
-    options: LiveOptions
-    warm: Sequence[PlannedTrial]
+    conditions: Conditions
+    warm: Callable[[int], list[Planned]]
     expected: Mapping[str, str]
 
     @property
     def cores(self) -> int:
         """Cores of a device and a server."""
-        return 2 * self.options.threads
+        return 2 * self.conditions.threads
 
     @property
     def on_gpu(self) -> bool:
         """Whether a node must have a GPU."""
-        return self.options.device != "cpu"
+        return self.conditions.on_gpu
 
 
 class BlockRunner:
@@ -70,29 +73,32 @@ class BlockRunner:
     def __init__(self, job: Job, node: str) -> None:
         """Nothing is started yet. `node`: the name in the records."""
         self._job, self._node = job, f"{platform.node()}-{node}"
-        self._stack = contextlib.ExitStack()
-        self._world: LiveWorld | None = None
+        self._maker = Maker(partial(LiveWorld, job.pairs, job.settings, job.conditions), self._warm)
 
-    def start(self) -> list[Record]:
+    def _warm(self, times: int) -> list[Planned]:
+        """Warm-ups of names that no other node gives."""
+        warm = [self._here(planned) for planned in self._job.warm(times)]
+        return [Planned(trial.replace(trial=f"{trial.trial}-{self._node}"), image) for trial, image in warm]
+
+    def _here(self, planned: Planned) -> Planned:
+        return Planned(planned.trial.replace(node=self._node), planned.image)
+
+    def start(self) -> Made:
         """Check this node, start its processes, make the warm-ups. Raises what starting can raise."""
-        job = self._job
-        here = fingerprint.of_trials(job.pairs)
+        here = fingerprint.of_trials(self._job.pairs)
         del here["machine"]
-        expected = {name: value for name, value in job.expected.items() if name in here}
+        expected = {name: value for name, value in self._job.expected.items() if name in here}
         if expected and (differs := fingerprint.differences(expected, here)):
             raise UsageError(f"it differs from the machine that asks: {'; '.join(differs)}")
-        self._world = self._stack.enter_context(LiveWorld(job.pairs, job.settings, job.options))
-        warm = self.make(job.warm)
-        return [record | {"trial": f"{record['trial']}-{self._node}"} for record in warm]
+        return list(self._maker.enter())
 
-    def make(self, block: Sequence[PlannedTrial]) -> list[Record]:
-        """Make the trials of a block. Raises what a trial can raise."""
-        assert self._world is not None
-        return [self._world.trial(*planned) | {"node": self._node} for planned in block]
+    def make(self, block: Block) -> Made:
+        """Make the trials of a block. Raises what starting can raise, and what several in a row have raised."""
+        return [made for planned in block for made in self._maker.make(self._here(planned))]
 
     def stop(self) -> None:
         """End the processes."""
-        self._stack.close()
+        self._maker.leave()
 
 
 @dataclass
@@ -143,20 +149,20 @@ class _Pool:
                 node.block = self.blocks.popleft()
                 node.task = node.actor.make.remote(node.block)
 
-    def finished(self) -> Iterator[list[Record]]:
+    def finished(self) -> Iterator[Made]:
         """Wait a little; what nodes have finished since. A block that is lost goes back to the front."""
         tasks = {node.task: name for name, node in self.nodes.items() if node.task is not None}
         if not tasks:
             raise LinkError(f"no node of the Ray cluster can run trials: {self._reasons()}")
         ready, _ = self.ray.wait(list(tasks), num_returns=1, timeout=POLL_S)
         for task in ready:
-            if records := self._take(tasks[task]):
-                yield records
+            if made := self._take(tasks[task]):
+                yield made
 
-    def _take(self, name: str) -> list[Record]:
+    def _take(self, name: str) -> Made:
         node = self.nodes[name]
         try:
-            records: list[Record] = self.ray.get(node.task)
+            made: Made = self.ray.get(node.task)
         except AiflowError as error:  # Ray gives an error of the task both its own class and the original one
             self._lose(name, str(getattr(error, "cause", None) or error), for_good=True)
             return []
@@ -166,7 +172,7 @@ class _Pool:
             self._lose(name, "its process or the node was lost")
             return []
         node.task = node.block = None
-        return records
+        return made
 
     def _lose(self, name: str, reason: str, for_good: bool = False) -> None:
         node = self.nodes.pop(name)
@@ -196,12 +202,13 @@ class _Pool:
             self.ray.kill(node.actor)
 
 
-def run_blocks(address: str, job: Job, todo: Sequence[PlannedTrial]) -> Iterator[list[Record]]:
-    """Make `todo` block by block on the cluster at `address`; gives each node's warm-ups, and each block when it is whole.
+def run_blocks(address: str, job: Job, todo: Sequence[Planned]) -> Iterator[Made]:
+    """Make `todo` block by block on the cluster at `address`; gives each node's warm-ups, and each block when it is
+    whole.
 
     Raises PrerequisiteError without Ray or a cluster, LinkError with the reasons when no node is left.
     """
-    blocks = [list(group) for _, group in itertools.groupby(todo, key=lambda planned: planned.slot.block)]
+    blocks = [list(group) for _, group in itertools.groupby(todo, key=lambda planned: planned.trial.block)]
     with _cluster(address) as ray:
         pool = _Pool(ray, _with_absolute_folders(job), deque(blocks))
         try:

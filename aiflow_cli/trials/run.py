@@ -1,39 +1,42 @@
-"""One run: every image with every setting, in blocks; each finished trial is on the disk before the next starts."""
+"""Running an experiment: all its trials, in one folder, over as many calls as it takes.
+
+A call makes the trials that the folder lacks, by name, each on the disk before the next starts; so whatever ends it,
+the same command goes on where it stopped. An experiment has one or more sessions: for each the processes are started
+anew and warmed up. When no trial is lacking but those that failed, outputs are compared, and tables written.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import itertools
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-from aiflow_cli.models.pair import PairSpec, find_pair
-from aiflow_cli.trials import identity, provenance
-from aiflow_cli.trials.live import LiveOptions, LiveWorld, link_document
-from aiflow_cli.trials.schedule import Slot, schedule
-from aiflow_cli.trials.served import folder_here, recorded
-from aiflow_cli.trials.settings import RunSettings, Setting
-from aiflow_cli.trials.store import (
-    SCHEMA_VERSION,
-    Record,
-    TrialWriter,
-    check_unused,
-    new_folder,
-    owned,
-    rewrite_trials,
-    write_run,
-)
+import msgspec
 
-if TYPE_CHECKING:
-    from aiflow_cli.images.imageset import ImageRecord, ImageSet
+from aiflow_cli.trials import fingerprint, identity, provenance, store
+from aiflow_cli.trials.experiment import Experiment, earlier_trials, remaining
+from aiflow_cli.trials.making import Failure, Maker
+from aiflow_cli.trials.schedule import Planned, warmups
+from aiflow_cli.trials.served import folder_here, pair_document, recorded
+from aiflow_cli.trials.store import TrialWriter
+from aiflow_cli.world.live import LiveWorld
+from aiflow_cli.world.record import SCHEMA_VERSION, Link, Setting, Trial, now
+
+Document = dict[str, Any]
+"""run.json."""
+Made = list[Trial | Failure]
 
 
 class Step(NamedTuple):
-    """How far a run is: trials done of all (warm-ups included), and the last record; None while processes start."""
+    """How far a run is: trials done of all (warm-ups included), and the last one made; None while processes start."""
 
     done: int
     total: int
-    record: Record | None
+    trial: Trial | None
 
 
 Show = Callable[[Step], None]
@@ -41,129 +44,192 @@ Show = Callable[[Step], None]
 
 @dataclass(frozen=True)
 class RunResult:
-    """A finished run: where it is, its document (run.json), and its trials, judged."""
+    """A run that came to its end: where it is, its document (run.json), and its trials, compared."""
 
     folder: Path
-    document: dict[str, Any]
-    records: list[Record]
+    document: Document
+    trials: list[Trial]
 
     @property
-    def measured(self) -> list[Record]:
+    def measured(self) -> list[Trial]:
         """The trials without the warm-ups."""
-        return [record for record in self.records if not record["warmup"]]
+        return [trial for trial in self.trials if not trial.warmup]
 
     @property
-    def mismatches(self) -> list[Record]:
+    def mismatches(self) -> list[Trial]:
         """The trials whose output is not server-only's."""
-        return [record for record in self.records if record["identical"] is False]
+        return [trial for trial in self.trials if trial.mismatch]
 
     @property
-    def defects(self) -> list[Record]:
+    def defects(self) -> list[Trial]:
         """The mismatches that rounding does not explain: it cannot, or the target is not here to tell."""
-        return [record for record in self.mismatches if record["mismatch"]["kind"] != "tie"]
+        return [trial for trial in self.trials if trial.mismatch and trial.mismatch.kind != "tie"]
+
+    @property
+    def failures(self) -> list[Failure]:
+        """The trials that could not be made."""
+        return failures(self.document)
 
 
-def run_trials(settings: RunSettings, output: Path | None, show: Show) -> RunResult:
-    """Run `settings` live and judge the outputs. Raises what starting or a trial raises; finished trials are kept then."""
-    from aiflow_cli.images.source import open_images
-
-    pair = find_pair(settings.pair, settings.draft, settings.target)
-    images = open_images(settings.data, settings.images, settings.seed)
-    folder = new_folder("run", output)
-    with owned(folder):
-        check_unused(folder)
-        return _run(settings, pair, images, folder, show)
+def failures(document: Document) -> list[Failure]:
+    """The trials that run.json tells to have failed."""
+    return [Failure(**failed) for failed in document["failed"]]
 
 
-def _run(settings: RunSettings, pair: PairSpec, images: ImageSet, folder: Path, show: Show) -> RunResult:
-    """Make all trials in a folder that is held, then judge them."""
-    document = run_document(settings, pair, images)
-    write_run(folder, document)
-    plan = planned_trials(settings, list(images))
-    show(Step(0, len(plan), None))
-    records: list[Record] = []
-    with TrialWriter(folder) as writer, LiveWorld({pair.name: pair}, settings.grid(), live_options(settings)) as world:
-        served = world.served[pair.name]
-        document["pair"] |= recorded(pair, served)
-        write_run(folder, document)
-        for planned in plan:
-            records.append(world.trial(*planned))
-            writer.append(records[-1])
-            show(Step(len(records), len(plan), records[-1]))
-    question = settings.prompt or pair.question
-    by_id = {image.image_id: image.data for image in images}
-    probe = identity.reference_probe(
-        folder_here(pair, "target"),
-        settings.device,
-        served.dtype,
-        question,
-        lambda image_id: by_id[image_id],
-        served.quantize,
-    )
-    records = identity.judge(records, served.dtype, probe)
-    rewrite_trials(folder, records)
-    document["provenance"]["finished_at"] = provenance.now()
-    write_run(folder, document)
-    return RunResult(folder, document, records)
+def run_experiment(experiment: Experiment, show: Show) -> RunResult:
+    """Make what is lacking, then compare and write tables. Finished trials stay, whatever is raised: what starting
+    raises, or several trials in a row.
+
+    `show` is first called when nothing speaks against beginning: what is raised before is a refusal.
+    """
+    folder = store.make_folder(experiment.folder)
+    with store.owned(folder):
+        found = earlier_trials(experiment)
+        todo = remaining(experiment, found)
+        if not todo and (document := store.read_run(folder))["provenance"]["finished_at"]:
+            return RunResult(folder, document, found)
+        document = _begin(experiment, found)
+        with TrialWriter(folder, found) as writer:
+            _Run(experiment, document, found, writer, show).make(todo)
+        return _finish(experiment, document, found)
 
 
-def live_options(settings: RunSettings) -> LiveOptions:
-    """What all trials of `settings` share."""
-    return LiveOptions(
-        device=settings.device,
-        dtype=settings.dtype,
-        quantize=settings.quantize,
-        exact=settings.exact,
-        threads=settings.threads,
-        prompt=settings.prompt,
-        max_new_tokens=settings.max_new_tokens,
-        server=settings.server,
-    )
+class _Run:
+    """One call: what it makes goes to the disk, then to `found`; what fails and what servers run goes into `document`."""
+
+    def __init__(
+        self, experiment: Experiment, document: Document, found: list[Trial], writer: TrialWriter, show: Show
+    ) -> None:
+        self._experiment, self._document, self._found = experiment, document, found
+        self._writer, self._show = writer, show
+        self._done = self._warm = self._warm_expected = 0
+
+    def make(self, todo: Sequence[Planned]) -> None:
+        """Session by session."""
+        sessions = [list(group) for _, group in itertools.groupby(todo, key=lambda one: one.trial.session)]
+        self._done = len(self._experiment.planned) - len(todo)
+        if not self._experiment.ray:  # else once a node, however many there are
+            self._warm_expected = sum(len(_settings(s)) for s in sessions) * self._experiment.spec.warmups
+        self._tell(None)
+        for session in sessions:
+            with closing(self._batches(session)) as batches:
+                for batch in batches:
+                    self._keep(batch)
+
+    def _batches(self, todo: list[Planned]) -> Generator[Made, None, None]:
+        """Trials of a session as they are made: one at a time here, a block at a time over Ray."""
+        experiment, spec, session = self._experiment, self._experiment.spec, todo[0].trial.session
+        settings = _settings(todo)
+        first = 1 + max((t.block for t in self._found if t.warmup and t.session == session), default=-1)
+        image = experiment.records[0]
+        warm = partial(warmups, image, settings, spec.warmups, first, session, spec.sessions)
+        if experiment.ray:
+            from aiflow_cli.trials.ray_sweep import Job, run_blocks
+
+            expected = {} if experiment.allow_mixed else experiment.fingerprints
+            yield from run_blocks(experiment.ray, Job(experiment.pairs, settings, spec, warm, expected), todo)
+            return
+        with Maker(partial(LiveWorld, experiment.pairs, settings, spec), warm, self._entered) as maker:
+            for planned in todo:
+                for made in maker.make(planned):
+                    yield [made]
+
+    def _entered(self, world: LiveWorld) -> None:
+        for entry in self._document["pairs"]:
+            if served := world.served.get(entry["name"]):
+                entry.update(recorded(self._experiment.pairs[entry["name"]], served))
+        store.write_run(self._experiment.folder, self._document)
+
+    def _keep(self, batch: Made) -> None:
+        trials = [one for one in batch if isinstance(one, Trial)]
+        self._writer.append(*trials)
+        self._found += trials
+        warm = sum(trial.warmup for trial in trials)
+        self._warm += warm
+        self._done += len(batch) - warm
+        self._note_failures(batch)
+        self._tell(trials[-1] if trials else None)
+
+    def _note_failures(self, batch: Made) -> None:
+        """Failures of this batch, and none of what has succeeded since."""
+        tried = {one.trial for one in batch}
+        failed = [entry for entry in self._document["failed"] if entry["trial"] not in tried]
+        failed += [asdict(one) for one in batch if isinstance(one, Failure)]
+        if failed != self._document["failed"]:
+            self._document["failed"] = failed
+            store.write_run(self._experiment.folder, self._document)
+
+    def _tell(self, last: Trial | None) -> None:
+        total = len(self._experiment.planned) + max(self._warm_expected, self._warm)
+        self._show(Step(self._done + self._warm, total, last))
 
 
-class PlannedTrial(NamedTuple):
-    """A trial to be made."""
-
-    slot: Slot
-    image: ImageRecord
-    warmup: bool
+def _settings(todo: Sequence[Planned]) -> list[Setting]:
+    return list(dict.fromkeys(planned.trial.setting for planned in todo))
 
 
-def planned_trials(settings: RunSettings, images: Sequence[ImageRecord]) -> list[PlannedTrial]:
-    """Warm-ups, then all trials, in the order in which they are made."""
-    grid = settings.grid()
-    slots = schedule(len(images), grid, settings.repeats, settings.seed)
-    measured = [PlannedTrial(slot, images[slot.image_index], False) for slot in slots]
-    return [*warmups(grid, settings.warmups, images[0]), *measured]
+def _begin(experiment: Experiment, found: Sequence[Trial]) -> Document:
+    """run.json with this call in it, written."""
+    gathered = provenance.gather()
+    call = {key: gathered[key] for key in ("started_at", "command", "git", "host", "load_at_start")}
+    call |= {"ray": experiment.ray, "trials_before": len(found)}
+    document = _new_document(experiment, gathered)
+    before = store.read_run(experiment.folder) if (experiment.folder / "run.json").exists() else {}
+    if "sessions" in before:
+        document["sessions"], document["mixed"] = before["sessions"], before["mixed"]
+    if found:  # else what is there is of a run that failed as it started
+        known = {pair["name"]: pair for pair in before["pairs"]}
+        document["provenance"] = before["provenance"] | {"finished_at": None}
+        document["pairs"] = [pair | known.get(pair["name"], {}) for pair in document["pairs"]]
+        document["failed"] = before.get("failed", [])
+        if changed := fingerprint.differences(before["fingerprints"], experiment.fingerprints):
+            mixed = {"at": call["started_at"], "trials_before": len(found), "changed": changed}
+            document["mixed"] = [*document["mixed"], mixed]
+    document["sessions"] = [*document["sessions"], call]
+    store.write_run(experiment.folder, document)
+    return document
 
 
-def warmups(grid: Sequence[Setting], repeats: int, image: ImageRecord) -> list[PlannedTrial]:
-    """The first image with every setting, `repeats` times, to be thrown away: memory, caches and clocks settle."""
-    return [
-        PlannedTrial(Slot(repeat, order, repeat, 0, setting), image, True)
-        for repeat in range(repeats)
-        for order, setting in enumerate(grid)
-    ]
-
-
-def run_document(settings: RunSettings, pair: PairSpec, images: ImageSet) -> dict[str, Any]:
-    """run.json before the server has said what it runs."""
+def _new_document(experiment: Experiment, gathered: Document) -> Document:
+    images = experiment.images
+    data = {"name": images.name, "fingerprint": images.fingerprint, "images": len(images), "note": images.note}
     return {
         "schema_version": SCHEMA_VERSION,
-        "name": "run",
-        "settings": settings.model_dump(mode="json"),
-        "provenance": provenance.gather(),
-        "pair": pair_document(pair),
-        "link": link_document(settings.link),
-        "data": {
-            "name": images.name,
-            "fingerprint": images.fingerprint,
-            "images": len(images),
-            "note": images.note,
-        },
+        "name": experiment.spec.name,
+        "spec": experiment.spec.model_dump(mode="json"),
+        "provenance": gathered,
+        "pairs": [pair_document(pair) for pair in experiment.pairs.values()],
+        "links": [msgspec.to_builtins(Link.of(link)) for link in experiment.spec.link.links()],
+        "data": data,
+        "trials": len(experiment.planned),
+        "fingerprints": experiment.fingerprints,
+        "sessions": [],
+        "mixed": [],
+        "failed": [],
     }
 
 
-def pair_document(pair: PairSpec) -> dict[str, Any]:
-    """A pair in JSON."""
-    return {"name": pair.name, "about": pair.about, "draft": Path(pair.draft).name, "target": Path(pair.target).name}
+def _finish(experiment: Experiment, document: Document, found: list[Trial]) -> RunResult:
+    """Compare the outputs and write tables. Done anew where a call ended in the middle of it."""
+    if any(trial.identical is None and identity.comparable(trial) for trial in found):
+        found = compare(experiment, found, document["pairs"])
+        store.rewrite_trials(experiment.folder, found)
+    store.write_tables(experiment.folder, found)
+    document["provenance"]["finished_at"] = now()
+    store.write_run(experiment.folder, document)
+    return RunResult(experiment.folder, document, found)
+
+
+def compare(experiment: Experiment, trials: Sequence[Trial], pairs: Sequence[Mapping[str, Any]]) -> list[Trial]:
+    """`trials` with `identical` filled in, pair by pair; `pairs` as run.json has them, with what servers computed in."""
+    compared = {trial.trial: trial for trial in trials}
+    spec, images = experiment.spec, {image.image_id: image.data for image in experiment.records}
+    servers = {pair["name"]: pair.get("server") or {} for pair in pairs}
+    device = spec.device if spec.server else spec.target_device
+    for name, pair in experiment.pairs.items():
+        dtype = servers[name].get("dtype") or spec.dtype_of(pair, device)
+        quantize, target = servers[name].get("quantize", spec.quantize), folder_here(pair, "target")
+        probe = identity.reference_probe(target, device, dtype, spec.question(pair), images, quantize)
+        mine = [trial for trial in trials if trial.setting.pair == name]
+        compared |= {trial.trial: trial for trial in identity.compare(mine, dtype, probe)}
+    return list(compared.values())

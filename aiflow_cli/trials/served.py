@@ -1,6 +1,8 @@
-"""What a server says that it runs, and whether that is what a run names: a result records what ran, not what was asked for.
+"""What a server says that it runs, and whether that is what a run names: a result records what ran, not what was
+asked.
 
-The target may lie on the server's machine alone. Where it is on this one too, both are compared by the hash of their files, else by name.
+The target may lie on the server's machine alone. Where it is on this one too, both are compared by the hash of their
+files, else by name.
 """
 
 from __future__ import annotations
@@ -16,10 +18,10 @@ import aiflow_cli
 from aiflow_cli.errors import AiflowError, UsageError
 from aiflow_cli.link.address import Address, parse_address
 from aiflow_cli.models.pair import PairSpec
-from aiflow_cli.node.connection import Connection
 from aiflow_cli.trials import fingerprint, provenance
 from aiflow_cli.trials.fingerprint import Fingerprints
 from aiflow_cli.wire.messages import MAX_NAME_CHARACTERS, Served
+from aiflow_cli.world.live import ask
 
 
 def describe_here(
@@ -50,21 +52,10 @@ def _text(value: str) -> str:
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)[:MAX_NAME_CHARACTERS]
 
 
-def ask(address: Address) -> Served:
-    """What the server at `address` runs. Raises LinkError."""
-    with Connection(address) as connection:
-        return connection.greet(None).served
-
-
-def ask_for(pair: PairSpec, address: Address, co_located: bool) -> Served:
-    """What the server at `address` runs, if that is what `pair` names. Raises LinkError, or UsageError if it is not."""
-    served = ask(address)
-    check_served(pair, served, address, co_located)
-    return served
-
-
 def check_served(pair: PairSpec, served: Served, address: Address, co_located: bool) -> None:
-    """Raise UsageError unless a server runs the target that `pair` names, and its draft model too where both are on the server."""
+    """Raise UsageError unless a server runs the target of `pair`, and its draft model too where both are on the
+    server.
+    """
     _check_same(pair, "target", served.target, served.target_sha256, address)
     if not co_located:
         return
@@ -83,8 +74,8 @@ def _check_same(pair: PairSpec, role: str, name: str, sha256: str, address: Addr
         return
     known = ours[: fingerprint.SHOWN_DIGITS] if ours else "not on this machine"
     raise UsageError(
-        f"the server at {address} runs the {role} {name} ({sha256[: fingerprint.SHOWN_DIGITS]}), this run names {wanted} ({known}): "
-        f"give the same --pair or --{role} on both sides"
+        f"the server at {address} runs the {role} {name} ({sha256[: fingerprint.SHOWN_DIGITS]}), "
+        f"this run names {wanted} ({known}): give the same --pair or --{role} on both sides"
     )
 
 
@@ -107,6 +98,11 @@ def _called(folder: Path) -> str:
     return _text(display_name(folder.absolute()))
 
 
+def pair_document(pair: PairSpec) -> dict[str, Any]:
+    """A pair in run.json, before its server has said what it runs."""
+    return {"name": pair.name, "about": pair.about, "draft": Path(pair.draft).name, "target": Path(pair.target).name}
+
+
 def recorded(pair: PairSpec, served: Served) -> dict[str, Any]:
     """What run.json says of a pair beside its name: the target that ran, the fingerprint of the pair, and the server."""
     return {
@@ -117,18 +113,23 @@ def recorded(pair: PairSpec, served: Served) -> dict[str, Any]:
 
 
 def what_runs(pairs: Mapping[str, PairSpec], server: str | None, co_located: bool) -> Fingerprints:
-    """Fingerprints of pairs, code and machines; those of a `server` elsewhere and its target as it tells them. Raises as `ask_for`."""
+    """Fingerprints of pairs, code and machines; those of a `server` elsewhere and its target as it tells them.
+
+    Raises LinkError if none is there, UsageError if it is not for the pair.
+    """
     if server is None:
         return fingerprint.of_trials(pairs)
-    (pair,) = pairs.values()
-    served = ask_for(pair, parse_address(server), co_located)
+    (pair,), address = pairs.values(), parse_address(server)
+    served = ask(address)
+    check_served(pair, served, address, co_located)
     return fingerprint.of_trials(pairs, served.target_sha256) | {"server": summary(served)}
 
 
 def summary(served: Served) -> str:
     """How and on what a server computes, in a line."""
     kind = " ".join(filter(None, [served.dtype, served.quantize]))
+    machine = f"{served.cpu}, {served.cores} cores, {served.gpu or 'no GPU'}"
     return (
-        f"{kind} on {served.device} with {served.threads} threads, {served.cpu}, {served.cores} cores, {served.gpu or 'no GPU'}, "
+        f"{kind} on {served.device} with {served.threads} threads, {machine}, "
         f"aiflow {served.aiflow} ({served.code_sha256[: fingerprint.SHOWN_DIGITS]})"
     )

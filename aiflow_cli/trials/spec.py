@@ -1,32 +1,29 @@
-"""What an experiment is: a frozen, checked model of a file in experiments/. Quantities stay as people write them."""
+"""What an experiment is: a frozen, checked model of a file in experiments/, or of the options of `aiflow run`.
+
+Quantities stay as people write them.
+"""
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import itertools
 import json
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    PlainValidator,
-    StrictBool,
-    StrictInt,
-    model_validator,
-)
+import msgspec
+from pydantic import BaseModel, BeforeValidator, Field, PlainValidator, StrictInt, model_validator
 
 from aiflow_cli.decoding.methods import MAX_GAMMA, Method
 from aiflow_cli.errors import UsageError
 from aiflow_cli.link.spec import DEFAULT_BURST_BYTES, LinkSpec
 from aiflow_cli.models.pair import PairSpec, find_pair
-from aiflow_cli.trials.live import LiveOptions, link_document
-from aiflow_cli.trials.settings import DEFAULT_GAMMA, DRAFTING, Setting
 from aiflow_cli.units import parse_duration, parse_rate, parse_size
+from aiflow_cli.world.conditions import STRICT, Conditions
+from aiflow_cli.world.record import DRAFTING, SCHEMA_VERSION, Link, Setting
 
+DEFAULT_GAMMA = 4
 HASH_DIGITS = 8
 
 
@@ -60,6 +57,13 @@ def _by_method(value: object) -> object:
     return value if isinstance(value, dict) else {method.value: value for method in DRAFTING}
 
 
+def _known_method(value: object) -> object:
+    near = difflib.get_close_matches(str(value), [method.value for method in Method], 1)
+    if near and value != near[0] and not isinstance(value, Method):
+        raise ValueError(f"no method {value!r}: did you mean {near[0]!r}?")
+    return value
+
+
 def _path_text(value: object) -> str:
     """A path as text. What is no UTF-8 is a path too, so it is not checked as a text is."""
     if not isinstance(value, str):
@@ -69,38 +73,43 @@ def _path_text(value: object) -> str:
     return value
 
 
+def _burst(text: str) -> LinkSpec:
+    return LinkSpec(1, 1, burst_bytes=parse_size(text))
+
+
+def _delay(text: str) -> LinkSpec:
+    return LinkSpec(1, 1, delay_s=parse_duration(text))
+
+
 Listed = BeforeValidator(_listed)
 PathText = Annotated[str, PlainValidator(_path_text)]
 Rate = Annotated[str, _checked(parse_rate)]
-Duration = Annotated[str, _checked(parse_duration)]
-Size = Annotated[str, _checked(parse_size)]
+Delay = Annotated[str, _checked(_delay)]
+Burst = Annotated[str, _checked(_burst)]
 PairName = Annotated[str, _checked(find_pair)]
+KnownMethod = Annotated[Method, BeforeValidator(_known_method)]
 Gamma = Annotated[StrictInt, Field(ge=1, le=MAX_GAMMA)]
 Drafting = Literal["speculative", "co-located"]
 Gammas = Annotated[tuple[Gamma, ...], Listed, Field(min_length=1)]
 
-
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", str_min_length=1)
+DEFAULT_GAMMAS: dict[Drafting, tuple[int, ...]] = {"speculative": (DEFAULT_GAMMA,), "co-located": (DEFAULT_GAMMA,)}
 
 
-class LinkGrid(_Part):
-    """The links of an experiment: every rate with every delay. `uplink` and `downlink` stand in for the rate of their direction."""
+class LinkGrid(BaseModel):
+    """The links of an experiment: every rate with every delay. `uplink`, `downlink`: another rate in that direction."""
+
+    model_config = STRICT
 
     rate: Annotated[tuple[Rate, ...], Listed, Field(min_length=1)] = ("1MB/s",)
     uplink: Rate | None = None
     downlink: Rate | None = None
-    burst: Size = f"{DEFAULT_BURST_BYTES}B"
-    delay: Annotated[tuple[Duration, ...], Listed, Field(min_length=1)] = ("0",)
+    burst: Burst = f"{DEFAULT_BURST_BYTES}B"
+    delay: Annotated[tuple[Delay, ...], Listed, Field(min_length=1)] = ("0",)
 
     @model_validator(mode="after")
     def _check(self) -> LinkGrid:
         if self.uplink and self.downlink and "rate" in self.model_fields_set:
             raise ValueError("`rate` has no effect beside `uplink` and `downlink`: leave one of the three out")
-        try:
-            self.links()
-        except UsageError as error:
-            raise ValueError(str(error)) from None
         return self
 
     def links(self) -> list[LinkSpec]:
@@ -116,45 +125,35 @@ class LinkGrid(_Part):
         ]
 
 
-class Checkpoints(_Part):
+class Checkpoints(BaseModel):
     """Other checkpoints than the registry's for a pair: folders, or `hub:OWNER/NAME`."""
+
+    model_config = STRICT
 
     draft: PathText | None = None
     target: PathText | None = None
 
 
-class ExperimentSpec(_Part):
+class ExperimentSpec(Conditions):
     """An experiment. Its blocks are images; a block is every pair, link, method and draft length once, server-only
-    `server_only_per_block` times, in seeded random order; `repeats` times over.
+    `server_only_per_block` times, in seeded random order; `repeats` times over in each of its `sessions`, for which all
+    processes are started anew.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=60)
     about: str
     pairs: Annotated[tuple[PairName, ...], Listed, Field(min_length=1)]
-    checkpoints: dict[str, Checkpoints] = {}
-    methods: Annotated[tuple[Method, ...], Listed] = (Method.SERVER_ONLY, Method.SPECULATIVE)
-    gammas: Annotated[dict[Drafting, Gammas], BeforeValidator(_by_method)] = {
-        "speculative": (DEFAULT_GAMMA,),
-        "co-located": (DEFAULT_GAMMA,),
-    }
+    checkpoints: dict[str, Checkpoints] = Field(default_factory=dict)
+    methods: Annotated[tuple[KnownMethod, ...], Listed] = (Method.SERVER_ONLY, Method.SPECULATIVE)
+    gammas: Annotated[dict[Drafting, Gammas], BeforeValidator(_by_method)] = Field(DEFAULT_GAMMAS)
     server_only_per_block: StrictInt = Field(1, ge=1, le=20)
     link: LinkGrid = LinkGrid()
     data: PathText = "scenes"
     images: StrictInt | None = Field(None, ge=1)
     seed: StrictInt = Field(0, ge=0)
+    sessions: StrictInt = Field(1, ge=1, le=100)
     repeats: StrictInt = Field(1, ge=1)
     warmups: StrictInt = Field(1, ge=0)
-    prompt: str | None = None
-    max_new_tokens: StrictInt | None = Field(None, ge=1, le=4096)
-    device: str = "cpu"
-    dtype: Literal["float32", "bfloat16", "float16"] | None = None
-    """None: float32 on a CPU, the pair's own on a GPU."""
-    quantize: Literal["int8", "int4"] | None = None
-    exact: StrictBool = False
-    """Near-ties of a verification are decided again by single steps (`decoding/exact.py`)."""
-    threads: StrictInt = Field(1, ge=1, le=256)
-    server: str | None = None
-    """A running `aiflow serve` instead of one that is started here: HOST:PORT."""
 
     @model_validator(mode="after")
     def _check(self) -> ExperimentSpec:
@@ -177,7 +176,7 @@ class ExperimentSpec(_Part):
         """Every setting once. Server-only is the reference of `identical`: it is measured asked for or not."""
         methods = [Method.SERVER_ONLY, *(method for method in self.methods if method is not Method.SERVER_ONLY)]
         return [
-            Setting(method, gamma, pair, link)
+            Setting(pair=pair, method=method, gamma=gamma, link=Link.of(link))
             for pair in self.pairs
             for link in self.link.links()
             for method in methods
@@ -195,31 +194,16 @@ class ExperimentSpec(_Part):
             for _ in range(self.server_only_per_block if setting.method is Method.SERVER_ONLY else 1)
         ]
 
-    def live_options(self) -> LiveOptions:
-        """What all trials share."""
-        return LiveOptions(
-            device=self.device,
-            dtype=self.dtype,
-            quantize=self.quantize,
-            exact=self.exact,
-            threads=self.threads,
-            prompt=self.prompt,
-            max_new_tokens=self.max_new_tokens,
-            server=self.server,
-        )
-
     def meaning(self) -> dict[str, Any]:
-        """What decides the trials, in one form however it is written: name and description aside, and what is not asked for,
-        so that a key that is added later changes nothing.
+        """What decides the trials, in one form however it is written: name and description aside, and what is not asked
+        for, so that a key that is added later changes nothing.
         """
-        shared = self.model_dump(
-            mode="json", exclude={"name", "about", "pairs", "methods", "gammas", "server_only_per_block", "link"}
-        )
-        block = [[s.pair, s.label, *link_document(s.link).values()] for s in self.block()]
+        told = {"name", "about", "pairs", "methods", "gammas", "server_only_per_block", "link"}
+        shared = self.model_dump(mode="json", exclude=told)
         asked = {
-            name: value for name, value in shared.items() if value is not None and value is not False and value != {}
+            key: value for key, value in shared.items() if value is not None and value is not False and value != {}
         }
-        return asked | {"block": block}
+        return asked | {"schema": SCHEMA_VERSION, "block": msgspec.to_builtins(self.block())}
 
     @property
     def fingerprint(self) -> str:

@@ -1,4 +1,7 @@
-"""Reading an experiment: a TOML file, and values given on the command line over it. Errors name the line and the remedy."""
+"""Reading an experiment: a TOML file and values given over it (`sweep`), or options alone (`run`).
+
+Errors name the line, or the option, and the remedy.
+"""
 
 from __future__ import annotations
 
@@ -14,13 +17,32 @@ from pydantic import BaseModel, ValidationError
 
 from aiflow_cli.errors import UsageError
 from aiflow_cli.paths import user_path
-from aiflow_cli.trials.remedies import remedy
 from aiflow_cli.trials.spec import Checkpoints, ExperimentSpec, LinkGrid
 
 SHIPPED = Path(str(files("aiflow_cli"))) / "experiments"
 """A link to experiments/ in a checkout, a folder of the package where it is installed."""
 _HEADER = re.compile(r"\s*\[([^\[\]]+)\]")
 _KEY = re.compile(r"\s*([A-Za-z0-9_\"'.\- ]+?)\s*=")
+_REMEDIES = {
+    "greater_than_equal": "give {ge} or more",
+    "less_than_equal": "give {le} or less",
+    "int_type": "give a whole number",
+    "bool_type": "give true or false",
+    "string_type": "give a text in quotes",
+    "string_too_short": "leave the key out, or give a text",
+    "string_unicode": "give a text that is UTF-8",
+    "string_pattern_mismatch": "use letters, digits, - and _",
+    "too_short": "name at least one",
+    "dict_type": "give a table",
+    "model_type": "give a table",
+    "enum": "give one of {expected}",
+    "literal_error": "give one of {expected}",
+}
+"""What to write instead, by the type of pydantic's error."""
+_SPOKEN = {"pairs": "pair", "methods": "method", "gammas": "gamma"}
+"""The options of `aiflow run` that are not called as their keys."""
+_INNER = {"link": 1, "checkpoints": 2}
+"""How far below these tables the key is that an option gives."""
 
 
 class Override(NamedTuple):
@@ -54,6 +76,22 @@ def load_spec(place: str, overrides: Sequence[str] = ()) -> ExperimentSpec:
         return ExperimentSpec(**document)
     except ValidationError as error:
         raise UsageError(_describe(error, path, text, wanted)) from None
+
+
+def spec_of_options(values: Mapping[str, Any]) -> ExperimentSpec:
+    """The experiment that the options of `aiflow run` give. Raises UsageError that names the option in one line."""
+    try:
+        return ExperimentSpec(**values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where, value = first["loc"], "''" if first["input"] == "" else first["input"]
+        raise UsageError(f"{_option(where)} {value}: {_remedy(first)}" if where else _remedy(first)) from None
+
+
+def _option(location: Sequence[int | str]) -> str:
+    depth = min(_INNER.get(str(location[0]), 0), len(location) - 1)
+    key = str(location[depth])
+    return "--" + _SPOKEN.get(key, key).replace("_", "-")
 
 
 def _find(place: str) -> Path:
@@ -97,9 +135,8 @@ def _put(document: dict[str, Any], override: Override) -> None:
 def _describe(error: ValidationError, path: Path, text: str, overrides: Sequence[Override]) -> str:
     """One line about the first error, and how many more there are."""
     details = list({(e["type"], repr(e["input"])): e for e in reversed(error.errors())}.values())[::-1]
-    first = details[0]
     more = f" (and {len(details) - 1} more)" if len(details) > 1 else ""
-    return f"{_where(first, path, text, overrides)}: {_what(first)}{more}"
+    return f"{_where(details[0], path, text, overrides)}: {_what(details[0])}{more}"
 
 
 def _where(error: Mapping[str, Any], path: Path, text: str, overrides: Sequence[Override]) -> str:
@@ -113,7 +150,7 @@ def _where(error: Mapping[str, Any], path: Path, text: str, overrides: Sequence[
 
 
 def line_of(text: str, path: Sequence[str], value: object = None) -> int | None:
-    """The line, from 1, that sets the longest beginning of a key; in a list over several lines, the one that holds `value`."""
+    """The line, from 1, that sets the longest beginning of a key; in a list over several lines, the one with `value`."""
     table: tuple[str, ...] = ()
     best, best_length = None, 0
     lines = text.splitlines()
@@ -155,8 +192,13 @@ def _what(error: Mapping[str, Any]) -> str:
     if error["type"] == "missing":
         return f"`{key}` is missing: add it"
     if error["type"] == "value_error":
-        return f"{key}: {remedy(error)}" if key else remedy(error)
-    return f"{key} = {error['input']!r}: {remedy(error)}"
+        return f"{key}: {_remedy(error)}" if key else _remedy(error)
+    return f"{key} = {error['input']!r}: {_remedy(error)}"
+
+
+def _remedy(error: Mapping[str, Any]) -> str:
+    told = str(error["msg"]).removeprefix("Value error, ")
+    return _REMEDIES[error["type"]].format(**error.get("ctx", {})) if error["type"] in _REMEDIES else told
 
 
 def _near(location: Sequence[str]) -> str:

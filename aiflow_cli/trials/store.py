@@ -1,7 +1,8 @@
-"""A result: a folder with `trials.jsonl` (one line a trial, on disk before the next starts) and `run.json`.
+"""A result: a folder with `trials.jsonl` (one line a trial, on disk before the next starts) and `run.json`; when it is
+finished, its trials as tables too, which can stand in for `trials.jsonl`.
 
-`run.json` is written by rename, so that it is always whole. A torn last line of `trials.jsonl` (power cut, disk full) is
-passed over on reading, and cut off before the next is appended. A folder has one owner at a time (`owned`).
+`run.json` is written by rename, so that it is always whole. A torn last line of `trials.jsonl` (power cut, disk full)
+is passed over on reading, and cut off before the next is appended. A folder has one owner at a time (`owned`).
 """
 
 from __future__ import annotations
@@ -15,45 +16,58 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
+
+import msgspec
 
 from aiflow_cli import disk
 from aiflow_cli.errors import StoreError
 from aiflow_cli.text import printable_json
+from aiflow_cli.trials import tables
+from aiflow_cli.world.record import SCHEMA_VERSION, Trial
+
+__all__ = ["SCHEMA_VERSION"]
 
 RESULTS = Path("results")
-SCHEMA_VERSION = 1
+LINES, TABLE = "trials.jsonl", tables.TRIALS
 
-Record = dict[str, Any]
-"""One trial, as it stands in trials.jsonl."""
+_OLDER = "it is of an older aiflow (schema 1): run the experiment anew"
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(Trial)
 
 
-def new_folder(name: str, output: Path | None = None) -> Path:
-    """The folder of a new result: `output`, made if need be, or a new `results/<stamp>-<name>`. Raises StoreError."""
-    if output is not None:
-        return make_folder(output)
+@contextlib.contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Have what the system refuses told as a StoreError."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            said = f"no space left to write {path}: finished trials are kept; free some space and run again"
+        else:
+            said = f"cannot write {path} ({error.strerror}): give another --output"
+        raise StoreError(said) from error
+
+
+def new_folder(name: str) -> Path:
+    """A new folder `results/<stamp>-<name>`. Raises StoreError."""
     stamped = make_folder(RESULTS) / f"{datetime.now():%Y%m%d-%H%M%S}-{name}"
     folder = stamped
     for number in itertools.count(2):  # others may begin in the same second: whoever makes the folder has it
-        try:
-            folder.mkdir()
-        except FileExistsError:
-            folder = stamped.with_name(f"{stamped.name}-{number}")
-        except OSError as error:
-            raise _store_error(folder, error) from error
-        else:
-            break
+        with _told(folder):
+            try:
+                folder.mkdir()
+                break
+            except FileExistsError:
+                folder = stamped.with_name(f"{stamped.name}-{number}")
     disk.sync_folder(RESULTS)
     return folder
 
 
 def make_folder(folder: Path) -> Path:
     """`folder`, made if need be. Raises StoreError."""
-    try:
+    with _told(folder):
         disk.make_folder(folder)
-    except OSError as error:
-        raise _store_error(folder, error) from error
     return folder
 
 
@@ -63,70 +77,65 @@ def owned(folder: Path) -> Iterator[None]:
 
     The lock is on the folder itself: no file is left behind, and the system lets go of it however this process ends.
     """
-    try:
+    with _told(folder):
         descriptor = os.open(folder, os.O_RDONLY)
-    except OSError as error:
-        raise _store_error(folder, error) from error
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        raise StoreError(f"another aiflow is writing into {folder}: wait for it, or name another folder") from None
-    except OSError:
-        pass  # a file system without locks
-    try:
+        with contextlib.suppress(OSError):  # a file system without locks
+            _lock(descriptor, folder)
         yield
     finally:
         os.close(descriptor)
 
 
-def check_unused(folder: Path) -> None:
-    """Raise StoreError if a folder holds a result: finished trials. What a start that failed left there is no result."""
-    if (folder / "trials.jsonl").exists() and read_trials(folder):
-        raise StoreError(f"{folder} already holds a result: give another --output")
+def _lock(descriptor: int, folder: Path) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise StoreError(f"another aiflow is writing into {folder}: wait for it, or name another folder") from None
 
 
-class TrialWriter:
+def holds_trials(folder: Path) -> bool:
+    """Whether there is a file of trials, whatever is in it."""
+    return any((folder / name).exists() for name in (LINES, TABLE))
+
+
+class TrialWriter(contextlib.ExitStack):
     """Appends trials to `trials.jsonl` of a folder, each flushed to the disk. A context manager."""
 
-    def __init__(self, folder: Path) -> None:
-        """Open the file; what a torn last line left is cut off. Raises StoreError."""
-        self.path = folder / "trials.jsonl"
-        try:
-            self._file = self.path.open("ab", buffering=0)  # no buffer that would write a refused line again on closing
-            disk.sync_folder(folder)
+    def __init__(self, folder: Path, found: Iterable[Trial] = ()) -> None:
+        """Open the file; what a torn last line left is cut off. A folder that had tables alone gets its file of what
+        was `found` in them. Raises StoreError.
+        """
+        super().__init__()
+        self.path = folder / LINES
+        if not self.path.exists():
+            rewrite_trials(folder, found)
+        with _told(self.path):
+            # without a buffer, which would write a refused line again on closing
+            self._file = self.enter_context(self.path.open("ab", buffering=0))
             whole, last = _parted(self.path.read_bytes())
             if is_whole(last):
                 self._file.write(b"\n")
             else:
                 self._file.truncate(len(whole))
-        except OSError as error:
-            raise _store_error(self.path, error) from error
 
-    def append(self, *records: Mapping[str, Any]) -> None:
-        """Write trials and wait until the disk has them. Raises StoreError; what was written of them is then taken back."""
+    def append(self, *trials: Trial) -> None:
+        """Write trials and wait until the disk has them. Raises StoreError; what was written is then taken back."""
         end = os.fstat(self._file.fileno()).st_size
-        try:
-            rest = memoryview(b"".join(map(_line, records)))
-            while rest:
-                rest = rest[self._file.write(rest) :]
-            os.fsync(self._file.fileno())
-        except OSError as error:
-            with contextlib.suppress(OSError):  # what is left of a line then is passed over on reading
-                self._file.truncate(end)
-            raise _store_error(self.path, error) from error
-
-    def __enter__(self) -> Self:
-        """The writer itself."""
-        return self
-
-    def __exit__(self, _kind: type[BaseException] | None, _e: BaseException | None, _tb: TracebackType | None) -> None:
-        """Close the file."""
-        self._file.close()
+        with _told(self.path):
+            try:
+                rest = memoryview(b"".join(map(_line, trials)))
+                while rest:
+                    rest = rest[self._file.write(rest) :]
+                os.fsync(self._file.fileno())
+            except OSError:
+                with contextlib.suppress(OSError):  # what is left of a line then is passed over on reading
+                    self._file.truncate(end)
+                raise
 
 
-def _line(record: Mapping[str, Any]) -> bytes:
-    return json.dumps(record, separators=(",", ":"), allow_nan=False).encode() + b"\n"
+def _line(trial: Trial) -> bytes:
+    return _encoder.encode(trial) + b"\n"
 
 
 def _parted(data: bytes) -> tuple[bytes, bytes]:
@@ -143,9 +152,9 @@ def is_whole(line: bytes) -> bool:
         return False
 
 
-def rewrite_trials(folder: Path, records: Iterable[Mapping[str, Any]]) -> None:
-    """Put `records` in place of what `trials.jsonl` holds, at once; on failure the old file stays. Raises StoreError."""
-    replace_file(folder / "trials.jsonl", b"".join(map(_line, records)))
+def rewrite_trials(folder: Path, trials: Iterable[Trial]) -> None:
+    """Put `trials` in place of what `trials.jsonl` holds, at once; on failure the old file stays. Raises StoreError."""
+    replace_file(folder / LINES, b"".join(map(_line, trials)))
 
 
 def write_run(folder: Path, document: Mapping[str, Any]) -> None:
@@ -155,23 +164,40 @@ def write_run(folder: Path, document: Mapping[str, Any]) -> None:
 
 def replace_file(path: Path, data: bytes) -> None:
     """Write `path` so that at any moment it is either the old file or the new one. Raises StoreError."""
-    try:
+    with _told(path):
         disk.replace_file(path, data)
-    except OSError as error:
-        raise _store_error(path, error) from error
 
 
-def read_trials(folder: Path) -> list[Record]:
-    """Every finished trial of a result, warm-ups included. Raises StoreError if there are none or a line is damaged."""
-    path = folder / "trials.jsonl"
+def write_tables(folder: Path, trials: Iterable[Trial]) -> None:
+    """Write the measured trials as tables. Raises StoreError."""
+    for name, data in tables.of_trials(trials).items():
+        replace_file(folder / name, data)
+
+
+def read_trials(folder: Path) -> list[Trial]:
+    """Every finished trial of a result, warm-ups included; of its tables where there is no trials.jsonl. Raises
+    StoreError if there are none, or they are damaged.
+    """
+    path = folder / LINES
+    if not path.exists() and (folder / TABLE).exists():
+        return _read_tables(folder)
     whole, last = _read_parted(path)
     lines = [*whole.splitlines(), *([last] if is_whole(last) else [])]
-    return [_record(line, f"{path}:{number}") for number, line in enumerate(lines, 1)]
+    return [_trial(line, f"{path}:{number}") for number, line in enumerate(lines, 1)]
+
+
+def _read_tables(folder: Path) -> list[Trial]:
+    try:
+        return tables.read(folder)
+    except KeyError as error:
+        raise StoreError(f"{folder / TABLE} has no column {error}: {_OLDER}") from None
+    except (OSError, ValueError) as error:
+        raise StoreError(f"cannot read the tables in {folder} ({error}): give a folder with whole ones") from None
 
 
 def torn_note(folder: Path) -> str | None:
     """What is to be said of a last line that was not written to its end; None where there is none. Raises StoreError."""
-    path = folder / "trials.jsonl"
+    path = folder / LINES
     whole, last = _read_parted(path)
     if not last.strip() or is_whole(last):
         return None
@@ -188,17 +214,15 @@ def _read_parted(path: Path) -> tuple[bytes, bytes]:
         ) from error
 
 
-def _record(line: bytes, where: str) -> Record:
+def _trial(line: bytes, where: str) -> Trial:
     try:
-        record = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        told = f"column {error.colno}: {error.msg}" if isinstance(error, json.JSONDecodeError) else str(error)
+        return _decoder.decode(line)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        if is_whole(line) and "setting" not in json.loads(line):
+            raise StoreError(f"{where}: {_OLDER}") from None
         raise StoreError(
-            f"{where} is damaged ({told}): take that line out, and its trial counts as not made"
+            f"{where} is damaged ({error}): take that line out, and its trial counts as not made"
         ) from error
-    if not isinstance(record, dict):
-        raise StoreError(f"{where} is damaged: this is no trial; take that line out")
-    return record
 
 
 def read_run(folder: Path) -> dict[str, Any]:
@@ -210,9 +234,3 @@ def read_run(folder: Path) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise StoreError(f"{folder / 'run.json'} is damaged: it is no JSON object")
     return document
-
-
-def _store_error(path: Path, error: OSError) -> StoreError:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-        return StoreError(f"no space left to write {path}: finished trials are kept; free some space and run again")
-    return StoreError(f"cannot write {path} ({error.strerror}): give another --output")

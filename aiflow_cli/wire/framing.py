@@ -1,15 +1,15 @@
-"""Frames: a length of four bytes, big-endian, then one message. The length is checked before anything is stored."""
+"""Frames: a length of four bytes, big-endian, then one message."""
 
 from __future__ import annotations
 
 import msgspec
 
 from aiflow_cli.errors import ProtocolError
-from aiflow_cli.wire.messages import MAX_IMAGE_BYTES, MAX_PROMPT_CHARACTERS, Message
+from aiflow_cli.wire.messages import MAX_IMAGE_BYTES, MAX_NEW_TOKENS, MAX_PROMPT_CHARACTERS, TOKEN_BYTES, Message
 
 LENGTH_BYTES = 4
-MAX_FRAME_BYTES = MAX_IMAGE_BYTES + 4 * MAX_PROMPT_CHARACTERS + 1000
-"""The largest message is a Request: image, prompt, and a few numbers."""
+MAX_FRAME_BYTES = MAX_IMAGE_BYTES + 4 * MAX_PROMPT_CHARACTERS + TOKEN_BYTES * MAX_NEW_TOKENS + 1000
+"""The largest message is a Request: image, prompt, committed ids, and a few numbers."""
 SMALL_FRAME_BYTES = 16_384
 """Enough for every message but a Request."""
 
@@ -26,54 +26,21 @@ class MalformedMessage(ProtocolError):  # noqa: N818
 
 
 def encode(message: Message) -> bytes:
-    """The frame of a message; send it in one call."""
+    """The frame of a message."""
     body = _encoder.encode(message)
     return len(body).to_bytes(LENGTH_BYTES, "big") + body
 
 
-class FrameReader:
-    """Collects bytes into messages. `max_frame_bytes` bounds what a peer can make this side store."""
-
-    def __init__(self, max_frame_bytes: int = MAX_FRAME_BYTES) -> None:
-        self.max_frame_bytes = max_frame_bytes
-        self._buffer = bytearray()
-
-    @property
-    def pending(self) -> int:
-        """Bytes of an unfinished frame held."""
-        return len(self._buffer)
-
-    @property
-    def announced(self) -> int:
-        """Bytes that the unfinished frame will have by its own account; 0 while not even its length is whole."""
-        return LENGTH_BYTES + self._length() if len(self._buffer) >= LENGTH_BYTES else 0
-
-    def feed(self, data: bytes) -> list[tuple[Message, int]]:
-        """Messages that `data` completes, each with its frame's size in bytes. Raises FrameTooLarge or MalformedMessage."""
-        self._buffer += data
-        messages: list[tuple[Message, int]] = []
-        while (size := self._complete_frame()) is not None:
-            body = bytes(memoryview(self._buffer)[LENGTH_BYTES:size])
-            del self._buffer[:size]
-            messages.append((_decode(body), size))
-        return messages
-
-    def _complete_frame(self) -> int | None:
-        if len(self._buffer) < LENGTH_BYTES:
-            return None
-        length = self._length()
-        if length > self.max_frame_bytes:
-            raise FrameTooLarge(
-                f"the peer announces a message of {length:,} bytes, over the limit of {self.max_frame_bytes:,}: it is no aiflow peer"
-            )
-        size = LENGTH_BYTES + length
-        return size if len(self._buffer) >= size else None
-
-    def _length(self) -> int:
-        return int.from_bytes(self._buffer[:LENGTH_BYTES], "big")
+def frame_bytes(begun: bytes | bytearray) -> int:
+    """How long the frame is that begins so, by its own account; 0 while not even its length is whole."""
+    if len(begun) < LENGTH_BYTES:
+        return 0
+    return LENGTH_BYTES + int.from_bytes(begun[:LENGTH_BYTES], "big")
 
 
-def _decode(body: bytes) -> Message:
+def decode(frame: bytes) -> Message:
+    """The message of a whole frame; raises MalformedMessage."""
+    body = memoryview(frame)[LENGTH_BYTES:]
     try:
         message: Message = _decoder.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

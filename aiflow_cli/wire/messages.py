@@ -1,7 +1,7 @@
 """What crosses the link: typed messages, each a short MessagePack array; token ids are packed three bytes each.
 
-Only the device's first message of a response is large (it carries the image). Durations are whole microseconds measured by the server's own
-clock, so that nothing needs synchronised clocks.
+Only the device's first message of a response is large (it carries the image). Durations are whole microseconds measured
+by the server's own clock, so that nothing needs synchronised clocks.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-PROTOCOL_VERSION = 2
+PROTOCOL_VERSION = 3
 MAX_IMAGE_BYTES = 32_000_000
 MAX_PROMPT_CHARACTERS = 16_384
 MAX_GAMMA = 64
@@ -34,7 +34,9 @@ _DraftIds = Annotated[bytes, Meta(max_length=MAX_GAMMA * TOKEN_BYTES)]
 
 
 class Fingerprint(msgspec.Struct, frozen=True, array_like=True):
-    """What must agree between draft and target for token ids to mean the same; `architecture` is for people, it may differ."""
+    """What must agree between draft and target for token ids to mean the same; `architecture` is for people, it may
+    differ.
+    """
 
     architecture: Annotated[str, Meta(max_length=200)]
     tokenizer_sha256: Annotated[str, Meta(max_length=64)]
@@ -42,8 +44,8 @@ class Fingerprint(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Served(msgspec.Struct, frozen=True, array_like=True):
-    """What a server runs, as a result records it: its target (and draft, for co-located) with the hashes of their files, how it computes,
-    its program with the hash of its sources, and its machine.
+    """What a server runs, as a result records it: its target (and draft, for co-located) with the hashes of their
+    files, how it computes, its program with the hash of its sources, and its machine.
     """
 
     target: _Name
@@ -66,16 +68,30 @@ class _Message(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fiel
 
 
 class Hello(_Message, frozen=True, tag=1):
-    """Device to server, first: protocol version, and the draft's fingerprint (the target's own where there is no draft)."""
+    """Device to server, first: protocol version, and the draft's fingerprint (the target's own where there is no
+    draft).
+    """
 
     protocol: int
     fingerprint: Fingerprint | None
 
 
-class Request(_Message, frozen=True, tag=2):
-    """Device to server: caption this image. `gamma` is used where the server drafts (co-located), and bounds the device's drafts.
+class Picture(msgspec.Struct, frozen=True, array_like=True, tag=1):
+    """An input: the encoded picture, as it lies on the device."""
 
-    `exact_margin`: verifications decide positions with a smaller margin again, by single steps (0: none; `decoding/exact.py`).
+    data: Annotated[bytes, Meta(max_length=MAX_IMAGE_BYTES)]
+
+
+Input = Picture
+"""What a device sends of an image. Each kind has a tag, so that another can join."""
+
+
+class Request(_Message, frozen=True, tag=2):
+    """Device to server: caption this image. Ids of requests count upward on a connection.
+
+    `gamma` is used where the server drafts (co-located), and bounds the device's drafts. `exact_margin`: verifications
+    decide positions with a smaller margin again, by single steps (0: none; `decoding/exact.py`). `committed`: ids
+    (packed) of a response that goes on here: the device has them already.
     """
 
     request_id: _RequestId
@@ -83,20 +99,29 @@ class Request(_Message, frozen=True, tag=2):
     gamma: Annotated[int, Meta(ge=0, le=MAX_GAMMA)]
     max_new_tokens: Annotated[int, Meta(ge=1, le=MAX_NEW_TOKENS)]
     prompt: Annotated[str, Meta(max_length=MAX_PROMPT_CHARACTERS)]
-    image: Annotated[bytes, Meta(max_length=MAX_IMAGE_BYTES)]
+    input: Input
     exact_margin: Annotated[float, Meta(ge=0, le=1000)] = 0.0
+    committed: Annotated[bytes, Meta(max_length=MAX_NEW_TOKENS * TOKEN_BYTES)] = b""
 
 
 class Draft(_Message, frozen=True, tag=3):
-    """Device to server: drafted ids (packed) after `base` committed tokens; `round` counts from 0."""
+    """Device to server: drafted ids (packed) that follow `base` output tokens.
 
-    round: _Count
+    `epoch` counts how often the output has left what the device had drafted: a draft of an epoch that has passed is
+    dropped unread. Of a draft that begins before the end of the output, what is output already is passed over; if that
+    is all of it, there is no verdict. `parents`: for each id the number of its parent, a byte each; 0 is the last of
+    the `base` tokens, n the n-th id. None: a chain.
+    """
+
+    request_id: _RequestId
+    epoch: _Count
     base: _Count
     ids: _DraftIds
+    parents: Annotated[bytes, Meta(max_length=MAX_GAMMA)] | None = None
 
 
 class Cancel(_Message, frozen=True, tag=4):
-    """Device to server: drop this request."""
+    """Device to server: drop this request; nothing more of it is read."""
 
     request_id: _RequestId
 
@@ -109,42 +134,62 @@ class Welcome(_Message, frozen=True, tag=5):
     served: Served
 
 
-class Tokens(_Message, frozen=True, tag=6):
-    """Server to device: output ids (packed). Durations: from the last byte read to the start of the work, and the work itself.
-
-    `drafted` and the rest are of a co-located round, else 0. The first `Tokens` of a response has the prefill as its work, and
-    co-located the draft model's prefill, which follows the target's, as its `draft_us`.
-    `redecide_steps` single steps that decided a position again took `redecide_us` of `compute_us`. `judged` as in `Verdict`.
+class Verification(msgspec.Struct, frozen=True, array_like=True):
+    """What a verification did: `judged` drafts were accepted or rejected (those behind a rejection, or behind an
+    undecided position, were not), it waited and took so long, and of that `redecide_us` went into single steps that
+    decided a position again.
     """
 
-    ids: Annotated[bytes, Meta(max_length=(MAX_GAMMA + 1) * TOKEN_BYTES)]
-    done: bool
-    queue_us: _Microseconds
-    compute_us: _Microseconds
-    drafted: _Count = 0
-    accepted: _Count = 0
-    draft_us: _Microseconds = 0
-    redecide_steps: _Count = 0
-    redecide_us: _Microseconds = 0
-    judged: _Count = 0
-
-
-class Verdict(_Message, frozen=True, tag=7):
-    """Server to device: how many drafts of `round` are accepted, and the target's next id (None after an accepted end).
-
-    `redecide_steps` single steps that decided a position again took `redecide_us` of `verify_us`. `judged` drafts were accepted or rejected:
-    those behind the first rejection were not, nor those that were dropped because a position before them was undecided.
-    """
-
-    round: _Count
-    accepted: Annotated[int, Meta(ge=0, le=MAX_GAMMA)]
-    token: _Id | None
-    done: bool
+    judged: Annotated[int, Meta(ge=0, le=MAX_GAMMA)]
     queue_us: _Microseconds
     verify_us: _Microseconds
     redecide_steps: _Count = 0
     redecide_us: _Microseconds = 0
-    judged: _Count = 0
+
+
+class Tokens(_Message, frozen=True, tag=6):
+    """Server to device: output ids (packed) after `base` others, from one piece of work: it waited and took so long.
+
+    The first `Tokens` of a response has the prefill as its work, and co-located the draft model's prefill, which
+    follows the target's, as its `draft_us`.
+    """
+
+    request_id: _RequestId
+    base: _Count
+    ids: Annotated[bytes, Meta(max_length=(MAX_GAMMA + 1) * TOKEN_BYTES)]
+    done: bool
+    queue_us: _Microseconds
+    compute_us: _Microseconds
+    draft_us: _Microseconds = 0
+
+
+class Verdict(_Message, frozen=True, tag=7):
+    """Server to device, for the draft of that epoch and base: the last node that is accepted (0: none; n: the n-th id,
+    and its parents), and the target's next id (None after an accepted end).
+    """
+
+    request_id: _RequestId
+    epoch: _Count
+    base: _Count
+    node: Annotated[int, Meta(ge=0, le=MAX_GAMMA)]
+    token: _Id | None
+    done: bool
+    verification: Verification
+
+
+class Round(_Message, frozen=True, tag=9):
+    """Server to device: a round that the server made with its own draft model, and its output ids (packed) after `base`
+    others.
+    """
+
+    request_id: _RequestId
+    base: _Count
+    ids: Annotated[bytes, Meta(max_length=(MAX_GAMMA + 1) * TOKEN_BYTES)]
+    done: bool
+    drafted: Annotated[int, Meta(ge=0, le=MAX_GAMMA)]
+    accepted: Annotated[int, Meta(ge=0, le=MAX_GAMMA)]
+    draft_us: _Microseconds
+    verification: Verification
 
 
 class Refused(_Message, frozen=True, tag=8):
@@ -153,7 +198,9 @@ class Refused(_Message, frozen=True, tag=8):
     reason: _Reason
 
 
-Message = Hello | Request | Draft | Cancel | Welcome | Tokens | Verdict | Refused
+Answer = Tokens | Verdict | Round
+"""What belongs to one request of the device that it reaches."""
+Message = Hello | Request | Draft | Cancel | Welcome | Answer | Refused
 
 
 def pack_ids(ids: Sequence[int]) -> bytes:

@@ -1,6 +1,7 @@
-"""Plausible results, made from the closed form: acceptance alpha at every position, draft step c and round cost F in server-only steps.
+"""Plausible results, made from the closed form: acceptance alpha at every position, draft step c and round cost F.
 
-Every image has one caption, which all methods but on-device give; times carry noise that is common to an image, and noise of their own.
+Costs are in server-only steps. Every image has one caption, which all methods but on-device give; times carry noise
+that is common to an image, and noise of their own.
 """
 
 from __future__ import annotations
@@ -11,6 +12,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import msgspec
+
+from aiflow_cli.decoding.methods import Method
+from aiflow_cli.trials import store
+from aiflow_cli.world.record import Delivery, Link, Prefill, Round, Setting, Trial
 
 STEP_S = 0.010
 GAMMAS = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 22, 24, 28)
@@ -30,7 +37,8 @@ class FakePair:
 
 @dataclass(frozen=True)
 class FakeSweep:
-    """What a made-up result holds. `noise`: the relative deviation of each duration."""
+    """What a made-up result holds. `noise`: the relative deviation of each duration; `session_noise`: that of
+    all rounds of a session together."""
 
     pairs: tuple[FakePair, ...] = (FakePair("small-weak"), FakePair("small", alpha=0.97))
     gammas: tuple[int, ...] = GAMMAS
@@ -41,6 +49,8 @@ class FakeSweep:
     co_located: tuple[int, ...] = (4, 8)
     on_device: bool = True
     nodes: tuple[str, ...] = ()
+    sessions: int = 1
+    session_noise: float = 0.0
     noise: float = 0.03
     caption_tokens: int = 60
     seed: int = 1
@@ -56,18 +66,18 @@ def write_result(folder: Path, sweep: FakeSweep) -> Path:
     return folder
 
 
-def write_records(folder: Path, trials: Sequence[dict[str, Any]]) -> None:
-    (folder / "trials.jsonl").write_text("".join(json.dumps(trial) + "\n" for trial in trials))
+def write_records(folder: Path, trials: Sequence[Trial]) -> None:
+    store.rewrite_trials(folder, trials)
 
 
 def document(sweep: FakeSweep) -> dict[str, Any]:
-    links = [link(rate, delay) for rate in sweep.rates for delay in sweep.delays]
+    links = [msgspec.structs.asdict(link(rate, delay)) for rate in sweep.rates for delay in sweep.delays]
     pairs = [
         {"name": p.name, "about": f"{p.name}, made up", "draft": f"{p.name}-draft", "target": p.target}
         for p in sweep.pairs
     ]
     return {
-        "schema_version": 1,
+        "schema_version": 2,
         "name": "figure6",
         "spec": {"name": "figure6", "data": sweep.data, "images": sweep.images, "seed": sweep.seed},
         "provenance": {
@@ -88,177 +98,166 @@ def document(sweep: FakeSweep) -> dict[str, Any]:
         "pairs": pairs,
         "links": links,
         "data": {"name": sweep.data, "fingerprint": "f" * 64, "images": sweep.images},
-        "trials": sum(1 for r in records(sweep) if not r["warmup"]),
+        "trials": sum(1 for r in records(sweep) if not r.warmup),
+        "fingerprints": {},
+        "sessions": [],
+        "mixed": [],
+        "failed": [],
         **sweep.extra,
     }
 
 
-def link(rate: float | None, delay: float = 0.0) -> dict[str, Any]:
-    return {"uplink_bytes_per_s": rate, "downlink_bytes_per_s": rate, "burst_bytes": 10_000, "delay_s": delay}
+def link(rate: float | None, delay: float = 0.0) -> Link:
+    return Link(uplink_bytes_per_s=rate, downlink_bytes_per_s=rate, burst_bytes=10_000, delay_s=delay)
 
 
-def records(sweep: FakeSweep) -> Iterator[dict[str, Any]]:
-    """Warm-ups, then blocks of shuffled settings."""
+def records(sweep: FakeSweep) -> Iterator[Trial]:
+    """Warm-ups, then blocks of shuffled settings, in every session."""
     rng = random.Random(sweep.seed)
-    yield _trial(sweep, rng, 0, 0, (sweep.pairs[0], link(1e6), "server-only", None)) | {
-        "warmup": True,
-        "trial": "warmup-0",
-    }
-    for block in range(sweep.images):
-        settings = list(_settings(sweep))
-        rng.shuffle(settings)
-        for order, setting in enumerate(settings):
-            yield _trial(sweep, rng, block, order, setting)
+    pair = sweep.pairs[0]
+    first = Setting(pair=pair.name, method=Method.SERVER_ONLY, gamma=None, link=link(1e6))
+    yield _trial(sweep, rng, 0, 0, 0, pair, first).replace(warmup=True, trial="warmup-0")
+    for session in range(sweep.sessions):
+        for block in range(sweep.images):
+            settings = list(_settings(sweep))
+            rng.shuffle(settings)
+            for order, (pair, setting) in enumerate(settings):
+                yield _trial(sweep, rng, session, block, order, pair, setting)
 
 
-def _settings(sweep: FakeSweep) -> Iterator[tuple[FakePair, dict[str, Any], str, int | None]]:
+def _settings(sweep: FakeSweep) -> Iterator[tuple[FakePair, Setting]]:
     for pair in sweep.pairs:
-        for rate in sweep.rates:
-            for delay in sweep.delays:
-                one = link(rate, delay)
-                yield from ((pair, one, "server-only", None) for _ in range(sweep.server_only))
-                yield from ((pair, one, "speculative", gamma) for gamma in sweep.gammas)
-                yield from ((pair, one, "co-located", gamma) for gamma in sweep.co_located)
-                if sweep.on_device:
-                    yield (pair, one, "on-device", None)
+        for one in (link(rate, delay) for rate in sweep.rates for delay in sweep.delays):
+            wanted: list[tuple[Method, int | None]] = [(Method.SERVER_ONLY, None)] * sweep.server_only
+            wanted += [(Method.SPECULATIVE, gamma) for gamma in sweep.gammas]
+            wanted += [(Method.CO_LOCATED, gamma) for gamma in sweep.co_located]
+            wanted += [(Method.ON_DEVICE, None)] if sweep.on_device else []
+            for method, gamma in wanted:
+                yield pair, Setting(pair=pair.name, method=method, gamma=gamma, link=one)
 
 
 def _trial(
-    sweep: FakeSweep,
-    rng: random.Random,
-    block: int,
-    order: int,
-    setting: tuple[FakePair, dict[str, Any], str, int | None],
-) -> dict[str, Any]:
-    pair, one, method, gamma = setting
+    sweep: FakeSweep, rng: random.Random, session: int, block: int, order: int, pair: FakePair, setting: Setting
+) -> Trial:
     per_image = random.Random(f"{sweep.seed}/{block}")
     n = max(2, round(per_image.gauss(sweep.caption_tokens, 4)))
-    tokens = [per_image.randrange(10, 500) for _ in range(n)]
+    tokens = tuple(per_image.randrange(10, 500) for _ in range(n))
     slow = per_image.gauss(1, sweep.noise) * (1.3 if sweep.nodes and block % len(sweep.nodes) else 1.0)
-    maker = _Maker(sweep, pair, one, rng, slow, tokens)
-    made = maker.make(method, gamma)
-    node = {"node": sweep.nodes[block % len(sweep.nodes)]} if sweep.nodes else {}
-    label = method if gamma is None else f"{method}-{gamma}"
-    return {
-        "trial": f"{block:04d}-{order:03d}-{pair.name}-{label}",
-        "block": block,
-        "order": order,
-        "repeat": 0,
-        "warmup": False,
-        "image_id": f"scene-{block:03d}",
-        "image_bytes": 6000,
-        "pair": pair.name,
-        "method": method,
-        "gamma": gamma,
-        "link": one,
-        "started_at": f"2025-01-01T00:{block % 60:02d}:{order % 60:02d}.000Z",
-        **made,
-        "identical": None if method == "on-device" else True,
-        "mismatch": None,
-        **node,
-    }
+    in_session = random.Random(f"{sweep.seed}/session {session}").gauss(1, sweep.session_noise)
+    drafts = random.Random(f"{sweep.seed}/{block}/{pair.name}/{setting.label}")
+    planned = Trial(
+        trial=f"s{session}-{block:04d}-{order:03d}-{pair.name}-{setting.label}",
+        session=session,
+        node=sweep.nodes[block % len(sweep.nodes)] if sweep.nodes else "laptop",
+        block=block,
+        order=order,
+        repeat=0,
+        image_id=f"scene-{block:03d}",
+        image_bytes=6000,
+        setting=setting,
+        started_at=f"2025-01-01T00:{block % 60:02d}:{order % 60:02d}.000Z",
+        tokens=tokens,
+        stopped=True,
+        caption="A red bus heads left on a wet street.",
+        identical=True if setting.on_server else None,
+    )
+    return _Maker(sweep, pair, rng, drafts, slow, in_session).make(planned)
 
 
+@dataclass(frozen=True)
 class _Maker:
-    """One response."""
+    """Makes one response."""
 
-    def __init__(
-        self, sweep: FakeSweep, pair: FakePair, one: dict[str, Any], rng: random.Random, slow: float, tokens: list[int]
-    ) -> None:
-        self.sweep, self.pair, self.link, self.rng, self.slow, self.tokens = sweep, pair, one, rng, slow, tokens
+    sweep: FakeSweep
+    pair: FakePair
+    rng: random.Random
+    draft_rng: random.Random
+    """What is accepted: the same in every session, as with greedy models."""
+    slow: float
+    in_session: float
 
     def time(self, steps: float) -> float:
         return steps * STEP_S * self.slow * max(0.2, self.rng.gauss(1, self.sweep.noise))
 
-    def way(self, n_bytes: int) -> float:
-        rate = self.link["uplink_bytes_per_s"]
-        return float(self.link["delay_s"]) + (n_bytes / rate if rate else 0.0)
+    def make(self, planned: Trial) -> Trial:
+        match planned.setting.method:
+            case Method.ON_DEVICE:
+                prefill = Prefill(draft_s=self.time(0.5))
+                return self._steps(planned.replace(tokens=planned.tokens[::-1]), prefill, self.pair.draft_cost)
+            case Method.SERVER_ONLY:
+                return self._steps(planned, self._prefill(planned, None), 1.0)
+            case _:
+                return self._rounds(planned)
 
-    def make(self, method: str, gamma: int | None) -> dict[str, Any]:
-        if method == "on-device":
-            return self._steps(self.tokens[::-1], self.time(0.5), self.pair.draft_cost, None)
-        if method == "server-only":
-            return self._steps(self.tokens, None, 1.0, self.way(6100))
-        assert gamma is not None
-        return self._rounds(gamma, remote=method == "speculative")
+    def _prefill(self, planned: Trial, draft_s: float | None) -> Prefill:
+        ways = way(planned, 6100) + way(planned, 15)
+        return Prefill(draft_s=draft_s, network_s=ways, server_s=self.time(3), queue_s=1e-5)
 
-    def _document(
-        self, tokens: list[int], deliveries: list[list[float]], up: dict[str, int], down: dict[str, int]
-    ) -> dict[str, Any]:
-        return {
-            "tokens": tokens,
-            "n_tokens": len(tokens),
-            "stopped": True,
-            "caption": "A red bus heads left on a wet street.",
-            "deliveries": deliveries,
-            "ttft_s": deliveries[0][0],
-            "latency_s": deliveries[-1][0],
-            "bytes_up": sum(up.values()),
-            "bytes_down": sum(down.values()),
-            "bytes_by_message": {"up": up, "down": down},
-        }
-
-    def _steps(self, tokens: list[int], draft_s: float | None, cost: float, upload_s: float | None) -> dict[str, Any]:
-        server_s = None if upload_s is None else self.time(3)
-        at = draft_s if upload_s is None else upload_s + (server_s or 0) + self.way(15)
-        assert at is not None
-        steps = [self.time(cost) for _ in tokens[1:]]
-        deliveries: list[list[float]] = [[at, 1]]
-        for step in steps:
-            deliveries.append([deliveries[-1][0] + step, 1])
-        remote = upload_s is not None
-        up, down = ({"Request": 6100}, {"Tokens": 15 * len(tokens)}) if remote else ({}, {})
-        return self._document(tokens, deliveries, up, down) | {
-            "prefill": {
-                "draft_s": draft_s,
-                "upload_s": upload_s,
-                "server_s": server_s,
-                "server_queue_s": 1e-5 if remote else None,
-            },
-            "steps_s": steps,
-            "rounds": [],
-        }
-
-    def _rounds(self, gamma: int, remote: bool) -> dict[str, Any]:
-        upload_s, server_s = self.way(6100), self.time(3)
-        deliveries: list[list[float]] = [[upload_s + server_s + self.way(15), 1]]
-        rounds, left = [], len(self.tokens) - 1
-        while left > 0:
-            rounds.append(self._round(min(gamma, left), left, remote))
-            left -= rounds[-1]["delivered"]
-            deliveries.append([deliveries[-1][0] + rounds[-1]["wall_s"], rounds[-1]["delivered"]])
-        up = {"Request": 6100} | ({"Draft": sum(r["bytes_up"] for r in rounds)} if remote else {})
-        down = {"Tokens": 15 if remote else 25 * (len(rounds) + 1)} | (
-            {"Verdict": sum(r["bytes_down"] for r in rounds)} if remote else {}
+    def _steps(self, planned: Trial, prefill: Prefill, cost: float) -> Trial:
+        steps = tuple(self.time(cost) for _ in planned.tokens[1:])
+        remote = planned.setting.on_server
+        deliveries = _deliveries(_first_s(planned, prefill), steps, [1] * len(steps))
+        up, down = ({"Request": 6100}, {"Tokens": 15 * len(planned.tokens)}) if remote else ({}, {})
+        return planned.replace(
+            prefill=prefill, steps_s=steps, deliveries=deliveries, bytes_up_by_message=up, bytes_down_by_message=down
         )
-        draft_s = self.time(0.6)
-        if not remote:  # prefilled on the server, after the target
-            deliveries = [[at + draft_s, n] for at, n in deliveries]
-        return self._document(self.tokens, deliveries, up, down) | {
-            "prefill": {"draft_s": draft_s, "upload_s": upload_s, "server_s": server_s, "server_queue_s": 1e-5},
-            "steps_s": [],
-            "rounds": rounds,
-        }
 
-    def _round(self, drafted: int, left: int, remote: bool) -> dict[str, Any]:
-        accepted = next((k for k in range(drafted) if self.rng.random() >= self.pair.alpha), drafted)
+    def _rounds(self, planned: Trial) -> Trial:
+        remote, left = planned.setting.method is Method.SPECULATIVE, planned.n_tokens - 1
+        prefill, rounds = self._prefill(planned, self.time(0.6)), []
+        while left > 0:
+            rounds.append(self._round(planned, min(planned.setting.gamma or 0, left), left, remote))
+            left -= rounds[-1].delivered
+        up = {"Request": 6100} | ({"Draft": sum(r.bytes_up for r in rounds)} if remote else {})
+        down = {"Tokens": 15 if remote else 25 * (len(rounds) + 1)}
+        down |= {"Verdict": sum(r.bytes_down for r in rounds)} if remote else {}
+        walls, counts = [r.wall_s for r in rounds], [r.delivered for r in rounds]
+        return planned.replace(
+            prefill=prefill,
+            rounds=tuple(rounds),
+            deliveries=_deliveries(_first_s(planned, prefill), walls, counts),
+            bytes_up_by_message=up,
+            bytes_down_by_message=down,
+        )
+
+    def _round(self, planned: Trial, drafted: int, left: int, remote: bool) -> Round:
+        accepted = next((k for k in range(drafted) if self.draft_rng.random() >= self.pair.alpha), drafted)
         up, down = (16 + 2 * drafted, 16) if remote else (0, 0)
-        ways = (self.way(up) + 0.0001, self.way(down) + 0.0001) if remote else (0.0, 0.0001)
-        parts = {
+        parts: dict[str, Any] = {
             "draft_s": sum(self.time(self.pair.draft_cost) for _ in range(drafted)),
             "encode_s": 3e-5,
-            "uplink_s": ways[0],
+            "network_s": way(planned, up) + way(planned, down) + 0.0002 if remote else 0.0001,
             "queue_s": 2e-5,
             "verify_s": self.time(self.pair.round_cost + self.pair.verify_slope * drafted),
-            "downlink_s": ways[1],
             "apply_s": 2e-5,
         }
-        return {
-            "drafted": drafted,
-            "accepted": accepted,
-            "delivered": min(accepted + 1, left),
+        parts = {name: seconds * self.in_session for name, seconds in parts.items()}
+        return Round(
+            drafted=drafted,
+            judged=min(drafted, accepted + 1),
+            accepted=accepted,
+            delivered=min(accepted + 1, left),
+            wall_s=sum(parts.values()),
+            bytes_up=up,
+            bytes_down=down,
             **parts,
-            "wall_s": sum(parts.values()),
-            "bytes_up": up,
-            "bytes_down": down,
-        }
+        )
+
+
+def way(planned: Trial, n_bytes: int) -> float:
+    rate = planned.setting.link.uplink_bytes_per_s
+    return planned.setting.link.delay_s + (n_bytes / rate if rate else 0.0)
+
+
+def _first_s(planned: Trial, prefill: Prefill) -> float:
+    """When the first token came; a draft model's prefill delays it where it runs before it, or on the server."""
+    beside = planned.setting.method is Method.SPECULATIVE
+    parts = (prefill.network_s, prefill.server_s, prefill.queue_s, None if beside else prefill.draft_s)
+    return sum(part or 0.0 for part in parts)
+
+
+def _deliveries(first_s: float, gaps: Sequence[float], counts: Sequence[int]) -> tuple[Delivery, ...]:
+    found = [Delivery(first_s, 1)]
+    for gap, count in zip(gaps, counts, strict=True):
+        found.append(Delivery(found[-1].at_s + gap, count))
+    return tuple(found)

@@ -2,38 +2,37 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+import msgspec
 import pytest
 
 from aiflow_cli.analysis.bench import BOUNDS, decode_tpot_ms, differing_images, judge, latency_over_floor, orchestration
 from aiflow_cli.cli.bench import document, print_verdicts
 from aiflow_cli.trials import bench
+from aiflow_cli.world.record import Delivery, Prefill, Trial
+from tests.analysis.test_metrics import RESPONSE, a_round
 
 IMAGES = [f"image {number:02d}" for number in range(12)]
 LAST = IMAGES[-1]
 
 
-def response(arm: str, image: str, step_s: float, first: int = 1) -> dict[str, Any]:
-    """Ten tokens: `first` of them at 0.1 s, the others `step_s` apart, over the shaped link with 60 000 bytes up."""
+def response(arm: str, image: str, step_s: float, first: int = 1, first_s: float = 0.1) -> Trial:
+    """Ten tokens: `first` of them at `first_s`, the others `step_s` apart, with 60 000 bytes up."""
     later = 10 - first
-    end_s = 0.1 + later * step_s
-    return {
-        "arm": arm,
-        "image_id": image,
-        "tokens": list(range(10)),
-        "n_tokens": 10,
-        "deliveries": [[0.1, first], [end_s, later]],
-        "ttft_s": 0.1,
-        "latency_s": end_s,
-        "prefill": {"server_s": 0.03},
-        "steps_s": [step_s * 0.9] * later,
-        "bytes_by_message": {"up": {"Request": 60_000}, "down": {}},
-        "rounds": [
-            {"wall_s": 0.02, "draft_s": 0.01, "verify_s": 0.009, "bytes_up": 30, "bytes_down": 20},
-            {"wall_s": 0.02, "draft_s": 0.008, "verify_s": 0.010, "bytes_up": 30, "bytes_down": 20},
-        ],
-    }
+    deliveries = (Delivery(first_s, first), Delivery(first_s + later * step_s, later))
+    rounds = [
+        msgspec.structs.replace(a_round(4, 2, 3), draft_s=d, verify_s=v, wall_s=0.02, bytes_up=30, bytes_down=20)
+        for d, v in ((0.01, 0.009), (0.008, 0.010))
+    ]
+    return RESPONSE.replace(
+        trial=f"{image}-{arm}",
+        image_id=image,
+        tokens=tuple(range(10)),
+        deliveries=deliveries,
+        prefill=Prefill(server_s=0.03),
+        steps_s=(step_s * 0.9,) * later,
+        bytes_up_by_message={"Request": 60_000},
+        rounds=tuple(rounds),
+    )
 
 
 STEPS = {
@@ -46,11 +45,10 @@ STEPS = {
     bench.SHAPED_SPECULATIVE: 0.006,
     bench.SHAPED_SERVER_ONLY: 0.006,
 }
-RECORDS = [
-    response(arm, image, step_s, first=3 if arm == bench.ASSISTED else 1)
-    for image in IMAGES
+RESPONSES = {
+    arm: [response(arm, image, step_s, first=3 if arm == bench.ASSISTED else 1) for image in IMAGES]
     for arm, step_s in STEPS.items()
-]
+}
 RATIOS = {
     "decode": (0.6, True),
     "speculation": (0.8, False),
@@ -61,7 +59,7 @@ RATIOS = {
 
 
 def test_ratios_and_what_holds() -> None:
-    verdicts = {verdict.bound.key: verdict for verdict in judge(RECORDS)}
+    verdicts = {verdict.bound.key: verdict for verdict in judge(RESPONSES)}
     assert set(verdicts) == set(RATIOS)
     for key, (ratio, holds) in RATIOS.items():
         measured = verdicts[key].ratio
@@ -81,20 +79,15 @@ def test_bounds_are_those_that_were_asked_for() -> None:
 
 
 def test_a_ratio_that_equals_its_bound_holds() -> None:
-    records = [
-        response(arm, image, {bench.LEAN: 0.75, bench.GENERATE: 1.0}.get(arm, 0.1), first=0) | {"ttft_s": 0.0}
-        for image in IMAGES
-        for arm in bench.ARMS
-    ]
-    for record in records:
-        record["latency_s"] = {bench.LEAN: 0.75, bench.GENERATE: 1.0}.get(record["arm"], 0.1)
-    assert judge(records)[0].holds is True
+    steps = dict.fromkeys(STEPS, 0.1) | {bench.LEAN: 0.75, bench.GENERATE: 1.0}
+    responses = {arm: [response(arm, image, step_s, first_s=0.0) for image in IMAGES] for arm, step_s in steps.items()}
+    assert judge(responses)[0].holds is True
 
 
 def test_orchestration_leaves_out_models_and_ideal_link() -> None:
-    over, under = orchestration(RECORDS[0])
-    assert (over, under) == pytest.approx((0.003, 0.04))
-    slow = RECORDS[0] | {"rounds": [RECORDS[0]["rounds"][0] | {"bytes_up": 11_000}]}
+    one = RESPONSES[bench.SHAPED_SPECULATIVE][0]
+    assert orchestration(one) == pytest.approx((0.003, 0.04))
+    slow = one.replace(rounds=(msgspec.structs.replace(one.rounds[0], bytes_up=11_000),))
     assert orchestration(slow).over == pytest.approx(0.0)
 
 
@@ -105,7 +98,10 @@ def test_the_floor_of_latency_is_upload_prefill_and_steps() -> None:
 
 
 def test_what_is_not_measurable_is_neither_held_nor_missed() -> None:
-    whole = [record | {"deliveries": [[0.1, 10]], "latency_s": 0.1, "ttft_s": 0.1, "rounds": []} for record in RECORDS]
+    whole = {
+        arm: [trial.replace(deliveries=(Delivery(0.1, 10),), rounds=()) for trial in trials]
+        for arm, trials in RESPONSES.items()
+    }
     verdicts = {verdict.bound.key: verdict for verdict in judge(whole)}
     assert verdicts["decode"].ratio is None
     assert verdicts["decode"].holds is None
@@ -114,13 +110,13 @@ def test_what_is_not_measurable_is_neither_held_nor_missed() -> None:
 
 
 def test_differing_outputs_are_named() -> None:
-    assert differing_images(RECORDS) == []
-    changed = [*RECORDS[:-1], RECORDS[-1] | {"tokens": [0, 1]}]
-    assert differing_images(changed) == [LAST]
+    assert differing_images(RESPONSES) == []
+    *same, last = RESPONSES[bench.LEAN]
+    assert differing_images(RESPONSES | {bench.LEAN: [*same, last.replace(tokens=(0, 1))]}) == [LAST]
 
 
 def test_too_few_images_judge_no_bound(capsys: pytest.CaptureFixture[str]) -> None:
-    few = [record for record in RECORDS if record["image_id"] in IMAGES[:3]]
+    few = {arm: trials[:3] for arm, trials in RESPONSES.items()}
     verdicts = judge(few)
     assert {verdict.holds for verdict in verdicts} == {None}
     told = verdicts[0].as_json()
@@ -132,8 +128,8 @@ def test_too_few_images_judge_no_bound(capsys: pytest.CaptureFixture[str]) -> No
 
 
 def test_table_and_document(capsys: pytest.CaptureFixture[str]) -> None:
-    result = bench.BenchResult({"data": {"images": 12}, "gamma": 4}, RECORDS)
-    verdicts = judge(RECORDS)
+    result = bench.BenchResult({"data": {"images": 12}, "gamma": 4}, RESPONSES)
+    verdicts = judge(RESPONSES)
     print_verdicts(result, verdicts)
     out = capsys.readouterr().out
     rows = [line for line in out.splitlines() if line.rstrip().endswith(("yes", "NO"))]

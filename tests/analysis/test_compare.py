@@ -38,10 +38,10 @@ def test_a_result_equals_itself_on_a_machine_of_another_name(tmp_path: Path) -> 
 
 
 def test_an_image_that_several_machines_captioned_is_compared_on_each(tmp_path: Path) -> None:
-    """Machine b is a third slower. Were its trials added to those of a, or taken for them, an image would not equal itself."""
+    """Machine b is a third slower. Were its trials added to those of a, an image would not equal itself."""
     sweep = FakeSweep(**{**BASE.__dict__, "nodes": ("a", "b")})
     made = list(records(sweep))
-    swapped = [r | {"node": {"a": "b", "b": "a"}[r["node"]], "trial": f"again-{r['trial']}"} for r in made]
+    swapped = [r.replace(node={"a": "b", "b": "a"}[r.node], trial=f"again-{r.trial}") for r in made]
     for name, trials in (("both", [*made, *swapped]), ("one", made)):
         write_records(write_result(tmp_path / name, sweep), trials)
     both, one = load(tmp_path / "both"), load(tmp_path / "one")
@@ -68,7 +68,7 @@ def test_other_data_are_not_paired(tmp_path: Path) -> None:
     other.document["data"]["fingerprint"] = "0" * 64
     found = compare(result(tmp_path / "a"), other)
     assert not any(c.paired for c in found.settings)
-    assert {d.what for d in found.differences} == {"data.fingerprint", "settings.seed"}
+    assert {d.what for d in found.differences} == {"data.fingerprint", "spec.seed"}
 
 
 def test_one_pair_against_another_compares_by_method(tmp_path: Path) -> None:
@@ -102,9 +102,15 @@ def test_set_up_is_compared_by_dotted_name() -> None:
     }
 
 
-def test_a_run_against_a_sweep() -> None:
-    a, b = document(BASE), document(BASE)
-    a["pair"], a["link"] = a.pop("pairs")[0], a.pop("links")[0]
-    a["settings"] = {"gammas": [4]}
-    del a["spec"]
-    assert [d.what for d in set_up_differences(a, b)] == ["made by"]
+def test_sessions_of_two_results_have_nothing_to_do_with_each_other(tmp_path: Path) -> None:
+    """Each ran in sessions that wander: their ratio is as uncertain as both together, although images are paired."""
+    widths = []
+    for noise in (0.0, 0.05):
+        one, other = (result(tmp_path / f"{noise}-{n}", sessions=3, session_noise=noise) for n in (1, 2))
+        found = compare(one, other)
+        assert all(c.paired for c in found.settings)
+        assert found.resampled == "images and 3 sessions"
+        ratio = next(c.decode_tpot_ratio for c in found.settings if c.setting == "speculative γ 4")
+        assert ratio is not None
+        widths.append(ratio.high - ratio.low)
+    assert widths[1] > 3 * widths[0]

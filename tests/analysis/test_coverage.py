@@ -1,7 +1,8 @@
-"""How often an interval from n images holds the value of all of them: the numbers in `intervals.py`, measured on the reference run.
+"""How often an interval from n images holds the value of all of them: the numbers in `intervals.py`.
 
-The population is its 40 images with all their real trials; samples are drawn from it with replacement. `small-weak` is the usual case. `small`
-shows what no method covers: figures that hang on the few images on which its drafts fail.
+The population is the 40 images of the reference run with all their real trials; samples are drawn from it with
+replacement. `small-weak` is the usual case. `small` shows what no method covers: figures that hang on the few images on
+which its drafts fail.
 """
 
 from __future__ import annotations
@@ -19,19 +20,20 @@ from scipy.stats import bootstrap, t
 from aiflow_cli.analysis import intervals, metrics
 from aiflow_cli.analysis.curves import Curve, curve
 from aiflow_cli.analysis.intervals import FEWEST_IMAGES, Interval, divide, resample_counts, speedup_interval
-from aiflow_cli.analysis.metrics import Ratio, Record
-from aiflow_cli.analysis.result import SPECULATIVE, Result, Series, load
-from aiflow_cli.analysis.summary import BASELINE
+from aiflow_cli.analysis.metrics import Ratio, Unit
+from aiflow_cli.analysis.result import Result, Series, load
+from aiflow_cli.decoding.methods import Method
+from aiflow_cli.world.record import Trial
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 TOLERANCE = 0.02
-"""Of the nominal 95 %, for the mean over draft lengths: two points, by which FEWEST_IMAGES is chosen, and half of one for the simulation."""
+"""Of the nominal 95 %, for the mean over draft lengths: two points, by which FEWEST_IMAGES is chosen."""
 GAMMAS = (1, 2, 3, 4, 6, 8, 12, 16, 22, 28, 36)
 SAMPLES = 2000
 REFERENCE = Path(__file__).parents[2] / "results" / "reference"
 Array = np.ndarray[Any, np.dtype[np.float64]]
-Method = Callable[[Array], Interval]
+Bootstrap = Callable[[Array], Interval]
 """From [4, images] (over and under of server-only, over and under of the method) to the speed-up."""
 
 
@@ -48,8 +50,8 @@ def series_of(pair: str) -> Series:
 def population(pair: str, gamma: int) -> Array:
     """Sums of decode TPOT by image, server-only's and the method's."""
     series = series_of(pair)
-    arms = (reference().trials(series, BASELINE), reference().trials(series, SPECULATIVE, gamma))
-    sums = [metrics.by_image(records, metrics.decode_tpot) for records in arms]
+    arms = (reference().baseline(series), reference().arm(series, Method.SPECULATIVE, gamma))
+    sums = [arm.sums(metrics.decode_tpot) for arm in arms]
     return np.array([[one[image][part] for image in sorted(sums[0])] for one in sums for part in (0, 1)])
 
 
@@ -59,7 +61,9 @@ def speedup(sums: Array) -> float:
 
 
 def ours(sums: Array) -> Interval:
-    named = [{str(i): Ratio(*pair) for i, pair in enumerate(zip(*sums[k : k + 2], strict=True))} for k in (0, 2)]
+    named = [
+        {Unit(0, "", str(i)): Ratio(*pair) for i, pair in enumerate(zip(*sums[k : k + 2], strict=True))} for k in (0, 2)
+    ]
     found = speedup_interval(*named)
     assert found is not None
     return found
@@ -98,7 +102,7 @@ def student(sums: Array) -> Interval:
 
 
 def coverage(
-    method: Method, n: int, pair: str = "small-weak", gammas: tuple[int, ...] = GAMMAS, samples: int = SAMPLES
+    method: Bootstrap, n: int, pair: str = "small-weak", gammas: tuple[int, ...] = GAMMAS, samples: int = SAMPLES
 ) -> float:
     """The share of samples of n images whose interval holds the speed-up over all images, over draft lengths."""
     rng = np.random.default_rng(n)
@@ -132,7 +136,7 @@ def test_intervals_from_fewer_images_would_not(n: int) -> None:
 
 
 @pytest.mark.parametrize("method", [percentile, bca])
-def test_plain_percentiles_and_bca_cover_less(method: Method) -> None:
+def test_plain_percentiles_and_bca_cover_less(method: Bootstrap) -> None:
     assert coverage(method, FEWEST_IMAGES, samples=200) < coverage(ours, FEWEST_IMAGES, samples=200) - TOLERANCE
 
 
@@ -142,7 +146,7 @@ def test_a_t_interval_covers_as_much() -> None:
 
 
 @pytest.mark.parametrize("method", [ours, student])
-def test_what_hangs_on_a_few_images_is_covered_less(method: Method) -> None:
+def test_what_hangs_on_a_few_images_is_covered_less(method: Bootstrap) -> None:
     """Said plainly, since no method mends it: the well-trained draft fails on few images only."""
     assert coverage(method, 16, "small", (1, 2, 4, 6, 8)) > 0.93
     assert coverage(method, 16, "small", (16, 28, 36)) < 0.9
@@ -151,20 +155,24 @@ def test_what_hangs_on_a_few_images_is_covered_less(method: Method) -> None:
 def sampled(n: int, samples: int) -> Iterator[Curve]:
     """Curves of n images drawn from the reference run; an image that is drawn twice is two."""
     series, rng = series_of("small-weak"), np.random.default_rng(n)
-    by_image: dict[str, list[Record]] = {}
-    for record in reference().records:
-        if record["pair"] == series.pair and (record["method"] == BASELINE or record["gamma"] in GAMMAS):
-            by_image.setdefault(record["image_id"], []).append(record)
+    by_image: dict[str, list[Trial]] = {}
+    for trial in reference().trials:
+        if trial.setting.pair == series.pair and wanted(trial):
+            by_image.setdefault(trial.image_id, []).append(trial)
     images = sorted(by_image)
     for drawn in rng.integers(0, len(images), size=(samples, n)):
-        made = [{**r, "image_id": str(k)} for k, image in enumerate(drawn) for r in by_image[images[image]]]
+        made = [t.replace(image_id=str(k)) for k, image in enumerate(drawn) for t in by_image[images[image]]]
         yield curve(Result(REFERENCE, reference().document, tuple(made)), series)
+
+
+def wanted(trial: Trial) -> bool:
+    return trial.setting.method is Method.SERVER_ONLY or trial.setting.gamma in GAMMAS
 
 
 def test_optimum_and_fits_are_covered_too() -> None:
     """All of them by the same tails."""
     series = series_of("small-weak")
-    kept = tuple(r for r in reference().records if r["method"] == BASELINE or r["gamma"] in GAMMAS)
+    kept = tuple(trial for trial in reference().trials if wanted(trial))
     truth = curve(Result(REFERENCE, reference().document, kept), series)
     names = ("alpha", "draft_cost", "round_cost")
     held: dict[str, list[bool]] = {name: [] for name in ("optimum", *names)}
@@ -173,6 +181,72 @@ def test_optimum_and_fits_are_covered_too() -> None:
         for name, (interval, true) in (pairs | {"optimum": (found.optimum, truth.optimum)}).items():
             held[name].append(interval.low <= true.value <= interval.high)
     assert all(np.mean(found) > 0.9 for found in held.values()), {name: np.mean(found) for name, found in held.items()}
+
+
+SESSIONS, SESSION_IMAGES, SESSION_NOISE = 3, 30, 0.03
+
+
+def in_sessions(rng: np.random.Generator, session_noise: float) -> tuple[metrics.Sums, metrics.Sums]:
+    """Server-only and a method of speed-up 2 in three sessions, each of which slows the method by its own share.
+
+    Images differ by 8 %, the same in every session, and each trial by 2 %.
+    """
+    images, sessions = rng.normal(1, 0.08, SESSION_IMAGES), rng.normal(1, session_noise, SESSIONS)
+    base: metrics.Sums = {}
+    method: metrics.Sums = {}
+    for session in range(SESSIONS):
+        for image in range(SESSION_IMAGES):
+            unit = Unit(session, "", str(image))
+            base[unit] = Ratio(60 * rng.normal(1, 0.02), 60)
+            method[unit] = Ratio(30 * images[image] * sessions[session] * rng.normal(1, 0.02), 60)
+    return base, method
+
+
+def session_coverage(interval: Callable[[metrics.Sums, metrics.Sums], Interval | None], session_noise: float) -> float:
+    """The share of such results whose interval holds 2."""
+    rng = np.random.default_rng(5)
+    found = [interval(*in_sessions(rng, session_noise)) for _ in range(600)]
+    return float(np.mean([one is not None and one.low <= 2 <= one.high for one in found]))
+
+
+def plain_over_sessions(base: metrics.Sums, method: metrics.Sums) -> Interval:
+    """Sessions drawn with replacement, then images in each: what is too narrow with three sessions."""
+    sums = np.array([[*base[unit], *method[unit]] for unit in sorted(base)]).reshape(SESSIONS, SESSION_IMAGES, 4)
+    rng = np.random.default_rng(6)
+    sessions = rng.integers(0, SESSIONS, (500, SESSIONS, 1))
+    images = rng.integers(0, SESSION_IMAGES, (500, SESSIONS, SESSION_IMAGES))
+    a, b, c, d = sums[sessions, images].sum((1, 2)).T
+    return Interval(2, *map(float, np.percentile((a / b) / (c / d), [2.5, 97.5])))
+
+
+def images_alone(base: metrics.Sums, method: metrics.Sums) -> Interval | None:
+    """All sessions thrown together: what an interval over images says of another run."""
+
+    def together(sums: metrics.Sums) -> metrics.Sums:
+        found: metrics.Sums = {}
+        for (_, _, image), (over, under) in sums.items():
+            before = found.get(Unit(0, "", image), Ratio(0, 0))
+            found[Unit(0, "", image)] = Ratio(before.over + over, before.under + under)
+        return found
+
+    return speedup_interval(together(base), together(method))
+
+
+@pytest.mark.parametrize("session_noise", [SESSION_NOISE, 3 * SESSION_NOISE])
+def test_three_sessions_are_covered_as_stated(session_noise: float) -> None:
+    """At least as often as stated; t tails for so few sessions err on the wide side."""
+    assert 0.93 <= session_coverage(speedup_interval, session_noise) <= 0.995
+
+
+def test_sessions_that_agree_do_not_hurt() -> None:
+    assert 0.93 <= session_coverage(speedup_interval, 0.0) <= 0.995
+
+
+@pytest.mark.parametrize("method", [plain_over_sessions, images_alone])
+def test_a_plain_bootstrap_over_sessions_would_be_too_narrow(
+    method: Callable[[metrics.Sums, metrics.Sums], Interval | None],
+) -> None:
+    assert session_coverage(method, SESSION_NOISE) < 0.9
 
 
 def main() -> None:
@@ -184,6 +258,9 @@ def main() -> None:
     for gammas in ((1, 2, 3, 4, 6, 8), (16, 22, 28, 36)):
         shares = (f"{n}: {coverage(ours, n, 'small', gammas, 400):.0%}" for n in (8, 9, 10, 16, 40))
         print("ours, small, gamma", gammas, *shares, sep="  ", flush=True)
+    for name, method_ in (("images", images_alone), ("plain", plain_over_sessions), ("ours", speedup_interval)):
+        covered = (f"{noise:.0%}: {session_coverage(method_, noise):.0%}" for noise in (0.0, 0.03, 0.09))
+        print(f"{name}, three sessions that deviate by", *covered, sep="  ", flush=True)
 
 
 if __name__ == "__main__":

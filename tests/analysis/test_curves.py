@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from aiflow_cli.analysis.curves import BEYOND, NEVER, break_evens, curve, curves, format_break_even
+from aiflow_cli.analysis.curves import break_evens, curve, curves
 from aiflow_cli.analysis.intervals import FEWEST_IMAGES
 from aiflow_cli.analysis.result import Result, load
+from aiflow_cli.analysis.theory import BEYOND, NEVER, format_break_even
+from aiflow_cli.decoding.methods import Method
 from aiflow_cli.errors import StoreError, UsageError
 from tests.analysis.records import FakePair, FakeSweep, records, write_records
 
@@ -19,7 +22,7 @@ Make = Callable[[FakeSweep], Result]
 
 
 def crossing(*speedups: float) -> float:
-    return float(break_evens(np.array([1, 2, 4, 8][: len(speedups)]), np.array([speedups]))[0])
+    return float(break_evens([1, 2, 4, 8][: len(speedups)], np.array([speedups]))[0])
 
 
 def test_break_even_lies_between_draft_lengths() -> None:
@@ -56,13 +59,13 @@ def test_speedup_is_the_ratio_to_server_only(figure6: Result) -> None:
 def test_pairs_of_one_target_share_its_server_only(figure6: Result) -> None:
     weak, strong = curves(figure6)
     assert weak.baseline == strong.baseline
-    assert weak.baseline.trials == 12 * 2 * 2
+    assert len(weak.baseline.arm.trials) == 12 * 2 * 2
     assert [c.label for c in (weak, strong)] == ["small-weak", "small"]
 
 
 def test_pairs_of_other_targets_do_not(make: Make) -> None:
     sweep = FakeSweep(pairs=(FakePair("one"), FakePair("two", target="another")), images=4, gammas=(2, 4))
-    assert [c.baseline.trials for c in curves(make(sweep))] == [8, 8]
+    assert [len(c.baseline.arm.trials) for c in curves(make(sweep))] == [8, 8]
 
 
 def test_each_link_has_its_own_server_only(delays: Result) -> None:
@@ -86,7 +89,7 @@ def test_comparisons_stay_within_a_node(make: Make) -> None:
 def test_an_image_without_all_settings_is_left_out_and_counted(tmp_path: Path) -> None:
     sweep = FakeSweep(pairs=(FakePair("small"),), images=6, gammas=(2, 4), co_located=(), on_device=False)
     made = list(records(sweep))
-    last = max(place for place, r in enumerate(made) if r["gamma"] == 4)
+    last = max(place for place, r in enumerate(made) if r.setting.gamma == 4)
     write_records(tmp_path, [r for place, r in enumerate(made) if place != last])
     found = curves(load(tmp_path))[0]
     assert found.images == 5
@@ -94,7 +97,7 @@ def test_an_image_without_all_settings_is_left_out_and_counted(tmp_path: Path) -
 
 
 def test_without_server_only(tmp_path: Path) -> None:
-    made = [r for r in records(FakeSweep(images=3, gammas=(2, 4))) if r["method"] != "server-only"]
+    made = [r for r in records(FakeSweep(images=3, gammas=(2, 4))) if r.setting.method is not Method.SERVER_ONLY]
     write_records(tmp_path, made)
     result = load(tmp_path)
     with pytest.raises(UsageError, match="no server-only trials"):
@@ -103,9 +106,7 @@ def test_without_server_only(tmp_path: Path) -> None:
 
 def test_answers_of_one_delivery(tmp_path: Path) -> None:
     made = list(records(FakeSweep(images=3, gammas=(2, 4), on_device=False)))
-    short = [
-        r | {"deliveries": r["deliveries"][:1], "n_tokens": 1, "latency_s": r["ttft_s"], "rounds": []} for r in made
-    ]
+    short = [r.replace(deliveries=r.deliveries[:1], tokens=r.tokens[:1], rounds=()) for r in made]
     write_records(tmp_path, short)
     with pytest.raises(StoreError, match="one delivery"):
         curves(load(tmp_path))
@@ -129,3 +130,19 @@ def test_never_wins(make: Make) -> None:
     found = curves(make(FakeSweep(pairs=(FakePair("small", alpha=0.2, round_cost=2),), images=10, gammas=(1, 4))))[0]
     assert found.break_even == (NEVER, NEVER, NEVER)
     assert not math.isinf(found.break_even.high)
+
+
+def test_the_best_is_chosen_anew_in_each_resample(make: Make) -> None:
+    """So that the best of many is not taken for better than it is: 4 over the best is at least 1."""
+    found = curves(make(FakeSweep(pairs=(FakePair("small"),), images=20, gammas=(2, 3, 4, 5, 6))))[0]
+    slower = found.tpot_over_best(4)
+    assert 1 <= slower.low <= slower.value <= slower.high
+    assert slower.high >= found.tpot_ratio(4, found.best.gamma).high
+
+
+def test_sessions_widen_what_differs_between_them(make: Make) -> None:
+    one = FakeSweep(pairs=(FakePair("small-weak"),), images=12, gammas=(2, 4, 8), co_located=(), on_device=False)
+    alone, three = (
+        curves(make(replace(one, sessions=sessions, session_noise=0.15)))[0].best.speedup for sessions in (1, 3)
+    )
+    assert three.high - three.low > 2 * (alone.high - alone.low)

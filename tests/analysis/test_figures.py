@@ -1,4 +1,4 @@
-"""Figures: drawn for every kind of result, legible at column width, the same bytes each time, their data beside them."""
+"""Figures: drawn for every kind of result, legible at column width, the same bytes each time, data beside them."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING
 import pytest
 
 from aiflow_cli.analysis.curves import curves
-from aiflow_cli.analysis.plotting import FIGURES, plan, plot, slug
+from aiflow_cli.analysis.figures.plotting import FIGURES, plan, plot, slug
+from aiflow_cli.analysis.figures.style import Drawing, looks, styled
 from aiflow_cli.analysis.report import Written
 from aiflow_cli.analysis.result import Result, load
 from aiflow_cli.analysis.study import Study
-from aiflow_cli.analysis.style import Drawing, looks, styled
+from aiflow_cli.decoding.methods import Method
 from aiflow_cli.errors import StoreError, UsageError
 from aiflow_cli.link.spec import LinkSpec
 from tests.analysis.records import FakePair, FakeSweep, records, write_records, write_result
@@ -45,7 +46,7 @@ def drawings(
     with styled():
         plans = [plan(Study(figure6)), plan(Study(delays), ("round-time", "link"))]
         plans += [plan(Study(one_gamma), ("acceptance", "round-time")), plan(Study(long_names))]
-        drawn = [planned.draw() for planned_of, _ in plans for planned in planned_of]
+        drawn = [planned.draw() for found in plans for planned in found.figures]
         for drawing in drawn:
             lay_out(drawing.figure)
     return drawn
@@ -190,7 +191,7 @@ def test_one_draft_length_has_no_curves(one_gamma: Result) -> None:
 
 
 def test_nothing_to_draw(tmp_path: Path) -> None:
-    write_records(tmp_path, [r for r in records(FakeSweep(images=2)) if r["method"] == "server-only"])
+    write_records(tmp_path, [r for r in records(FakeSweep(images=2)) if r.setting.method is Method.SERVER_ONLY])
     with pytest.raises(StoreError, match="nothing to draw"):
         plot(load(tmp_path), tmp_path / "figures")
 

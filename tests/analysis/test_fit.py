@@ -6,9 +6,11 @@ from collections.abc import Callable
 
 import pytest
 
+from aiflow_cli.analysis.arms import Arm
 from aiflow_cli.analysis.curves import curves
 from aiflow_cli.analysis.fit import Fit, fit
 from aiflow_cli.analysis.result import Result
+from aiflow_cli.decoding.methods import Method
 from aiflow_cli.errors import StoreError
 from tests.analysis.records import STEP_S, FakePair, FakeSweep
 
@@ -52,8 +54,8 @@ def test_a_draft_that_is_never_right(make: Make) -> None:
 
 def test_nothing_to_fit(one_gamma: Result) -> None:
     series = one_gamma.series()[0]
-    base = one_gamma.trials(series, "server-only")
+    base = one_gamma.baseline(series)
     with pytest.raises(StoreError, match="no rounds"):
         fit(base, {4: base})
     with pytest.raises(StoreError, match="no rounds"):
-        fit([], {4: one_gamma.trials(series, "speculative", 4)})
+        fit(Arm(()), {4: one_gamma.arm(series, Method.SPECULATIVE, 4)})

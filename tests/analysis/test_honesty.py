@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+
+import msgspec
 
 from aiflow_cli.analysis.honesty import examine, outliers
 from aiflow_cli.analysis.result import Result, load
 from aiflow_cli.analysis.study import Study
+from aiflow_cli.decoding.methods import Method
+from aiflow_cli.world.record import Delivery, Trial
 from tests.analysis.records import FakePair, FakeSweep, records, write_records
 
 Make = Callable[..., Result]
 WEAK = FakePair("small-weak")
 
 
-def changed(folder: Path, sweep: FakeSweep, change: Callable[[dict[str, Any]], dict[str, Any]]) -> Result:
+def changed(folder: Path, sweep: FakeSweep, change: Callable[[Trial], Trial]) -> Result:
     write_records(folder, [change(r) for r in records(sweep)])
     return load(folder)
 
@@ -55,9 +58,9 @@ def test_drift_is_shown_and_its_absence_too(tmp_path: Path, make: Make) -> None:
     sweep = FakeSweep(pairs=(WEAK,), gammas=(2, 4), images=30, noise=0.01)
     assert "no drift shown" in examine(Study(make(sweep))).drift[0]
 
-    def later_is_slower(r: dict[str, Any]) -> dict[str, Any]:
-        pace = 1 + 0.012 * r["block"]
-        return r | {"latency_s": r["latency_s"] * pace, "ttft_s": r["ttft_s"] * pace}
+    def later_is_slower(r: Trial) -> Trial:
+        pace = 1 + 0.012 * r.block
+        return r.replace(deliveries=tuple(Delivery(d.at_s * pace, d.n_tokens) for d in r.deliveries))
 
     line = examine(Study(changed(tmp_path, sweep, later_is_slower))).drift[0]
     assert "server-only: drift" in line
@@ -65,7 +68,7 @@ def test_drift_is_shown_and_its_absence_too(tmp_path: Path, make: Make) -> None:
 
 
 def test_too_few_images_are_not_judged(make: Make) -> None:
-    """A draft that loses everywhere, on a machine that gets slower: values and reasons, and nothing that sounds like a verdict."""
+    """A draft that loses everywhere, on a machine that gets slower: values and reasons, and no verdict."""
     panel = examine(Study(make(FakeSweep(pairs=(FakePair("small", alpha=0.1),), gammas=(1, 4), images=6))))
     few = "6 images: too few for an interval, which needs at least 10"
     assert panel.slower == [f"small: not judged: {few}"]
@@ -76,22 +79,21 @@ def test_too_few_images_are_not_judged(make: Make) -> None:
 
 def test_an_outlier_is_listed_and_stays(tmp_path: Path) -> None:
     sweep = FakeSweep(pairs=(WEAK,), gammas=(2, 4), images=10)
-    victim = next(r["trial"] for r in records(sweep) if r["method"] == "speculative")
+    victim = next(r.trial for r in records(sweep) if r.setting.method is Method.SPECULATIVE)
 
-    def stall(r: dict[str, Any]) -> dict[str, Any]:
-        if r["trial"] != victim:
-            return r
-        return r | {"rounds": [one | {"wall_s": one["wall_s"] * 3} for one in r["rounds"]]}
+    def stall(r: Trial) -> Trial:
+        slow = (msgspec.structs.replace(one, wall_s=one.wall_s * 3) for one in r.rounds)
+        return r.replace(rounds=tuple(slow)) if r.trial == victim else r
 
     result = changed(tmp_path, sweep, stall)
-    found = outliers(result.records)
+    found = outliers(result.trials)
     assert [o.trial for o in found] == [victim]
     assert 2.5 < found[0].ratio < 3.5
-    assert victim in {r["trial"] for r in result.records}
+    assert victim in {r.trial for r in result.trials}
 
 
 def test_no_outliers_among_equals(figure6: Result) -> None:
-    assert outliers(figure6.records) == []
+    assert outliers(figure6.trials) == []
 
 
 def test_notes(make: Make, figure6: Result) -> None:
@@ -121,4 +123,4 @@ def test_notes(make: Make, figure6: Result) -> None:
 def test_an_unfinished_run_says_how_far_it_is(tmp_path: Path, make: Make) -> None:
     result = make(FakeSweep(pairs=(WEAK,), gammas=(2, 4), images=12))
     result.document["trials"] = 1000
-    assert any(f"{len(result.records)} of 1000 trials" in note for note in examine(Study(result)).notes)
+    assert any(f"{len(result.trials)} of 1000 trials" in note for note in examine(Study(result)).notes)

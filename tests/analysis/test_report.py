@@ -14,10 +14,14 @@ import msgspec
 import pytest
 
 from aiflow_cli.analysis.captions import pieces_of, token_kinds
+from aiflow_cli.analysis.margins import MARGINS
 from aiflow_cli.analysis.report import Written, markdown_cell, provenance_rows, write_report
 from aiflow_cli.analysis.result import Result, load
+from aiflow_cli.decoding.methods import Method
 from aiflow_cli.errors import UsageError
+from aiflow_cli.world.record import Delivery
 from tests.analysis.records import FakePair, FakeSweep, records, write_records, write_result
+from tests.analysis.test_metrics import RESPONSE, a_round
 from tests.conftest import TinyPair
 from tests.wire.strategies import SERVED
 
@@ -70,9 +74,18 @@ def test_nothing_is_fetched(page: str) -> None:
 def test_every_claim_has_its_verdict(page: str, reported: Written) -> None:
     for finding in reported.claims:
         assert finding.claim.statement in page
-    for verdict in ("HOLDS", "DIFFERS", "NOT TESTED HERE"):
+    for verdict in ("HOLDS", "DIFFERS", "UNDECIDED HERE"):
         count = sum(finding.verdict == verdict for finding in reported.claims)
         assert f"{count} {verdict}" in page
+
+
+def test_words_of_the_claims_table_stay_whole(page: str) -> None:
+    """A narrow column broke `small-weak` at its hyphen and `slightly` anywhere."""
+    assert "overflow-wrap: anywhere" not in page
+    assert ".claims .whole { white-space: nowrap; }" in page
+    for name in ("small-weak", "small"):
+        assert f'<td class="whole" data-label="here">{name}</td>' in page
+    assert '<td class="whole" data-label="paper">slightly slower</td>' in page
 
 
 def test_fit_and_calibration_stand_side_by_side(page: str) -> None:
@@ -88,7 +101,10 @@ def test_markdown_says_the_same_and_its_pictures_are_there(reported: Written) ->
     tables = [line for line in text.splitlines() if line.startswith("|")]
     assert all(line.endswith("|") for line in tables)
     for finding in reported.claims:
-        assert any(markdown_cell(finding.why) in line and f"**{finding.verdict}**" in line for line in tables)
+        verdict = f"**{finding.verdict}**" if finding.verdict else "|  |"
+        assert any(markdown_cell(finding.why) in line and verdict in line for line in tables)
+    for margin in MARGINS.values():
+        assert f": {margin.words}" in text
     widths = {line.count(" |") for line in tables if "**HOLDS**" in line}
     assert len(widths) == 1
 
@@ -98,7 +114,7 @@ def photographs_result(tmp_path_factory: pytest.TempPathFactory) -> Result:
     """The small pair on photographs, with one draft length, and captions that are no HTML."""
     sweep = FakeSweep(pairs=(FakePair("small"),), gammas=(4,), images=3, co_located=(), data="vehicles-openimage")
     folder = write_result(tmp_path_factory.mktemp("photographs") / "run", sweep)
-    write_records(folder, [r | {"caption": "<script>alert(1)</script> & more"} for r in records(sweep)])
+    write_records(folder, [r.replace(caption="<script>alert(1)</script> & more") for r in records(sweep)])
     return load(folder)
 
 
@@ -135,19 +151,19 @@ def test_scenes_are_not_called_wrong(page: str) -> None:
 
 
 def test_no_server_only(tmp_path: Path) -> None:
-    write_records(tmp_path, [r for r in records(FakeSweep(images=2, gammas=(4,))) if r["method"] != "server-only"])
+    write_records(
+        tmp_path, [r for r in records(FakeSweep(images=2, gammas=(4,))) if r.setting.method is not Method.SERVER_ONLY]
+    )
     with pytest.raises(UsageError, match="no server-only trials"):
         write_report(load(tmp_path))
     assert not (tmp_path / "report.html").exists()
 
 
 def test_tokens_are_told_apart_by_who_found_them() -> None:
-    rounds = [
-        {"drafted": 4, "accepted": 2, "delivered": 3},
-        {"drafted": 4, "accepted": 4, "delivered": 5},
-        {"drafted": 2, "accepted": 2, "delivered": 2},  # the end of the caption was drafted, and accepted
-    ]
-    kinds = token_kinds({"deliveries": [[0.1, 1], [0.2, 3], [0.3, 5], [0.4, 2]], "rounds": rounds})
+    # of the last round the end of the caption was drafted, and accepted
+    counts, times = [(4, 2, 3), (4, 4, 5), (2, 2, 2)], (0.1, 0.2, 0.3, 0.4)
+    deliveries = tuple(map(Delivery, times, (1, 3, 5, 2)))
+    kinds = token_kinds(RESPONSE.replace(deliveries=deliveries, rounds=tuple(a_round(*c) for c in counts)))
     expected = "o" + "aao" + "aaaao" + "aa"
     assert "".join(kind[0] for kind in kinds) == expected
 
@@ -157,9 +173,9 @@ def test_pieces_make_up_the_caption(tiny_pair: TinyPair) -> None:
 
     tokenizer = load_tokenizer(tiny_pair.draft)
     tokens = tokenizer.encode("a red bus heads left near the street.", bos=False)
-    rounds = [{"drafted": 3, "accepted": 1, "delivered": 2}] * ((len(tokens) - 1) // 2)
-    rounds += [{"drafted": 1, "accepted": 0, "delivered": 1}] * ((len(tokens) - 1) % 2)
-    record = {"tokens": tokens, "deliveries": [[0.1, 1]], "rounds": rounds}
+    whole, rest = divmod(len(tokens) - 1, 2)
+    rounds = (*[a_round(3, 1, 2)] * whole, *[a_round(1, 0, 1)] * rest)
+    record = RESPONSE.replace(tokens=tuple(tokens), deliveries=(Delivery(0.1, 1),), rounds=rounds)
     pieces = pieces_of(record, tiny_pair.draft)
     assert "".join(piece.text for piece in pieces) == tokenizer.decode(tokens)
     assert {piece.kind for piece in pieces} == {"accepted", "own"}
@@ -182,7 +198,8 @@ frame.onload = () => {{
   document.getElementById("told").textContent = JSON.stringify({{
     width: root.scrollWidth, height: root.scrollHeight, wide, title: page.title,
     images: images.length, broken: images.filter(i => !i.naturalWidth).length,
-    loaded: frame.contentWindow.performance.getEntriesByType("resource").map(e => e.name).filter(n => !n.startsWith("data:")),
+    loaded: frame.contentWindow.performance.getEntriesByType("resource")
+      .map(e => e.name).filter(n => !n.startsWith("data:")),
   }});
 }};
 frame.srcdoc = {json.dumps(reported.html.read_text()).replace("</", "<" + chr(92) + "/")};

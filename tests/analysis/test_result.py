@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -13,6 +11,7 @@ from aiflow_cli.analysis.catalog import list_results
 from aiflow_cli.analysis.result import find, link_label, load
 from aiflow_cli.errors import StoreError, UsageError
 from aiflow_cli.link.spec import LinkSpec
+from aiflow_cli.trials import store
 from tests.analysis.records import FakePair, FakeSweep, document, records, write_records, write_result
 
 SMALL = FakeSweep(pairs=(FakePair("small"),), images=3, gammas=(2, 4), co_located=())
@@ -30,37 +29,45 @@ def test_a_result_without_run_json_is_read(tmp_path: Path) -> None:
 def test_warmups_are_left_out(tmp_path: Path) -> None:
     made = list(records(SMALL))
     write_records(tmp_path, made)
-    assert len(load(tmp_path).records) == len([r for r in made if not r["warmup"]]) < len(made)
+    assert len(load(tmp_path).trials) == len([r for r in made if not r.warmup]) < len(made)
 
 
 def test_a_torn_last_line_is_passed_over(tmp_path: Path) -> None:
     write_result(tmp_path, SMALL)
-    before = len(load(tmp_path).records)
+    before = len(load(tmp_path).trials)
     with (tmp_path / "trials.jsonl").open("a") as file:
         file.write('{"trial": "torn')
-    assert len(load(tmp_path).records) == before
+    assert len(load(tmp_path).trials) == before
 
 
-def damaged(change: Callable[[list[dict[str, Any]]], None], folder: Path) -> str:
-    made = list(records(SMALL))
-    change(made)
-    write_records(folder, made)
-    with pytest.raises(StoreError) as caught:
-        load(folder)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
+def test_a_trial_without_a_delivery_is_damage(tmp_path: Path) -> None:
+    first, second, *rest = records(SMALL)
+    write_records(tmp_path, [first, second.replace(deliveries=()), *rest])
+    with pytest.raises(StoreError, match=f"{second.trial} has no delivery"):
+        load(tmp_path)
 
 
-def test_damage_is_named_with_its_line(tmp_path: Path) -> None:
-    assert "trials.jsonl:3 is damaged: this trial has no rounds" in damaged(lambda m: m[2].pop("rounds"), tmp_path)
-    assert "no delivery" in damaged(lambda m: m[2].update(deliveries=[]), tmp_path)
-    assert "trials.jsonl:1 is damaged" in damaged(lambda m: m[0]["link"].update(uplink_bytes_per_s=-1), tmp_path)
-    assert "no finished trial" in damaged(lambda m: m.__delitem__(slice(1, None)), tmp_path)
+def test_warmups_alone_are_no_result(tmp_path: Path) -> None:
+    write_records(tmp_path, list(records(SMALL))[:1])
+    with pytest.raises(StoreError, match="no finished trial"):
+        load(tmp_path)
+
+
+def test_tables_alone_are_a_result(tmp_path: Path) -> None:
+    """What is committed of a reference run."""
+    folder = write_result(tmp_path / "a", SMALL)
+    lines = load(folder)
+    store.write_tables(folder, lines.trials)
+    (folder / "trials.jsonl").unlink()
+    assert load(folder).trials == lines.trials
+    (entry,) = list_results(tmp_path)
+    assert (entry.state, entry.trials, entry.note) == ("complete", 15, None)
+    assert find(str(folder / "trials.parquet")) == folder
 
 
 def test_no_json_at_all(tmp_path: Path) -> None:
     (tmp_path / "trials.jsonl").write_text("[1, 2]\n")
-    with pytest.raises(StoreError, match="this is no trial"):
+    with pytest.raises(StoreError, match="damaged"):
         load(tmp_path)
     (tmp_path / "trials.jsonl").write_text("nonsense\n")
     with pytest.raises(StoreError, match="damaged"):
@@ -114,12 +121,3 @@ def test_the_list_of_results(tmp_path: Path) -> None:
     assert found["whole"].commit == "0123456789"
     assert found["broken"].note == "run.json cannot be read"
     assert json.dumps(found["half"].as_json())
-
-
-def test_a_run_with_one_pair_is_listed_by_its_name(tmp_path: Path) -> None:
-    folder = write_result(tmp_path / "run", SMALL)
-    told = document(SMALL)
-    told["pair"] = told.pop("pairs")[0]
-    (folder / "run.json").write_text(json.dumps(told))
-    assert list_results(tmp_path)[0].pairs == ("small",)
-    assert load(folder).pairs == ["small"]

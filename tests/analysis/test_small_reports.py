@@ -1,4 +1,4 @@
-"""Reports of results that are hardly there: nothing raises but with a plain reason, and nothing that is printed is no number."""
+"""Reports of results that are hardly there: nothing raises but with a plain reason, and all numbers are."""
 
 from __future__ import annotations
 
@@ -8,33 +8,36 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from aiflow_cli.analysis.report import write_report
 from aiflow_cli.analysis.result import load
 from aiflow_cli.errors import StoreError
+from aiflow_cli.world.record import Delivery, Trial
 from tests.analysis.records import FakePair, FakeSweep, records, write_records, write_result
 
-Change = Callable[[dict[str, Any]], dict[str, Any]]
+Change = Callable[[Trial], Trial]
 ONE = FakeSweep(pairs=(FakePair("small"),), images=1, gammas=(4,), co_located=(), on_device=False)
 CURVE = (1, 2, 4, 8, 28)
 NO_NUMBER = re.compile(r"\b(nan|inf|NaN)\b|-0\.0+\b")
 NO_INTERVAL = re.compile(r"\[(> )?[-+]?\d[^],]*, ")
 
 
-def undrafted(record: dict[str, Any]) -> dict[str, Any]:
+def undrafted(trial: Trial) -> Trial:
     """Answers of two tokens: the last is the target's own, so that rounds draft nothing."""
-    rounds = [r | {"drafted": 0, "accepted": 0, "delivered": 1} for r in record["rounds"][:1]]
-    short = {"deliveries": [[record["ttft_s"], 1], [record["latency_s"], 1]], "n_tokens": 2, "rounds": rounds}
-    return record | short | {"tokens": record["tokens"][:2]}
+    rounds = tuple(msgspec.structs.replace(r, drafted=0, judged=0, accepted=0, delivered=1) for r in trial.rounds[:1])
+    deliveries = (Delivery(trial.ttft_s, 1), Delivery(trial.latency_s, 1))
+    return trial.replace(deliveries=deliveries, rounds=rounds, tokens=trial.tokens[:2])
 
 
-def all_drafts_alike(record: dict[str, Any]) -> dict[str, Any]:
+def all_drafts_alike(trial: Trial) -> Trial:
     """Answers so short that every draft length drafts as much."""
-    return record | {"rounds": [r | {"drafted": 1, "accepted": min(r["accepted"], 1)} for r in record["rounds"]]}
+    alike = [msgspec.structs.replace(r, drafted=1, judged=1, accepted=min(r.accepted, 1)) for r in trial.rounds]
+    return trial.replace(rounds=tuple(alike))
 
 
-def written(folder: Path, sweep: FakeSweep, change: Change = dict) -> str:
+def written(folder: Path, sweep: FakeSweep, change: Change = Trial.replace) -> str:
     """The report's text above the provenance, and the data of its figures."""
     write_result(folder, sweep)
     write_records(folder, [change(r) for r in records(sweep)])

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aiflow_cli.analysis.theory import PAPER, CostModel, expected_tokens
+from aiflow_cli.analysis.theory import NEVER, PAPER, CostModel, expected_tokens
 
 
 def test_the_calibration_point_gives_all_of_the_papers_figures() -> None:
@@ -16,7 +16,6 @@ def test_the_calibration_point_gives_all_of_the_papers_figures() -> None:
     assert PAPER.optimum() == 4
     assert PAPER.speedup(4) == pytest.approx(2.01, abs=0.005)
     assert PAPER.speedup(22) >= 1 > PAPER.speedup(23)
-    assert crossing is not None
     assert 22 <= crossing < 23
     assert PAPER.speedup(crossing) == pytest.approx(1)
 
@@ -37,7 +36,7 @@ def test_tokens_of_a_round() -> None:
 
 
 def test_a_draft_that_never_wins_and_one_that_always_does() -> None:
-    assert CostModel(0.3, 0.5, 2.0).break_even() is None
+    assert CostModel(0.3, 0.5, 2.0).break_even() == NEVER
     assert CostModel(0.8, 0.0, 0.95).break_even() == math.inf
     assert CostModel(1.0, 0.5, 1.0).break_even(longest=64) == math.inf
 
@@ -67,7 +66,7 @@ def test_rises_to_the_optimum_and_falls_after_it(alpha: float, draft_cost: float
 def test_break_even_parts_winning_from_losing(alpha: float, draft_cost: float, round_cost: float) -> None:
     model = CostModel(alpha, draft_cost, round_cost)
     crossing = model.break_even(200)
-    if crossing is None:
+    if crossing == NEVER:
         assert max(model.speedup(gamma) for gamma in range(1, 201)) < 1
     elif crossing == math.inf:
         assert model.speedup(200) >= 1

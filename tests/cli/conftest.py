@@ -59,7 +59,7 @@ def process(environment: dict[str, str], tmp_path: Path) -> Process:
 
 @pytest.fixture
 def run(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """A command in this process. The hub's settings are read from the environment when its library is imported, so they are set there."""
+    """A command in this process. The hub's library has read its settings already: they are set in it."""
     monkeypatch.setattr(constants, "ENDPOINT", hub.url)
     monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", hub.url + "/{repo_id}/resolve/{revision}/{filename}")
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hf" / "hub"))

@@ -19,7 +19,19 @@ from aiflow_cli.images.vehicles import manifest
 from tests.conftest import TinyPair
 from tests.e2e.tools import aiflow
 
-NAMES = {"python", "torch", "transformers", "packages", "cores", "memory", "cpu", "photographs", "disk", "hub cache"}
+NAMES = {
+    "python",
+    "torch",
+    "transformers",
+    "packages",
+    "environment",
+    "cores",
+    "memory",
+    "cpu",
+    "photographs",
+    "disk",
+    "hub cache",
+}
 
 
 def diagnose(packages: Path, **environment: str | Path) -> tuple[int, dict[str, Any]]:
@@ -64,6 +76,7 @@ def test_nothing_needed_is_missing(package: Path, tmp_path: Path) -> None:
     assert findings["hub cache"]["remedy"].startswith("aiflow pull ")
 
 
+@pytest.mark.start_up
 def test_lines_for_people(package: Path) -> None:
     shutil.rmtree(package / "aiflow_cli" / "pairs" / "small-draft")
     done = aiflow("doctor", cwd=package)
@@ -138,3 +151,14 @@ def test_one_core(package: Path) -> None:
     finally:
         os.sched_setaffinity(0, before)
     assert (finding["state"], finding["detail"][:2]) == ("note", "1:")
+
+
+def test_a_variable_that_is_set_to_what_it_cannot_be(package: Path) -> None:
+    """Other commands refuse it; the doctor says so and looks at the rest, although the hub's library stumbles on it."""
+    code, findings = diagnose(package, AIFLOW_DEBUG="maybe", HF_HUB_ETAG_TIMEOUT="soon", NO_COLOR="1")
+    assert code == 3
+    assert findings["AIFLOW_DEBUG"]["detail"] == "AIFLOW_DEBUG='maybe' is neither yes nor no: write it as 1 or 0"
+    assert findings["HF_HUB_ETAG_TIMEOUT"]["state"] == findings["hub cache"]["state"] == "missing"
+    assert findings["disk"]["state"] == "ok"
+    _, mended = diagnose(package, HF_HUB_ETAG_TIMEOUT="20", NO_COLOR="1")
+    assert "HF_HUB_ETAG_TIMEOUT, NO_COLOR" in mended["environment"]["detail"]

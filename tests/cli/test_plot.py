@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from aiflow_cli.cli.app import app
+from aiflow_cli.decoding.methods import Method
 from aiflow_cli.trials.store import owned
 from tests.analysis.records import FakePair, FakeSweep, records, write_records, write_result
 
@@ -69,11 +70,11 @@ def test_errors_are_one_line(result: Path, tmp_path: Path) -> None:
     assert "aiflow results" in refused(2, tmp_path / "nothing")
     assert "no figure 'pie': give one of figure6" in refused(2, result, "-f", "pie")
     assert "no image 'x'" in refused(2, result, "-f", "bytes", "--trace", "--image", "x")
-    (tmp_path / "trials.jsonl").write_text("{}\n")
+    (tmp_path / "trials.jsonl").write_text('{"setting": 1}\n')
     assert "damaged" in refused(1, tmp_path)
     write_records(tmp_path, list(records(FakeSweep(pairs=(FakePair("small"),), images=3, gammas=(4,)))))
     assert "only one draft length (4)" in refused(2, tmp_path, "-f", "figure6")
-    write_records(tmp_path, [r for r in records(SMALL) if r["method"] != "server-only"])
+    write_records(tmp_path, [r for r in records(SMALL) if r.setting.method is not Method.SERVER_ONLY])
     assert "no server-only trials" in refused(2, tmp_path, "-f", "figure6")
 
 

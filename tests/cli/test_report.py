@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from aiflow_cli.cli.app import app
+from aiflow_cli.decoding.methods import Method
 from aiflow_cli.trials.store import owned
 from tests.analysis.records import FakePair, FakeSweep, records, write_records, write_result
 from tests.conftest import TinyPair
@@ -23,7 +24,7 @@ def test_the_claims_and_the_paths(tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["report", str(tmp_path)])
     assert done.exit_code == 0, done.output
     assert "output identical to server-only" in done.stdout
-    assert "NOT TESTED HERE" in done.stdout
+    assert "UNDECIDED HERE" in done.stdout
     assert done.stdout.count("small-weak") >= 7
     for name in ("report.md", "report.html", "figures"):
         assert str(tmp_path / name) in done.stdout
@@ -43,9 +44,9 @@ def refused(code: int, folder: Path) -> str:
 def test_errors_are_one_line(tmp_path: Path) -> None:
     assert "no result" in refused(2, tmp_path / "nothing")
     assert "holds no result" in refused(1, tmp_path)
-    write_records(tmp_path, [r for r in records(SMALL) if r["method"] != "server-only"])
+    write_records(tmp_path, [r for r in records(SMALL) if r.setting.method is not Method.SERVER_ONLY])
     assert "no server-only trials" in refused(2, tmp_path)
-    write_records(tmp_path, [r for r in records(SMALL) if r["method"] == "server-only"])
+    write_records(tmp_path, [r for r in records(SMALL) if r.setting.method is Method.SERVER_ONLY])
     assert "no speculative trials" in refused(2, tmp_path)
 
 
@@ -79,7 +80,7 @@ def test_a_measured_result(measured: Path) -> None:
     assert done.exit_code == 0, done.output
     told = json.loads(done.stdout)
     identical = next(claim for claim in told["claims"] if claim["claim"] == "identical")
-    assert (identical["verdict"], identical["measured"]) == ("NOT TESTED HERE", "12 of 12 outputs")
+    assert (identical["verdict"], identical["measured"]) == ("UNDECIDED HERE", "12 of 12 outputs")
     assert identical["why"] == "3 images: too few for an interval, which needs at least 10"
     assert all(Path(path).is_file() for path in (*told["figures"], told["markdown"], told["html"]))
     page = Path(told["html"]).read_text()

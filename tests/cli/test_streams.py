@@ -1,4 +1,4 @@
-"""Standard streams as people leave them: full, closed, with a reader that goes away, in an encoding that lacks a letter."""
+"""Standard streams as people leave them: full, closed, their reader gone, in an encoding that lacks a letter."""
 
 from __future__ import annotations
 

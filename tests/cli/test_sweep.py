@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import random
-import resource
 import shutil
 import signal
 import time
@@ -20,7 +19,16 @@ from typer.testing import CliRunner, Result
 from aiflow_cli.cli.app import app
 from aiflow_cli.trials.store import owned
 from tests.conftest import TinyPair
-from tests.e2e.tools import Background, aiflow, assert_gone, descendants, finished_trials, one_line
+from tests.e2e.tools import (
+    Background,
+    aiflow,
+    assert_gone,
+    descendants,
+    files_limited_to,
+    finished_trials,
+    method_of,
+    one_line,
+)
 from tests.trials.sweeps import BLOCK, IMAGES, write_spec
 
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGKILL: -9}
@@ -106,7 +114,7 @@ def test_document_and_tables(spec: Path, unbroken: tuple[Path, dict[str, Any]]) 
     assert [group["link"]["delay_s"] for group in document["groups"]] == [0.0, 0.02]
     for group in document["groups"]:
         for method in group["methods"]:
-            expected = None if method["method"] == "on-device" else method["trials"]
+            expected = None if method["method"] == "on-device" else method["compared"]
             assert method["identical"] == expected
         assert group["methods"][0]["trials"] == 2 * IMAGES
     again = invoke("sweep", spec, "--output", folder)
@@ -118,11 +126,8 @@ def test_document_and_tables(spec: Path, unbroken: tuple[Path, dict[str, Any]]) 
 
 def fill_disk(spec: Path, folder: Path, size: int) -> int:
     """Continue until trials.jsonl may grow no more. How many are there then."""
-
-    def limit() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
-
-    full = aiflow("sweep", spec, "--output", folder, preexec_fn=limit)
+    with files_limited_to(size):
+        full = aiflow("sweep", spec, "--output", folder)
     assert full.returncode == 1
     assert "no space left to write" in one_line(full)
     kept = measured(folder)
@@ -186,16 +191,18 @@ def test_a_wrong_output_fails_the_sweep(spec: Path, unbroken: tuple[Path, dict[s
     run["provenance"]["finished_at"] = None
     (folder / "run.json").write_text(json.dumps(run))
     trials = [t | {"identical": None} for t in finished_trials(folder)]
-    wrong = next(t for t in trials if t["method"] == "speculative" and not t["warmup"])
+    wrong = next(t for t in trials if method_of(t) == "speculative" and not t["warmup"])
     wrong["tokens"][0] += 1
     (folder / "trials.jsonl").write_text("".join(json.dumps(t) + "\n" for t in trials))
     finished = aiflow("sweep", spec, "--output", folder)
     assert finished.returncode == 1
-    assert f"defect: speculative gamma {wrong['gamma']} differs on image {wrong['image_id']}" in finished.stderr
+    assert (
+        f"defect: speculative gamma {wrong['setting']['gamma']} differs on image {wrong['image_id']}" in finished.stderr
+    )
     again = invoke("sweep", spec, "--output", folder, "--json")  # and it stays so
     assert again.exit_code == 1
     wrongs = [
-        m["trials"] - m["identical"]
+        m["compared"] - m["identical"]
         for g in json.loads(again.stdout)["groups"]
         for m in g["methods"]
         if m["identical"] is not None

@@ -2,59 +2,50 @@
 
 from __future__ import annotations
 
-from typing import Protocol
-
-from aiflow_cli.decoding.actions import Action, DraftTokens, Extend, Finish, PrefillDraft, PrefillTarget, Send
+from aiflow_cli.decoding.actions import Action, Deliver, Finish, Send
 from aiflow_cli.decoding.device import DeviceSession, Task
-from aiflow_cli.decoding.events import Drafted, Extended, Prefilled, Received, Started
+from aiflow_cli.decoding.events import Received, Started
 from aiflow_cli.decoding.server import ServerSession
-
-
-class Target(Protocol):
-    """What answers a server session; `node.compute.Compute` does."""
-
-    def prefill(self, action: PrefillTarget | PrefillDraft) -> int: ...
-    def extend(self, action: Extend) -> tuple[int, ...]: ...
-    def margins(self) -> tuple[float, ...]: ...
-
-
-class Draft(Protocol):
-    """What drafts; `node.compute.Compute` does."""
-
-    def prefill(self, action: PrefillTarget | PrefillDraft) -> int: ...
-    def draft(self, action: DraftTokens) -> tuple[int, ...]: ...
+from aiflow_cli.node.perform import Model, Models, perform
+from aiflow_cli.world.record import Trial
+from aiflow_cli.world.recorder import Recorder
+from tests.decoding.world import QUEUE_US, Clock, planned
 
 
 def respond(
     task: Task,
     stop_ids: frozenset[int],
     vocab_size: int,
-    target: Target,
-    draft: Draft,
+    target: Model,
+    draft: Model,
     server: ServerSession | None = None,
-) -> DeviceSession:
-    """A whole response; the device's session at its end. The server's session is a new one, or goes on as it is."""
+) -> Trial:
+    """A whole response, recorded. The server's session is a new one, or goes on as it is."""
+    clock = Clock()
     device = DeviceSession(task, stop_ids, vocab_size)
     server = server or ServerSession(stop_ids, vocab_size, can_draft=True)
+    recorder = Recorder(planned(task.method, task.gamma))
+    recorder.begun(clock())
     waiting: list[tuple[DeviceSession | ServerSession, Action]] = [(device, a) for a in device.handle(Started())]
     while waiting:
         side, action = waiting.pop(0)
         match action:
             case Send(message):
-                side, actions = (server if side is device else device), []
+                if side is device:
+                    recorder.sent(message, 0, clock())
+                else:
+                    recorder.received(message, 0, clock())
+                side = server if side is device else device
                 actions = side.handle(Received(message))
-            case PrefillTarget():
-                actions = side.handle(Prefilled(target.prefill(action), 11, 1))
-            case PrefillDraft():
-                actions = side.handle(Prefilled(draft.prefill(action), 12, 2))
-            case Extend():
-                predictions = target.extend(action)
-                actions = side.handle(Extended(predictions, 13, 3, target.margins() if action.margins else ()))
-            case DraftTokens():
-                actions = side.handle(Drafted(draft.draft(action), 14))
-            case Finish() if side is device:
-                return device
-            case _:
+            case Deliver(tokens):
+                recorder.delivered(tokens, clock())
                 actions = []
+            case Finish(stopped):
+                actions = []
+                if side is device:
+                    recorder.finished(stopped)
+                    return recorder.trial("")
+            case _:
+                actions = side.handle(perform(action, Models(target, draft), QUEUE_US, clock))
         waiting += [(side, asked) for asked in actions]
     raise AssertionError("the response never ended")

@@ -1,18 +1,21 @@
-"""Models that are functions of the text before: as arbitrary as a seed makes them, with a cache that notices when it is misused."""
+"""Models that are functions of the text before: as arbitrary as a seed makes them, with a cache that notices when it is
+misused.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from aiflow_cli.decoding.actions import DraftTokens, Extend
+from aiflow_cli.decoding.actions import DraftTokens, Extend, Prefill
 
 NextToken = Callable[[tuple[int, ...]], int]
 
 
 @dataclass(frozen=True)
 class Behaviour:
-    """What target and draft say after any text, drawn by `seed`: the draft agrees with the target on `agreement` of all texts.
+    """What target and draft say after any text, drawn by `seed`: the draft agrees with the target on `agreement` of all
+    texts.
 
     Nothing else is assumed: what either says after one text tells nothing of what it says after another.
     """
@@ -51,7 +54,9 @@ def greedy(next_token: NextToken, stop_ids: frozenset[int], max_new_tokens: int)
 
 @dataclass
 class CachedModel:
-    """A model behind a cache of the text after the prompt. Every answer is computed from the cache, so a wrong one shows."""
+    """A model behind a cache of the text after the prompt. Every answer is computed from the cache, so a wrong one
+    shows.
+    """
 
     next_token: NextToken
     cache: list[int] | None = None
@@ -60,19 +65,28 @@ class CachedModel:
     fed: list[int] = field(default_factory=list)
     """The size of every pass."""
 
-    def prefill(self) -> int:
+    def prefill(self, _work: Prefill) -> int:
         self.cache = []
         return self._say()
 
-    def extend(self, action: Extend) -> tuple[int, ...]:
-        return self._append(action.keep, action.tokens)
+    def extend(self, work: Extend) -> tuple[int, ...]:
+        if work.singly:
+            kept = range(work.keep, work.keep + len(work.tokens))
+            return tuple(self._append(at, [token])[0] for at, token in zip(kept, work.tokens, strict=True))
+        return self._append(work.keep, work.tokens)
 
-    def draft(self, action: DraftTokens) -> tuple[int, ...]:
-        assert action.count > 0, "a count of 0 asks for nothing"
-        drafted = [self._append(action.keep, action.feed)[-1]]
-        while len(drafted) < action.count and drafted[-1] not in action.stop_ids:
-            drafted += self._append(self._length(), drafted[-1:])
-        return tuple(drafted)
+    def margins(self) -> tuple[float, ...]:
+        return (9.0,) * self.fed[-1]
+
+    def draft(self, work: DraftTokens) -> Iterator[int]:
+        assert work.count > 0, "a count of 0 asks for nothing"
+        token = self._append(work.keep, work.feed)[-1]
+        yield token
+        for _ in range(work.count - 1):
+            if token in work.stop_ids:
+                return
+            (token,) = self._append(self._length(), [token])
+            yield token
 
     def _append(self, keep: int, tokens: Sequence[int]) -> tuple[int, ...]:
         assert tokens, "nothing is fed"

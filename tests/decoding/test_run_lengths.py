@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aiflow_cli.decoding.device import Round
 from aiflow_cli.decoding.methods import Method
 from aiflow_cli.decoding.run_lengths import conditional_acceptance, run_lengths, split_into_rounds
+from aiflow_cli.world.record import Round
 from tests.decoding.models import Behaviour, greedy
 from tests.decoding.strategies import behaviours, gammas
 from tests.decoding.world import World, respond
@@ -19,21 +20,24 @@ MANY = 70
 
 @dataclass(frozen=True)
 class Ran:
-    """A response that was run, and its teacher-forced matches: whether the draft says token i, given the target's text before it."""
+    """A response that was run, and its teacher-forced matches: whether the draft says token i, given the target's text
+    before it.
+    """
 
     matches: list[bool]
-    rounds: list[Round]
+    rounds: Sequence[Round]
     ended: bool
 
 
 def ran(behaviour: Behaviour, gamma: int, max_new_tokens: int = MANY) -> Ran:
     text = greedy(behaviour.target, behaviour.stop_ids, max_new_tokens)
     matches = [behaviour.draft(tuple(text[:i])) == text[i] for i in range(1, len(text))]
-    session = respond(World(behaviour), Method.SPECULATIVE, gamma, max_new_tokens)
-    return Ran(matches, session.rounds, text[-1] in behaviour.stop_ids)
+    world = World(behaviour)
+    respond(world, Method.SPECULATIVE, gamma, max_new_tokens)
+    return Ran(matches, world.trial().rounds, text[-1] in behaviour.stop_ids)
 
 
-def counted(rounds: list[Round], gamma: int) -> list[float | None]:
+def counted(rounds: Sequence[Round], gamma: int) -> list[float | None]:
     """Conditional acceptance, counted over rounds: a draft is judged if all before it were accepted."""
     shares: list[float | None] = []
     for k in range(gamma):
@@ -61,7 +65,9 @@ def test_rounds_are_those_that_the_sessions_make(behaviour: Behaviour, gamma: in
 @settings(max_examples=200)
 @given(behaviours(), gammas)
 def test_conditional_acceptance_is_that_of_the_sessions(behaviour: Behaviour, gamma: int) -> None:
-    """Of a text that ended: at a maximum length the sessions leave the last token, which would be drafted otherwise, to the target."""
+    """Of a text that ended: at a maximum length the sessions leave the last token, which would be drafted otherwise, to
+    the target.
+    """
     response = ran(behaviour, gamma)
     if response.ended and len(response.matches) + 1 < MANY:
         assert conditional_acceptance([response.matches], gamma) == counted(response.rounds, gamma)

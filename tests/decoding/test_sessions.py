@@ -1,4 +1,6 @@
-"""Both sessions, driven by arbitrary models: what comes out is the target's own greedy output, and how it comes about is in order."""
+"""Both sessions, driven by arbitrary models: what comes out is the target's own greedy output, and how it comes about
+is in order.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,7 @@ from dataclasses import dataclass
 import pytest
 from hypothesis import given, settings
 
-from aiflow_cli.decoding.actions import DraftTokens, Extend, PrefillDraft, Send
+from aiflow_cli.decoding.actions import DraftTokens, Extend, Prefill, Send
 from aiflow_cli.decoding.device import DeviceSession
 from aiflow_cli.decoding.methods import MAX_GAMMA, Method
 from aiflow_cli.decoding.server import ServerSession
@@ -20,10 +22,11 @@ from tests.decoding.world import World, respond
 ORDER = {
     Method.SERVER_ONLY: r"Request (Tokens )+",
     Method.SPECULATIVE: r"Request Tokens (Draft Verdict )*",
-    Method.CO_LOCATED: r"Request (Tokens )+",
+    Method.CO_LOCATED: r"Request Tokens (Round )*",
     Method.ON_DEVICE: r"",
 }
 AGREEABLE = Behaviour(seed=3, vocab_size=50, stop_ids=frozenset(), stop_share=0.0, agreement=1.0)
+STEP_S, QUEUE_S = 13e-6, 3e-6
 CONTRARY = Behaviour(seed=3, vocab_size=92_553, stop_ids=frozenset(), stop_share=0.0, agreement=0.0)
 
 
@@ -83,7 +86,9 @@ def test_messages_take_turns_and_both_sides_end_idle(
 def test_a_pass_costs_what_it_must_and_never_more(
     behaviour: Behaviour, gamma: int, max_new_tokens: int, seed: int
 ) -> None:
-    """Caches are cropped, never filled again: the target is fed one token and the drafts, the draft model what it lacks."""
+    """Caches are cropped, never filled again: the target is fed one token and the drafts, the draft model what it
+    lacks.
+    """
     for method in (Method.SPECULATIVE, Method.CO_LOCATED):
         world = simulated(behaviour, method, gamma, max_new_tokens, seed)
         drafter = world.device if method is Method.SPECULATIVE else world.server
@@ -92,7 +97,7 @@ def test_a_pass_costs_what_it_must_and_never_more(
         assert all(1 <= len(action.feed) <= 2 for action in drafting)
         assert all(1 <= action.count <= gamma for action in drafting)
         assert all(1 <= len(action.tokens) <= gamma + 1 for action in verifying)
-        assert len(drafting) <= len(verifying) == len(device_of(world).rounds)
+        assert len(drafting) <= len(verifying) == len(world.trial().rounds)
         kept = [action.keep for action in verifying]
         assert kept == sorted(set(kept)), "the target goes forward in every round"
 
@@ -101,11 +106,14 @@ def test_a_pass_costs_what_it_must_and_never_more(
 def test_the_draft_model_is_prefilled_before_the_first_token_goes_out(
     behaviour: Behaviour, gamma: int, max_new_tokens: int, seed: int
 ) -> None:
-    """Co-located: what follows the first token is drafting and verifying alone. Nothing is prefilled for an output that has ended."""
+    """Co-located: what follows the first token is drafting and verifying alone. Nothing is prefilled for an output that
+    has ended.
+    """
     world = simulated(behaviour, Method.CO_LOCATED, gamma, max_new_tokens, seed)
-    kinds = [type(action) for action in world.server.asked]
-    assert kinds.index(Send) == (2 if len(world.delivered) > 1 else 1)
-    assert PrefillDraft not in kinds[kinds.index(Send) :]
+    asked = world.server.asked
+    first = next(at for at, action in enumerate(asked) if isinstance(action, Send))
+    assert first == (2 if len(world.delivered) > 1 else 1)
+    assert not any(isinstance(action, Prefill) for action in asked[first:])
 
 
 @given(behaviours(), lengths)
@@ -113,7 +121,7 @@ def test_server_only_takes_one_pass_a_token(behaviour: Behaviour, max_new_tokens
     world = simulated(behaviour, Method.SERVER_ONLY, 0, max_new_tokens)
     assert world.server.target.fed == [1] * (len(world.delivered) - 1)
     assert world.deliveries == [1] * len(world.delivered)
-    assert device_of(world).step_us == [13] * (len(world.delivered) - 1)
+    assert world.trial().steps_s == (STEP_S,) * (len(world.delivered) - 1)
 
 
 @given(behaviours(), gammas, lengths, seeds)
@@ -123,7 +131,7 @@ def test_co_located_makes_the_rounds_of_speculative(
     remote = simulated(behaviour, Method.SPECULATIVE, gamma, max_new_tokens, seed)
     local = simulated(behaviour, Method.CO_LOCATED, gamma, max_new_tokens, seed)
     counts = [
-        [(known.drafted, known.accepted, known.delivered) for known in device_of(world).rounds]
+        [(known.drafted, known.accepted, known.delivered) for known in world.trial().rounds]
         for world in (remote, local)
     ]
     assert counts[0] == counts[1]
@@ -135,25 +143,48 @@ def test_rounds_are_what_crossed_the_link(behaviour: Behaviour, gamma: int, max_
     world = simulated(behaviour, Method.SPECULATIVE, gamma, max_new_tokens, seed)
     drafts = [message for message in world.messages if isinstance(message, Draft)]
     verdicts = [message for message in world.messages if isinstance(message, Verdict)]
-    rounds = device_of(world).rounds
+    rounds = world.trial().rounds
     assert [known.drafted for known in rounds] == [len(unpack_ids(draft.ids)) for draft in drafts]
-    assert [known.accepted for known in rounds] == [verdict.accepted for verdict in verdicts]
+    assert [known.accepted for known in rounds] == [verdict.node for verdict in verdicts]
+    assert [known.judged for known in rounds] == [verdict.verification.judged for verdict in verdicts]
     assert [known.delivered for known in rounds] == world.deliveries[1:]
-    assert [draft.round for draft in drafts] == [verdict.round for verdict in verdicts] == list(range(len(rounds)))
-    assert all((known.queue_us, known.verify_us) == (3, 13) for known in rounds)
-    assert all(known.draft_us == (14 if known.drafted else 0) for known in rounds)
+    assert [(d.epoch, d.base) for d in drafts] == [(v.epoch, v.base) for v in verdicts]
+    assert [draft.base for draft in drafts] == [sum(world.deliveries[:n]) for n in range(1, len(drafts) + 1)]
+    assert all((known.queue_s, known.verify_s) == (QUEUE_S, STEP_S) for known in rounds)
+
+
+@given(behaviours(), gammas, lengths, seeds)
+def test_the_epoch_counts_how_often_the_output_left_the_draft(
+    behaviour: Behaviour, gamma: int, max_new_tokens: int, seed: int
+) -> None:
+    world = simulated(behaviour, Method.SPECULATIVE, gamma, max_new_tokens, seed)
+    rejected = [known.judged > known.accepted for known in world.trial().rounds]
+    drafts = [message for message in world.messages if isinstance(message, Draft)]
+    assert [draft.epoch for draft in drafts] == [sum(rejected[:n]) for n in range(len(drafts))]
 
 
 @given(behaviours(), gammas, lengths, seeds)
 def test_what_the_server_measured_reaches_the_device(
     behaviour: Behaviour, gamma: int, max_new_tokens: int, seed: int
 ) -> None:
-    session = device_of(simulated(behaviour, Method.CO_LOCATED, gamma, max_new_tokens, seed))
-    drafts = len(session.output.tokens) > 1
-    assert (session.prefill_queue_us, session.prefill_us) == (1 + 2 * drafts, 11)
-    assert session.prefill_draft_us == 12 * drafts
-    assert all((known.queue_us, known.verify_us) == (3, 13) for known in session.rounds)
-    assert all(known.draft_us == (14 if known.drafted else 0) for known in session.rounds)
+    trial = simulated(behaviour, Method.CO_LOCATED, gamma, max_new_tokens, seed).trial()
+    drafts = trial.n_tokens > 1
+    assert (trial.prefill.queue_s, trial.prefill.server_s) == (QUEUE_S * (1 + drafts), STEP_S)
+    assert trial.prefill.draft_s == STEP_S * drafts
+    assert all((known.queue_s, known.verify_s) == (QUEUE_S, STEP_S) for known in trial.rounds)
+    assert all(known.draft_s == (STEP_S if known.drafted else 0) for known in trial.rounds)
+
+
+@given(behaviours(), methods, gammas, lengths, seeds)
+def test_the_parts_of_a_round_sum_to_it(
+    behaviour: Behaviour, method: Method, gamma: int, max_new_tokens: int, seed: int
+) -> None:
+    trial = simulated(behaviour, method, gamma, max_new_tokens, seed).trial()
+    assert trial.latency_s == max(delivery.at_s for delivery in trial.deliveries)
+    for known in trial.rounds:
+        parts = (known.draft_s, known.encode_s, known.network_s, known.queue_s, known.verify_s, known.apply_s)
+        assert min(parts) >= 0
+        assert sum(parts) == pytest.approx(known.wall_s, abs=1e-6) or known.network_s == 0
 
 
 @given(behaviours(), methods, gammas, seeds)
@@ -171,14 +202,14 @@ def test_one_server_session_serves_one_request_after_another(
 def test_a_draft_that_agrees_is_accepted_whole(gamma: int) -> None:
     world = simulated(AGREEABLE, Method.SPECULATIVE, gamma, 1 + 3 * (gamma + 1))
     assert world.deliveries == [1, gamma + 1, gamma + 1, gamma + 1]
-    assert [known.accepted for known in device_of(world).rounds] == [gamma] * 3
+    assert [known.accepted for known in world.trial().rounds] == [gamma] * 3
 
 
 @pytest.mark.parametrize("gamma", [1, 4, MAX_GAMMA])
 def test_a_draft_that_never_agrees_costs_a_round_a_token(gamma: int) -> None:
     world = simulated(CONTRARY, Method.SPECULATIVE, gamma, 20)
     assert world.deliveries == [1] * 20
-    assert [known.drafted for known in device_of(world).rounds] == [min(gamma, left - 1) for left in range(19, 0, -1)]
+    assert [known.drafted for known in world.trial().rounds] == [min(gamma, left - 1) for left in range(19, 0, -1)]
 
 
 def test_the_last_token_alone_is_not_drafted() -> None:
@@ -186,7 +217,7 @@ def test_the_last_token_alone_is_not_drafted() -> None:
     world = simulated(AGREEABLE, Method.SPECULATIVE, 4, 2)
     assert world.kinds() == ["Request", "Tokens", "Draft", "Verdict"]
     assert not [action for action in world.device.asked if isinstance(action, DraftTokens)]
-    assert device_of(world).rounds[0].drafted == 0
+    assert world.trial().rounds[0].drafted == 0
 
 
 @dataclass(frozen=True)
@@ -205,7 +236,7 @@ def test_an_accepted_end_has_no_next_token() -> None:
     assert world.delivered == [1, 1, 1, 1, 0]
     verdict = world.messages[-1]
     assert isinstance(verdict, Verdict)
-    assert (verdict.accepted, verdict.token, verdict.done) == (4, None, True)
+    assert (verdict.node, verdict.token, verdict.done) == (4, None, True)
 
 
 @given(gammas)

@@ -23,5 +23,9 @@ def test_a_run_with_a_damaged_model(role: str, tiny_pair: TinyPair, photographs:
     done = aiflow("run", *tiny_pair.options, f"--{role}", folder, "--data", photographs, "-o", tmp_path / "result")
     assert done.returncode == 1
     reason = "computes NaN or infinity, first in layer 1 of its language model: fetch the checkpoint again"
-    assert f"hurt-{role} {reason}" in one_line(done)
-    assert ("the server gave up" in one_line(done)) == (role == "target")
+    assert f"hurt-{role} {reason}" in done.stderr
+    if role == "target":  # nothing can be made
+        assert "the server gave up" in one_line(done)
+    else:  # server-only can
+        assert "3 of 6 trials failed, the others are in " in one_line(done)
+        assert done.stderr.count("failed: speculative-4 of small on image photo") == 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -13,16 +14,16 @@ from aiflow_cli.decoding.device import Task
 from aiflow_cli.decoding.exact import DEFAULT_BOUND
 from aiflow_cli.decoding.methods import Method
 from aiflow_cli.link.address import parse_address
-from aiflow_cli.link.spec import LinkSpec
 from aiflow_cli.models.vlm import VisionLanguageModel
 from aiflow_cli.node.connection import Connection
 from aiflow_cli.node.device import Device
-from aiflow_cli.node.response import Response
+from aiflow_cli.wire.messages import Picture
+from aiflow_cli.world.record import Round, Trial
+from aiflow_cli.world.recorder import Recorder
 from tests.conftest import TinyPair, photograph
+from tests.decoding.world import planned
 from tests.e2e.tools import Background, aiflow, one_line
 from tests.models import fixtures
-
-UNLIMITED = LinkSpec(float("inf"), float("inf"))
 
 
 @fixtures.needed
@@ -30,15 +31,17 @@ def test_bfloat16_server_gives_server_onlys_output(background: Callable[..., Bac
     folder = fixtures.ROOT / "tiny-2b"
     options = ("--target", folder, "--draft", folder, "--with-draft", "--dtype", "bfloat16")
     address = parse_address(background("serve", *options, "--listen", "127.0.0.1:0").listening())
-    device = Device(VisionLanguageModel.from_folder(folder))
+    device, numbers = Device(VisionLanguageModel.from_folder(folder)), itertools.count()
     with Connection(address) as connection:
         connection.greet(device.model.fingerprint)
 
-        def respond(method: Method, gamma: int, seed: int) -> Response:
-            task = Task(seed, method, gamma, 30, "What is it?", photograph(seed, 80), DEFAULT_BOUND["bfloat16"])
-            return device.respond(task, connection, UNLIMITED)
+        def respond(method: Method, gamma: int, seed: int) -> Trial:
+            picture, recorder = Picture(photograph(seed, 80)), Recorder(planned(method, gamma))
+            task = Task(next(numbers), method, gamma, 30, "What is it?", picture, DEFAULT_BOUND["bfloat16"])
+            device.respond(task, connection, recorder)
+            return recorder.trial("")
 
-        rounds = []
+        rounds: list[Round] = []
         for seed in range(3):
             expected = respond(Method.SERVER_ONLY, 0, seed)
             for method in (Method.SPECULATIVE, Method.CO_LOCATED):
@@ -60,7 +63,7 @@ def test_run_tells_what_exactness_cost(photographs: Path, tmp_path: Path) -> Non
     finished = aiflow("run", *options, *more, "--json", cwd=tmp_path)
     assert finished.returncode == 0, finished.stderr
     document = json.loads(finished.stdout)
-    assert [method["identical"] for method in document["methods"]] == [3, 3]
+    assert [method["identical"] for method in document["groups"][0]["methods"]] == [None, 3]
     (told,) = document["exact"]
     assert (told["method"], told["gamma"]) == ("speculative", 4)
     assert 0 < told["decided_again"] <= told["steps"]
@@ -85,8 +88,8 @@ def test_run_with_quantised_models(tiny_pair: TinyPair, photographs: Path, tmp_p
     finished = aiflow("run", *options, "--quantize", "int8", "--json", cwd=tmp_path)
     assert finished.returncode == 0, finished.stderr
     document = json.loads(finished.stdout)
-    assert [method["identical"] for method in document["methods"]] == [2, 2]
-    assert document["settings"]["quantize"] == "int8"
+    assert [method["identical"] for method in document["groups"][0]["methods"]] == [None, 2]
+    assert document["spec"]["quantize"] == "int8"
     plain = json.loads(aiflow("run", *options, "--json", cwd=tmp_path).stdout)
     assert plain["images"] != document["images"]
 

@@ -1,9 +1,10 @@
-"""Bad input and faults of the peer: one clear line, an exit code, no orphan, finished trials kept, the server serves on."""
+"""Bad input and faults of the peer: one clear line, an exit code, no orphan, finished trials kept, the server serves
+on.
+"""
 
 from __future__ import annotations
 
 import re
-import resource
 import shutil
 import signal
 import socket
@@ -17,16 +18,26 @@ from aiflow_cli.link.address import parse_address
 from aiflow_cli.models.pair import find_pair
 from aiflow_cli.models.vlm import VisionLanguageModel
 from aiflow_cli.node.connection import Connection
+from aiflow_cli.trials.store import read_run
 from aiflow_cli.wire.framing import encode
-from aiflow_cli.wire.messages import PROTOCOL_VERSION, Draft, Hello, Request, Tokens, pack_ids
+from aiflow_cli.wire.messages import PROTOCOL_VERSION, Draft, Hello, Picture, Request, Tokens, pack_ids
 from tests.conftest import TinyPair, photograph
-from tests.e2e.tools import Background, aiflow, assert_gone, descendants, finished_trials, one_line, wait_for
+from tests.e2e.tools import (
+    Background,
+    aiflow,
+    assert_gone,
+    descendants,
+    files_limited_to,
+    finished_trials,
+    one_line,
+    wait_for,
+)
 
 Start = Callable[..., Background]
 
 WRONG_USE = {
-    "gamma 0": (("-g", "0"), "gamma"),
-    "gamma 1000": (("-g", "1000"), "1 to 64"),
+    "gamma 0": (("-g", "0"), "--gamma 0: give 1 or more"),
+    "gamma 1000": (("-g", "1000"), "--gamma 1000: give 64 or less"),
     "method": (("-m", "speculativ"), "speculative"),
     "unit": (("--rate", "1MiB/s"), "1MB/s"),
     "rate of nothing": (("--rate", "0MB/s"), "more than 0"),
@@ -97,41 +108,46 @@ def test_taken_port(tiny_pair: TinyPair, tmp_path: Path) -> None:
 
 
 def test_full_disk_keeps_finished_trials(tiny_pair: TinyPair, photographs: Path, tmp_path: Path) -> None:
-    """A limit on the size of files stands in for a full disk."""
     folder = tmp_path / "result"
-
-    def limit() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, 60_000))
-
     options = (*tiny_pair.options, "--data", photographs, "--repeats", "100", "--output", folder)
-    finished = aiflow("run", *options, cwd=tmp_path, preexec_fn=limit)
+    with files_limited_to(60_000):
+        finished = aiflow("run", *options, cwd=tmp_path)
     assert finished.returncode == 1
     assert "space" in one_line(finished)
     trials = finished_trials(folder)
     assert len(trials) > 2
-    assert all(trial["n_tokens"] for trial in trials)
+    assert all(trial["tokens"] for trial in trials)
 
 
 @pytest.mark.parametrize(("command_name", "name"), [("serve", "server"), ("link", "link")])
 def test_child_killed_while_it_works(
     command_name: str, name: str, tiny_pair: TinyPair, photographs: Path, tmp_path: Path, background: Start
 ) -> None:
+    """The trial under way is told to have failed, and all others are made by processes that are started anew; the same
+    command makes the one that is lacking.
+    """
     folder = tmp_path / "result"
-    options = (*tiny_pair.options, "--data", photographs, "--repeats", "500", "--output", folder)
+    options = (*tiny_pair.options, "--data", photographs, "--repeats", "30", "--output", folder)
     command = background("run", *options, cwd=tmp_path)
-    wait_for(lambda: len(finished_trials(folder)) > 3, "the first trials")
+    wait_for(lambda: len(finished_trials(folder)) > 6, "the first trials")
     children = descendants(command.process.pid)
     link = next(child.cmdline() for child in children if "link" in child.cmdline())
     server = link[link.index("--to") + 1]
     next(child for child in children if command_name in child.cmdline()).kill()
     code, errors = command.end()
     assert code == 1
-    lines = [line for line in errors.splitlines() if line.startswith("error: ")]
-    assert len(lines) == 1, errors
-    assert re.search(rf"server at {server} went away \(.*\): the {name} was ended by SIGKILL", lines[0])
-    assert "Traceback" not in errors
+    (failed,) = [line for line in errors.splitlines() if line.startswith("failed: ")]
+    assert re.search(rf"server at {server} went away \(.*\): the {name} was ended by SIGKILL", failed)
+    (error,) = [line for line in errors.splitlines() if line.startswith("error: ")]
+    assert error == f"error: 1 of 180 trials failed, the others are in {folder}: the same command tries them again"
     assert_gone(children)
-    assert len(finished_trials(folder)) > 3
+    (told,) = read_run(folder)["failed"]
+    assert told["trial"] in failed
+    assert sum(not trial["warmup"] for trial in finished_trials(folder)) == 179
+    again = aiflow("run", *options, cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert read_run(folder)["failed"] == []
+    assert told["trial"] in {trial["trial"] for trial in finished_trials(folder)}
 
 
 class _Served:
@@ -143,7 +159,7 @@ class _Served:
         self.model = VisionLanguageModel.from_folder(tiny_pair.draft)
 
     def request(self, max_new_tokens: int = 6, method: str = "server-only") -> Request:
-        return Request(1, method, 4, max_new_tokens, find_pair("small").question, photograph())
+        return Request(1, method, 4, max_new_tokens, find_pair("small").question, Picture(photograph()))
 
     def connect(self) -> Connection:
         connection = Connection(self.address)
@@ -156,7 +172,7 @@ class _Served:
         with self.connect() as connection:
             connection.send(self.request())
             while True:
-                message = connection.receive(30)
+                message = connection.receive(30).message
                 assert isinstance(message, Tokens)
                 answers.append(message.ids)
                 if message.done:
@@ -164,7 +180,9 @@ class _Served:
 
 
 def test_what_peers_can_do_to_a_server(tiny_pair: TinyPair, background: Start) -> None:
-    """Garbage, a 4 GB length, half a message, an unknown token, a message out of turn, and a device that dies mid-round."""
+    """Garbage, a 4 GB length, half a message, an unknown token, a message out of turn, and a device that dies
+    mid-round.
+    """
     served = _Served(tiny_pair, background)
     expected = served.caption()
     hello = encode_hello(served)
@@ -172,9 +190,9 @@ def test_what_peers_can_do_to_a_server(tiny_pair: TinyPair, background: Start) -
         "garbage": b"GET / HTTP/1.1\r\n\r\n" * 20,
         "4 GB": b"\xff\xff\xff\xff",
         "an empty message": b"\0\0\0\0",
-        "out of turn": hello + encode(Draft(0, 1, pack_ids([5]))),
+        "out of turn": hello + encode(Draft(1, 0, 1, pack_ids([5]))),
         "twice hello": hello + hello,
-        "a bad image": hello + encode(Request(1, "server-only", 0, 5, "?", b"no image")),
+        "a bad image": hello + encode(Request(1, "server-only", 0, 5, "?", Picture(b"no image"))),
         "an unknown method": hello + encode(served.request(method="telepathy")),
     }.items():
         with socket.create_connection(served.address, 10) as peer:
@@ -186,15 +204,14 @@ def test_what_peers_can_do_to_a_server(tiny_pair: TinyPair, background: Start) -
         assert served.caption() == expected  # served while the other is stuck in its message
     with served.connect() as dying:
         dying.send(served.request(40, "speculative"))
-        first = dying.receive(30)
-        assert isinstance(first, Tokens)
-        dying.send(Draft(0, 1, pack_ids([5, 6, 7])))
+        assert isinstance(dying.receive(30).message, Tokens)
+        dying.send(Draft(1, 0, 1, pack_ids([5, 6, 7])))
     assert served.caption() == expected
     with served.connect() as liar:
         liar.send(served.request(40, "speculative"))
         liar.receive(30)
-        liar.send(Draft(0, 1, pack_ids([16_000_000])))
-        assert "vocabulary" in str(getattr(liar.receive(30), "reason", ""))
+        liar.send(Draft(1, 0, 1, pack_ids([16_000_000])))
+        assert "vocabulary" in str(getattr(liar.receive(30).message, "reason", ""))
     assert served.caption() == expected
     code, errors = served.command.signal(signal.SIGTERM)
     assert code == 0
@@ -213,7 +230,7 @@ def test_device_that_is_not_aiflow_or_of_another_version(tiny_pair: TinyPair, ba
     ):
         with Connection(served.address) as connection:
             connection.send(message)
-            reason = str(getattr(connection.receive(30), "reason", ""))
+            reason = str(getattr(connection.receive(30).message, "reason", ""))
         assert "protocol 99" in reason or "no pair" in reason
 
 

@@ -1,4 +1,6 @@
-"""Whatever lies in the current folder, the program that runs is the one that is installed: nothing is imported from there."""
+"""Whatever lies in the current folder, the program that runs is the one that is installed: nothing is imported from
+there.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,9 @@ import pytest
 
 import aiflow_cli
 from aiflow_cli.node.process import Child
-from aiflow_cli.training.recipe import STAGES, Recipe, done_file, run_recipe
+from aiflow_cli.training.recipe import Recipe
+from aiflow_cli.training.schedule import run_recipe
+from aiflow_cli.training.stages import STAGES
 from tests.conftest import TinyPair
 from tests.e2e.tools import aiflow
 
@@ -25,6 +29,7 @@ SHADOWS = (
     "sitecustomize.py",
     "aiflow_cli/__init__.py",
 )
+pytestmark = pytest.mark.start_up
 AIFLOW = Path(sys.executable).with_name("aiflow")
 """The command as it is installed: unlike `python -m`, it does not begin in the current folder."""
 
@@ -78,7 +83,7 @@ def test_the_stages_of_the_training_too(hostile: Path, monkeypatch: pytest.Monke
     recipe = Recipe(hostile / "work")
     recipe.work.mkdir()
     for stage in STAGES:
-        done_file(recipe, stage).touch()
+        recipe.done_file(stage).touch()
     run_recipe(recipe, 1, lambda _: None)
     assert seen(hostile) == ""
 

@@ -12,10 +12,12 @@ import pytest
 from typer.testing import CliRunner
 
 from aiflow_cli.cli.app import app
+from aiflow_cli.decoding.methods import Method
 from aiflow_cli.images.vehicles import manifest
 from aiflow_cli.models.pair import find_pair
+from aiflow_cli.trials.store import read_trials
 from tests.conftest import TinyPair
-from tests.e2e.tools import aiflow, finished_trials
+from tests.e2e.tools import aiflow
 from tests.images.bucket_server import make_image, real_photos
 
 METHODS = ("-m", "speculative", "-m", "co-located", "-g", 4, "-g", 16)
@@ -32,17 +34,18 @@ def sigterm() -> Iterator[None]:
 
 def check(document: dict[str, Any], folder: Path, n_images: int) -> None:
     """Every method has captioned every photograph, with the bytes that lie on the disk, as server-only has."""
-    summaries = {(m["method"], m["gamma"]): m for m in document["methods"]}
+    summaries = {(m["method"], m["gamma"]): m for m in document["groups"][0]["methods"]}
     assert summaries.keys() == SETTINGS
     for setting, summary in summaries.items():
-        assert (summary["trials"], summary["identical"]) == (n_images, n_images), setting
+        identical = None if setting[0] == "server-only" else n_images
+        assert (summary["trials"], summary["identical"]) == (n_images, identical), setting
         assert summary["tokens"] == summaries["server-only", None]["tokens"]
     image_ids = {image["image_id"] for image in document["images"]}
     assert len(image_ids) == len(document["images"]) == n_images
     for image in document["images"]:
         assert len(image["captions"]) == len(SETTINGS)
         assert len(set(image["captions"].values())) == 1
-    uploads = {t["image_id"]: t["bytes_up"] for t in finished_trials(folder) if t["method"] == "server-only"}
+    uploads = {t.image_id: t.bytes_up for t in read_trials(folder) if t.setting.method is Method.SERVER_ONLY}
     assert uploads.keys() == image_ids
     for image_id, n_bytes in uploads.items():
         photograph = manifest()[Path(image_id).stem].n_bytes

@@ -11,12 +11,14 @@ from typing import Any
 
 import pytest
 
+from aiflow_cli.decoding.methods import Method
 from aiflow_cli.models.pair import find_pair
 from aiflow_cli.trials import fingerprint
+from aiflow_cli.trials.store import read_trials
 from tests.conftest import TinyPair
-from tests.e2e.tools import Background, aiflow, assert_gone, descendants, finished_trials, wait_for
+from tests.e2e.tools import Background, aiflow, assert_gone, descendants, finished_trials, method_of, wait_for
 
-PARTS = ("draft_s", "encode_s", "uplink_s", "queue_s", "verify_s", "downlink_s", "apply_s")
+PARTS = ("draft_s", "encode_s", "network_s", "queue_s", "verify_s", "apply_s")
 
 
 @pytest.fixture(scope="module")
@@ -34,15 +36,16 @@ def result(
 
 def test_document_has_every_method_and_all_are_identical(result: tuple[dict[str, Any], Path]) -> None:
     document, folder = result
-    assert document["schema_version"] == 1
+    assert document["schema_version"] == 2
     assert document["result"] == str(folder)
-    assert document["link"]["uplink_bytes_per_s"] == 1e6
-    methods = {(m["method"], m["gamma"]): m for m in document["methods"]}
+    assert document["links"][0]["uplink_bytes_per_s"] == 1e6
+    (group,) = document["groups"]
+    methods = {(m["method"], m["gamma"]): m for m in group["methods"]}
     drafting = {(name, gamma) for name in ("speculative", "co-located") for gamma in (1, 4, 64)}
     assert set(methods) == {("server-only", None), ("on-device", None), *drafting}
     for (name, _), m in methods.items():
         assert m["trials"] == 3
-        assert m["identical"] == (None if name == "on-device" else 3)
+        assert m["identical"] == (None if name in ("server-only", "on-device") else 3)
         assert m["latency_per_token_ms"] > 0
         assert m["tokens"] > 0
         assert m["ttft_ms"] > m["latency_per_token_ms"]
@@ -65,24 +68,24 @@ def test_trials_are_on_disk_with_their_rounds(result: tuple[dict[str, Any], Path
     for r in (r for trial in trials for r in trial["rounds"]):
         assert r["accepted"] <= r["judged"] <= min(r["drafted"], r["accepted"] + 1)
     assert len({t["trial"] for t in trials}) == len(trials)
-    for trial in measured:
-        assert trial["n_tokens"] == len(trial["tokens"]) == sum(n for _, n in trial["deliveries"])
-        assert trial["n_tokens"] - trial["deliveries"][0][1] == sum(r["delivered"] for r in trial["rounds"]) or (
-            trial["method"] in ("server-only", "on-device")
+    for trial in read_trials(folder):
+        assert trial.n_tokens == sum(came.n_tokens for came in trial.deliveries)
+        assert trial.n_tokens - trial.first_tokens == sum(r.delivered for r in trial.rounds) or (
+            trial.setting.method in (Method.SERVER_ONLY, Method.ON_DEVICE)
         )
-        assert 0 < trial["ttft_s"] <= trial["latency_s"]
+        assert 0 < trial.ttft_s <= trial.latency_s
 
 
 def test_parts_of_a_round_sum_to_its_wall_time(result: tuple[dict[str, Any], Path]) -> None:
     _, folder = result
-    rounds = [r for t in finished_trials(folder) if t["method"] == "speculative" for r in t["rounds"]]
+    rounds = [r for t in finished_trials(folder) if method_of(t) == "speculative" for r in t["rounds"]]
     gaps = [abs(sum(r[part] for part in PARTS) - r["wall_s"]) / r["wall_s"] for r in rounds]
     assert statistics.median(gaps) < 0.02
 
 
 def test_a_round_of_four_drafts_is_small_on_the_wire(result: tuple[dict[str, Any], Path]) -> None:
     _, folder = result
-    rounds = [r for t in finished_trials(folder) if t["gamma"] == 4 for r in t["rounds"]]
+    rounds = [r for t in finished_trials(folder) if t["setting"]["gamma"] == 4 for r in t["rounds"]]
     assert max(r["bytes_up"] for r in rounds) <= 40
     assert max(r["bytes_down"] for r in rounds) <= 40
 
@@ -99,20 +102,20 @@ def test_provenance_stands_beside_the_trials(result: tuple[dict[str, Any], Path]
 
 def test_what_the_server_runs_is_recorded(result: tuple[dict[str, Any], Path], tiny_pair: TinyPair) -> None:
     document, _ = result
-    told = document["pair"]["server"]
+    told = document["pairs"][0]["server"]
     assert (told["target"], told["draft"], told["dtype"]) == ("target", "draft", "float32")
     assert told["target_sha256"] == fingerprint.checkpoint(tiny_pair.target)
     assert told["draft_sha256"] == fingerprint.checkpoint(tiny_pair.draft)
     pair = find_pair("small", str(tiny_pair.draft), str(tiny_pair.target))
-    assert document["pair"]["fingerprint"] == fingerprint.pair(pair)
+    assert document["pairs"][0]["fingerprint"] == fingerprint.pair(pair)
 
 
 def test_where_a_draft_model_was_prefilled(result: tuple[dict[str, Any], Path]) -> None:
     _, folder = result
-    trials = [t for t in finished_trials(folder) if t["method"] in ("speculative", "co-located") and t["rounds"]]
+    trials = [t for t in finished_trials(folder) if method_of(t) in ("speculative", "co-located") and t["rounds"]]
     assert all(t["prefill"]["draft_s"] > 0 for t in trials)
-    on_server = [t for t in trials if t["method"] == "co-located"]
-    assert all(sum(part or 0 for part in t["prefill"].values()) <= t["ttft_s"] for t in on_server)
+    on_server = [t for t in trials if method_of(t) == "co-located"]
+    assert all(sum(part or 0 for part in t["prefill"].values()) <= t["deliveries"][0][0] + 1e-6 for t in on_server)
 
 
 def test_table_shows_identity_and_why_there_are_no_intervals(

@@ -1,6 +1,8 @@
-"""A server elsewhere: the device needs nothing of the target, and the result records what the server says that it runs.
+"""A server elsewhere: the device needs nothing of the target, and the result records what the server says that it
+runs.
 
-Device and server are processes of one machine here; that the target is on the other machine alone is a path that does not exist.
+Device and server are processes of one machine here; that the target is on the other machine alone is a path that does
+not exist.
 """
 
 from __future__ import annotations
@@ -21,15 +23,16 @@ from aiflow_cli.images.source import open_images
 from aiflow_cli.link.address import Address
 from aiflow_cli.models.pair import find_pair
 from aiflow_cli.trials import fingerprint
-from aiflow_cli.trials.live import LiveWorld
-from aiflow_cli.trials.plan import plan_sweep
-from aiflow_cli.trials.run import live_options, planned_trials, run_trials
+from aiflow_cli.trials.experiment import earlier_trials, open_experiment
+from aiflow_cli.trials.plan import plan_experiment
+from aiflow_cli.trials.run import run_experiment
+from aiflow_cli.trials.schedule import schedule
 from aiflow_cli.trials.served import check_served, describe_here
-from aiflow_cli.trials.settings import make_settings
+from aiflow_cli.trials.specfile import spec_of_options
 from aiflow_cli.trials.store import read_run, read_trials, rewrite_trials
-from aiflow_cli.trials.sweep import earlier_trials, open_sweep, run_sweep
-from aiflow_cli.wire.framing import FrameReader, encode
+from aiflow_cli.wire.framing import decode, encode
 from aiflow_cli.wire.messages import Fingerprint, Welcome
+from aiflow_cli.world.live import LiveWorld
 from tests.conftest import TinyPair
 from tests.e2e.tools import Background, aiflow, finished_trials
 from tests.trials.sweeps import read_spec
@@ -50,7 +53,7 @@ def test_a_device_without_the_target(server: str, tiny_pair: TinyPair, photograp
     more = ("-m", "co-located", "--server", server, "--max-new-tokens", 6, "-o", tmp_path / "result")
     finished = aiflow("run", *options, *more, cwd=tmp_path)
     assert finished.returncode == 0, finished.stderr
-    pair = read_run(tmp_path / "result")["pair"]
+    (pair,) = read_run(tmp_path / "result")["pairs"]
     assert pair["target"] == "target"
     assert pair["fingerprint"] == fingerprint.pair(find_pair("small", str(tiny_pair.draft), str(tiny_pair.target)))
     told = pair["server"]
@@ -102,14 +105,18 @@ def test_a_folder_whose_name_is_no_text_still_has_one(tiny_pair: TinyPair, tmp_p
     served = describe_here(folder, None, "cpu", "float32", None, 1)
     assert served.target == r"tar\xffget\n\x1b[2J"
     welcome = Welcome(2, Fingerprint("a", "b", 5), served)
-    assert FrameReader().feed(encode(welcome))[0][0] == welcome
+    assert decode(encode(welcome)) == welcome
     shutil.rmtree(folder)
     check_served(find_pair("small", None, str(folder)), served, Address("192.0.2.7", 7411), co_located=False)
 
 
 def run_here(server: str, tiny_pair: TinyPair, photographs: Path, folder: Path, **options: Any) -> None:
-    settings = make_settings(**{"draft": str(tiny_pair.draft)} | options, data=str(photographs), server=server)
-    run_trials(settings, folder / "result", lambda _: None)
+    models = {"draft": str(tiny_pair.draft)} | {
+        role: options.pop(role) for role in ("draft", "target") if role in options
+    }
+    known = {"name": "run", "about": "a test", "pairs": ["small"], "checkpoints": {"small": models}}
+    spec = spec_of_options(known | options | {"data": str(photographs), "server": server})
+    run_experiment(open_experiment(spec, folder / "result", stamped=True), lambda _: None)
 
 
 def test_another_tokenizer_is_refused_whatever_the_targets_name(
@@ -126,20 +133,20 @@ def test_a_sweep_goes_on_with_the_same_server_only(tiny_pair: TinyPair, photogra
     overrides = (f"server={server}", f"checkpoints.small.target={ABSENT}", "images=1", "link.delay=0", "gammas=2")
     spec = read_spec(tmp_path, tiny_pair, photographs, *overrides)
     try:
-        assert plan_sweep(spec, folder).missing == ()
-        run_sweep(open_sweep(spec, folder), lambda _: None)
+        assert plan_experiment(spec, folder).missing == ()
+        run_experiment(open_experiment(spec, folder), lambda _: None)
         assert read_run(folder)["pairs"][0]["server"]["dtype"] == "float32"
         rewrite_trials(folder, read_trials(folder)[:-1])
-        assert len(earlier_trials(open_sweep(spec, folder))) == len(read_trials(folder))
+        assert len(earlier_trials(open_experiment(spec, folder))) == len(read_trials(folder))
     finally:
         first.signal(signal.SIGTERM)
-    (absent,) = plan_sweep(spec, folder).missing
+    (absent,) = plan_experiment(spec, folder).missing
     assert f"no server at {server}" in absent
     second = Background("serve", "--target", tiny_pair.target, "--dtype", "bfloat16", "--listen", server)
     try:
         second.listening()
         with pytest.raises(UsageError, match=r"\(server: float32 on cpu .* before, bfloat16 on cpu .* now\)"):
-            earlier_trials(open_sweep(spec, folder))
+            earlier_trials(open_experiment(spec, folder))
     finally:
         second.signal(signal.SIGTERM)
 
@@ -147,9 +154,10 @@ def test_a_sweep_goes_on_with_the_same_server_only(tiny_pair: TinyPair, photogra
 def test_a_server_that_dies_behind_the_link_is_named_by_its_own_address(tiny_pair: TinyPair, photographs: Path) -> None:
     command = Background("serve", "--target", tiny_pair.target, "--listen", "127.0.0.1:0")
     server, pair = command.listening(), find_pair("small", str(tiny_pair.draft), ABSENT)
-    settings = make_settings(data=str(photographs), max_new_tokens=4, server=server)
-    first, second, *_ = planned_trials(settings, list(open_images(settings.data, None, 0)))
-    with LiveWorld({pair.name: pair}, settings.grid(), live_options(settings)) as world:
+    values = {"name": "run", "about": "a test", "pairs": "small", "max_new_tokens": 4, "server": server}
+    spec = spec_of_options(values)
+    first, second, *_ = schedule(list(open_images(str(photographs), None, 0)), spec.block(), 1, 0)
+    with LiveWorld({pair.name: pair}, spec.grid(), spec) as world:
         world.trial(*first)
         command.signal(signal.SIGKILL)
         with pytest.raises(LinkError) as caught:

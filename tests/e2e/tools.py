@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,17 @@ def wait_for(condition: Callable[[], Any], what: str) -> Any:
             return found
         time.sleep(0.02)
     raise AssertionError(f"waited in vain for {what}")
+
+
+@contextlib.contextmanager
+def files_limited_to(n_bytes: int) -> Iterator[None]:
+    """No file may grow beyond that, neither here nor in a command that is started meanwhile: stands in for a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def descendants(pid: int) -> list[psutil.Process]:
@@ -83,6 +95,11 @@ class Background:
         line = self.process.stdout.readline()
         assert line, self.process.stderr.read() if self.process.stderr else ""
         return str(json.loads(line)["listening"])
+
+
+def method_of(trial: dict[str, Any]) -> str:
+    """The method of a trial as it lies on the disk."""
+    return str(trial["setting"]["method"])
 
 
 def finished_trials(folder: Path) -> list[dict[str, Any]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from hypothesis import strategies as st
 
 from aiflow_cli.images import scenes as s
@@ -42,3 +44,8 @@ SCENES = st.builds(
     decor_seed=st.integers(0, 2**31 - 1),
 )
 WORDING_SEEDS = st.integers(0, 2**32)
+
+
+def scenes(seed: int, count: int) -> Iterator[s.Scene]:
+    """The first `count` scenes of the stream `seed`."""
+    return (s.scene_at(seed, index) for index in range(count))

@@ -85,7 +85,7 @@ def test_a_server_that_knows_no_ranges_is_read_anew(bucket: BucketServer, tmp_pa
 
 
 def test_rows_of_an_earlier_run_are_kept(bucket: BucketServer, tmp_path: Path) -> None:
-    """The first run finds what validation and test hold and loses the table of train; the second reads only the rest."""
+    """The first run finds what validation and test hold and loses train's table; the second reads only the rest."""
     bucket.faults[f"/{TABLES['train']}"] = ["404"]
     with pytest.raises(AiflowError, match=r"no attribution of some photographs: .*404"):
         download_attributions(tmp_path, limit=6, policy=QUICK)

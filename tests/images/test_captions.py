@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aiflow_cli.images.captions import Reading, describe, mark, read, truth
-from aiflow_cli.images.scenes import Scene, Vehicle, iterate_scenes
+from aiflow_cli.images.scenes import Scene, Vehicle, scene_at
 from tests.images.scene_strategies import SCENES, WORDING_SEEDS
+from tests.images.scene_strategies import scenes as stream
 
 FREE_WORDS = (
     ("with", "showing"),
@@ -60,7 +61,7 @@ def test_what_is_described_is_read_back(scene: Scene, seed: int) -> None:
 
 
 def test_every_free_word_occurs_and_is_read() -> None:
-    scenes = list(iterate_scenes(3, 40))
+    scenes = list(stream(3, 40))
     captions = [(s, describe(s, np.random.default_rng((seed, i)))) for seed in range(10) for i, s in enumerate(scenes)]
     everything = " ".join(caption for _, caption in captions)
     for words in FREE_WORDS:
@@ -71,7 +72,7 @@ def test_every_free_word_occurs_and_is_read() -> None:
 
 
 def test_wording_follows_its_seed() -> None:
-    scene = next(iterate_scenes(3, 1))
+    scene = scene_at(3, 0)
     wordings = [[describe(scene, np.random.default_rng(seed)) for seed in range(20)] for _ in range(2)]
     assert wordings[0] == wordings[1]
     assert len(set(wordings[0])) > 10

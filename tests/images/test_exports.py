@@ -226,7 +226,7 @@ def test_roboflow_without_a_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_kaggle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """With a package in kagglehub's place that logs to standard output and "downloads" to a folder, as the real one does."""
+    """With a package in kagglehub's place that logs to standard output and "downloads" to a folder, as that does."""
     folder = export(tmp_path / "cache" / "VehiclesDetectionDataset", 3).parent
     code = f"def dataset_download(name):\n    print('Downloading', name)\n    return {str(folder)!r}\n"
     (tmp_path / "kagglehub.py").write_text(code)

@@ -199,7 +199,7 @@ def test_a_killed_download_goes_on_where_it_stopped(bucket: BucketServer, tmp_pa
     code = "import sys, pathlib, aiflow_cli.images.download as d; "
     code += "d.download('openimages', pathlib.Path(sys.argv[1]), limit=12, jobs=1)"
     process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)])
-    process.wait(60)
+    wait_for(lambda: killed, "the sixth request")
     assert killed == [-signal.SIGKILL]
     assert {file.stem for file in tmp_path.glob("*.jpg")} == set(IDS[:5])
     bucket.requests.clear()

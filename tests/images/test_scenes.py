@@ -18,11 +18,13 @@ from PIL import Image
 from aiflow_cli.images import scenes as s
 from aiflow_cli.images.captions import describe, read, truth
 from aiflow_cli.images.drawing import SIDE, encode_jpeg, render, render_with_labels
+from aiflow_cli.images.source import FIRST_STREAM, open_images
 from aiflow_cli.images.vehicles import manifest
 from aiflow_cli.models.pair import find_pair
 from aiflow_cli.models.tokenizer import load_tokenizer
-from aiflow_cli.training.evaluate import HELD_OUT_SEED
+from aiflow_cli.training.recipe import HELD_OUT_SEED
 from tests.images.bucket_server import real_photos
+from tests.images.scene_strategies import scenes as stream
 
 TALL = ("ambulance", "bus", "truck")
 
@@ -35,8 +37,16 @@ def test_the_scenes_that_the_small_pair_learned() -> None:
     )
 
 
+def test_the_pictures_that_the_small_pair_learned() -> None:
+    """The same for pixels, JPEG apart."""
+    digest = hashlib.sha256()
+    for scene in stream(1, 40):
+        picture, owner = render_with_labels(scene)
+        digest.update(picture.tobytes() + owner.tobytes())
+    assert digest.hexdigest() == "bc451f9e8c340b40a1473b956dcc7a42ac287b7668f8e4e9556a9150980c347e"
+
+
 def test_each_scene_stands_alone() -> None:
-    assert list(s.iterate_scenes(5, 3, start=7)) == [s.scene_at(5, index) for index in (7, 8, 9)]
     assert len({s.scene_at(seed, index) for seed in (5, 6) for index in range(50)}) == 100
 
 
@@ -58,14 +68,14 @@ def test_another_process_makes_the_same_files() -> None:
 
 def test_the_order_of_rendering_does_not_matter() -> None:
     """Sprites and backdrops are kept between pictures: a picture must not depend on what was drawn before it."""
-    scenes = list(s.iterate_scenes(4, 12))
+    scenes = list(stream(4, 12))
     forward = [render(scene).tobytes() for scene in scenes]
     backward = [render(scene).tobytes() for scene in reversed(scenes)][::-1]
     assert forward == backward
 
 
 def test_what_may_stand_where() -> None:
-    scenes = list(s.iterate_scenes(8, 3000))
+    scenes = list(stream(8, 3000))
     for scene in scenes:
         cells = [(s.COLUMNS.index(v.column), s.LANES.index(v.lane)) for v in scene.vehicles]
         assert cells == sorted(set(cells))
@@ -86,7 +96,7 @@ def test_what_may_stand_where() -> None:
 
 
 def test_files_are_as_large_as_photographs() -> None:
-    sizes = [len(encode_jpeg(render(scene))) for scene in s.iterate_scenes(1000, 200)]
+    sizes = [len(encode_jpeg(render(scene))) for scene in stream(1000, 200)]
     assert min(sizes) >= 20_000
     assert max(sizes) <= 60_000
     photographs = statistics.median(row.n_bytes for row in manifest().values())
@@ -94,7 +104,7 @@ def test_files_are_as_large_as_photographs() -> None:
 
 
 def test_no_vehicle_is_hidden_whole() -> None:
-    for scene in s.iterate_scenes(9, 200):
+    for scene in stream(9, 200):
         image, owner = render_with_labels(scene)
         assert image.size == (SIDE, SIDE)
         seen = np.bincount(owner.ravel(), minlength=len(scene.vehicles) + 1)
@@ -102,7 +112,7 @@ def test_no_vehicle_is_hidden_whole() -> None:
 
 
 def test_labels_lie_where_the_vehicle_was_drawn() -> None:
-    for scene in s.iterate_scenes(10, 40):
+    for scene in stream(10, 40):
         _, owner = render_with_labels(scene)
         for index, vehicle in enumerate(scene.vehicles):
             columns = np.nonzero(owner == index + 1)[1]
@@ -119,13 +129,14 @@ def test_pictures_decode_to_what_was_drawn() -> None:
 
 
 def test_data_set() -> None:
-    dataset = s.scene_dataset(7, 5)
-    assert dataset.column_names == ["image_id", "bytes", "class", "caption"]
-    for index, row in enumerate(dataset):
-        scene = s.scene_at(7, index)
-        assert row["image_id"] == f"scene-7-{index:05d}"
-        assert row["bytes"] == encode_jpeg(render(scene))
-        assert row["class"].lower() == scene.vehicles[0].kind
+    images = open_images("scenes", 5, 7)
+    stream_id = FIRST_STREAM + 7
+    for index, (record, row) in enumerate(zip(images, images.dataset, strict=True)):
+        scene = s.scene_at(stream_id, index)
+        assert record.image_id == f"scene-{stream_id}-{index:05d}"
+        assert record.data == encode_jpeg(render(scene))
+        assert record.label is not None
+        assert record.label.lower() == scene.vehicles[0].kind
         assert read(row["caption"]) == truth(scene)
 
 
@@ -135,7 +146,7 @@ def test_captions_are_of_the_length_that_was_asked_for() -> None:
     if not (folder / "tokenizer.model").is_file():
         pytest.skip("the small pair's tokenizer is not in the package")
     tokenizer = load_tokenizer(folder)
-    scenes = enumerate(s.iterate_scenes(HELD_OUT_SEED, 500))
+    scenes = enumerate(stream(HELD_OUT_SEED, 500))
     lengths = [
         len(tokenizer.encode(describe(scene, np.random.default_rng(index)), bos=False)) for index, scene in scenes
     ]

@@ -11,8 +11,7 @@ from aiflow_cli.errors import ImageError, PrerequisiteError, UsageError
 from aiflow_cli.images.imageset import LARGEST_BYTES
 from aiflow_cli.images.source import FIRST_STREAM, open_images
 from aiflow_cli.images.vehicles import data_folder, manifest
-from aiflow_cli.training.evaluate import HELD_OUT_SEED
-from aiflow_cli.training.recipe import TRAIN_SEED
+from aiflow_cli.training.recipe import HELD_OUT_SEED, TRAIN_SEED
 from aiflow_cli.wire.messages import MAX_IMAGE_BYTES
 from tests.images.bucket_server import make_image, real_photos
 

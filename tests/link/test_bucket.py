@@ -52,7 +52,7 @@ def test_in_order_and_never_before_they_came(offers: list[Offer], rate: float, b
 
 @given(traffic(), rates, bursts)
 def test_no_capacity_is_wasted(offers: list[Offer], rate: float, burst: int) -> None:
-    """A message leaves at once if the bucket holds it; else it leaves when the rate has carried it, behind those before."""
+    """A message leaves at once if the bucket holds it; else when the rate has carried it, behind those before."""
     leaves = departures(offers, rate, burst)
     for i, (offer, left_s) in enumerate(zip(offers, leaves, strict=True)):
         ready_s = offer.at_s if i == 0 else max(offer.at_s, leaves[i - 1])
@@ -62,7 +62,7 @@ def test_no_capacity_is_wasted(offers: list[Offer], rate: float, burst: int) -> 
 @settings(max_examples=60)
 @given(traffic(), st.floats(1e5, 5e6), bursts)
 def test_agrees_with_water(offers: list[Offer], rate: float, burst: int) -> None:
-    """A step lets at most the burst pass, so the simulation is late where the burst is less than what a step carries."""
+    """A step lets at most the burst pass, so it is late where the burst is less than what a step carries."""
     burst = max(burst, round(2 * rate * STEP_S))
     exact, water = departures(offers, rate, burst), fluid_departures(offers, rate, burst, STEP_S)
     assert all(abs(a - b) <= 2 * STEP_S for a, b in zip(exact, water, strict=True))

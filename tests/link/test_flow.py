@@ -262,3 +262,18 @@ def test_the_bound_leaves_a_shaped_link_as_it_is(rate: float, delay_s: float) ->
 def test_a_link_without_a_rate_passes_three_hundred_megabytes_a_second_over_a_fifth_of_one() -> None:
     arrived = drive_greedy(Direction(math.inf, BURST, 0.2), [Flow("a")], 60_000_000)
     assert arrived[-1].at_s == 0.2
+
+
+def test_a_dropped_flow_holds_nothing() -> None:
+    direction, flow = Direction(math.inf, 1, 1.0), Flow("dropped")
+    direction.offer(flow, bytes(5000), 0.0)
+    direction.schedule(0.0)
+    assert flow.line_bytes > 0
+    direction.drop(flow)
+    assert flow.line_bytes == 0
+
+
+def test_without_a_bucket_what_waits_may_go_at_once() -> None:
+    direction = Direction(math.inf, 1, 1.0)
+    direction.offer(Flow("first"), bytes(10), 0.0)
+    assert direction.next_event_s() == (-math.inf, False)

@@ -44,7 +44,7 @@ def test_bytes_pass_unchanged_both_ways(unlimited: Link, n_bytes: int) -> None:
 
 
 def test_a_message_takes_the_time_of_the_fluid_model() -> None:
-    """Never less than (bytes - burst) / rate + delay, for each direction with its own rate; the upper bound is for a busy machine."""
+    """Never less than (bytes - burst) / rate + delay, each way at its rate; the upper bound is for a busy machine."""
     with Link("--uplink", "1MB/s", "--downlink", "250KB/s", "--burst", "10KB", "--delay", "15ms") as link:
         near, far = link.pair()
         assert 0.055 <= transfer_s(near, far, 50_000) < 0.055 * 8
@@ -164,7 +164,7 @@ def test_an_upstream_that_refuses_ends_the_client_and_not_the_relay() -> None:
 
 
 def test_an_upstream_that_is_silent_holds_up_no_one() -> None:
-    """Its queue is full, so that a connection neither succeeds nor fails; the others go on, and it does too once it can."""
+    """Its queue is full, so that a connection neither succeeds nor fails; the others go on, and so does it later."""
     listener = socket.create_server(("127.0.0.1", 0), backlog=0)
     with Link("--rate", "unlimited", listener=listener) as link:
         ends = link.pair()

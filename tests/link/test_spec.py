@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aiflow_cli.errors import LinkError, UsageError
-from aiflow_cli.link.address import Address, bound_address, listen, parse_address, resolve
+from aiflow_cli.link.address import Address, bound_address, listen, parse_address, resolve, tune
 from aiflow_cli.link.spec import LinkSpec
 
 
@@ -87,3 +87,48 @@ def test_port_zero_is_any_free_one() -> None:
         assert address.port > 0
         with socket.create_connection(address), pytest.raises(LinkError, match="give another port"):
             listen(address)
+
+
+def test_the_slowest_link_and_the_longest_delay() -> None:
+    assert LinkSpec(0.5, 1.0, 1, 60.0).delay_s == 60.0
+
+
+def test_a_link_in_words() -> None:
+    assert LinkSpec(1e6, 1e6, 10_000, 0.005).describe() == "1 MB/s, delay 5 ms, burst 10 KB"
+    assert LinkSpec(5e5, 2e6).describe() == "500 KB/s up, 2 MB/s down, delay 0 s, burst 10 KB"
+
+
+def test_brackets_only_where_a_host_has_colons() -> None:
+    assert str(Address("::1", 7)) == "[::1]:7"
+    assert str(Address("127.0.0.1", 7)) == "127.0.0.1:7"
+
+
+def test_reasons_are_words_without_numbers() -> None:
+    with listen(Address("127.0.0.1", 0)) as taken, pytest.raises(LinkError) as raised:
+        listen(bound_address(taken))
+    assert "(Address already in use" in str(raised.value)
+    assert "Errno" not in str(raised.value)
+    with pytest.raises(LinkError) as raised:
+        resolve(Address("nowhere.invalid", 7))
+    assert "Errno" not in str(raised.value)
+
+
+def test_the_other_family_too() -> None:
+    try:
+        listener = listen(Address("::1", 0))
+    except LinkError:
+        pytest.skip("there is no IPv6 here")
+    with listener:
+        address = bound_address(listener)
+        assert address.host == "::1"
+        assert resolve(address) == address
+        socket.create_connection(address, 10).close()
+
+
+def test_messages_leave_at_once_and_an_absence_is_noticed() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener, socket.create_connection(listener.getsockname()) as end:
+        tune(end)
+        assert end.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1
+        assert end.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+        times = (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
+        assert [end.getsockopt(socket.IPPROTO_TCP, option) for option in times] == [60, 15, 4]

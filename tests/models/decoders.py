@@ -12,6 +12,7 @@ from torch import Tensor
 from transformers import InternVLForConditionalGeneration
 
 from aiflow_cli.models.decoder import Decoder
+from aiflow_cli.models.lean import LeanDecoder
 from aiflow_cli.models.prompt import Prompt
 from aiflow_cli.models.reference import ReferenceDecoder
 from aiflow_cli.training.sizes import DRAFT, original_config
@@ -38,7 +39,7 @@ SHAPES = (Shape(2, 48, 4, 4, 64), Shape(3, 64, 4, 2, 96), Shape(2, 48, 6, 1, 40)
 
 @cache
 def model(shape: Shape) -> InternVLForConditionalGeneration:
-    """A model of that shape with random weights, small enough for transformers itself to be within 1e-5 of its forward in float64."""
+    """A model of that shape with random weights, small enough for float32 to be within 1e-5 of float64."""
     size = dataclasses.replace(
         DRAFT, vision=(1, 32, 2, 48), language=(shape.layers, shape.width, shape.heads, shape.ffn)
     )
@@ -82,14 +83,23 @@ def walk(decoder: Decoder, prompt: Prompt, steps: list[Step]) -> list[int]:
     held: list[int] = []
     for step in steps:
         held = held[: max(0, len(held) - step.back)]
-        decoder.rollback(decoder.prompt_length + len(held))
+        decoder.keep(decoder.prompt_length + len(held))
         decoder.extend(step.tokens)
         held += step.tokens
     return held
 
 
+def cached_rows(decoder: Decoder) -> Tensor:
+    """What the cache holds, a row for each position: [length, numbers of all layers]."""
+    if isinstance(decoder, LeanDecoder):
+        return decoder._rows[:, : decoder.length].transpose(0, 1).flatten(1).clone()
+    assert isinstance(decoder, ReferenceDecoder)
+    states = [part for layer in decoder._cache.layers for part in (layer.keys, layer.values)]
+    return torch.cat([part[0].transpose(0, 1).flatten(1) for part in states], 1)
+
+
 def fresh_logits(shape: Shape, prompt: Prompt, held: list[int]) -> Tensor:
-    """transformers' own logits of a sequence that was never rolled back: [1 + held, vocabulary], the prompt's last row first."""
+    """transformers' own logits of a sequence computed in one pass: [1 + held, vocabulary], the prompt's last first."""
     ids = torch.tensor([prompt.input_ids + held])
     with torch.inference_mode():
         logits: Tensor = model(shape)(input_ids=ids, pixel_values=prompt.pixel_values, use_cache=False).logits[0]

@@ -38,7 +38,8 @@ def configure(change: Callable[[dict[str, Any]], None]) -> Damage:
 
 
 def lose_tensor(folder: Path) -> None:
-    rewrite(folder, lambda tensors: tensors.pop("language_model.model.layers.1.attention.wqkv.weight"))  # type: ignore[arg-type]
+    name = "language_model.model.layers.1.attention.wqkv.weight"
+    rewrite(folder, lambda tensors: tensors.pop(name))  # type: ignore[arg-type]
 
 
 def add_tensor(folder: Path) -> None:

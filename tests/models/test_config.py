@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from aiflow_cli.errors import CheckpointError
 from aiflow_cli.models.config import LANGUAGE_CONFIGS, build_config
-from aiflow_cli.models.conversion import original_class
+from aiflow_cli.models.conversion import model_class
 from aiflow_cli.models.dry_run import CONFIGS_FOLDER
 from aiflow_cli.models.keys import HF, LANGUAGES, NO_MATTER, ORIGINAL, VISION
 from aiflow_cli.models.preprocessing import Tiling
@@ -135,7 +135,7 @@ def test_a_silly_value_is_refused_in_one_line_or_builds(place: tuple[str | None,
     config = set_in(small, *place, value)
     with contextlib.suppress(CheckpointError):
         built, _, _ = build_config(config), find_template(config), Tiling.from_config(config)
-        meta_model(original_class(config), built)
+        meta_model(model_class(config), built)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Plans without weights: the parameter counts of the released models, bytes, and what fits where; and that nothing is fetched."""
+"""Plans without weights: the parameter counts of the released models, bytes, what fits where; nothing is fetched."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from aiflow_cli.cli.app import app
 from aiflow_cli.errors import PrerequisiteError
 from aiflow_cli.models.config import build_config, is_original
-from aiflow_cli.models.conversion import original_class
+from aiflow_cli.models.conversion import model_class
 from aiflow_cli.models.dry_run import CONFIGS_FOLDER, Place, plan_pair, spread_bytes
 from aiflow_cli.models.pair import find_pair, registry
 from aiflow_cli.models.prompt import find_template
@@ -37,7 +37,7 @@ def parameters(name: str) -> int:
     config = json.loads((CONFIGS_FOLDER / f"InternVL2-{name}.json").read_text())
     assert is_original(config)
     find_template(config)
-    return sum(p.numel() for p in meta_model(original_class(config), build_config(config)).parameters())
+    return sum(p.numel() for p in meta_model(model_class(config), build_config(config)).parameters())
 
 
 @pytest.mark.parametrize("name", RELEASED)
@@ -82,7 +82,7 @@ def test_the_papers_pair() -> None:
 
 def test_accelerate_splits_no_layer() -> None:
     config = json.loads((CONFIGS_FOLDER / "InternVL2-2B.json").read_text())
-    model = meta_model(original_class(config), build_config(config))
+    model = meta_model(model_class(config), build_config(config))
     held = spread_bytes(model, {0: 3 * GB, 1: 3 * GB})
     assert sum(held.values()) == 2 * RELEASED["2B"]
     assert held.get("rest", 0) == 0

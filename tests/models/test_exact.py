@@ -1,6 +1,7 @@
 """bfloat16 on a CPU: speculation differs from server-only at near-ties, and with `--exact` it does not.
 
-The checkpoints are the reference fixtures, whose random weights leave the target undecided more often than a trained model is: a hard case.
+The checkpoints are the reference fixtures, whose random weights leave the target undecided more often than a trained
+model is: a hard case.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from aiflow_cli.decoding.device import DeviceSession, Task
+from aiflow_cli.decoding.device import Task
 from aiflow_cli.decoding.exact import DEFAULT_BOUND
 from aiflow_cli.decoding.methods import Method
 from aiflow_cli.images.drawing import encode_jpeg, render
@@ -20,6 +21,8 @@ from aiflow_cli.models.prompt import Prompt
 from aiflow_cli.models.reference import ReferenceDecoder
 from aiflow_cli.models.vlm import VisionLanguageModel
 from aiflow_cli.node.compute import Compute
+from aiflow_cli.wire.messages import Picture
+from aiflow_cli.world.record import Trial
 from tests.conftest import photograph
 from tests.decoding.lockstep import respond
 from tests.models import fixtures
@@ -42,18 +45,18 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def sessions(
+def trials(
     model: VisionLanguageModel, draft: VisionLanguageModel, bound: float
-) -> Iterator[tuple[list[int], DeviceSession]]:
-    """Server-only's output and a speculative session, for every picture, method and draft length."""
+) -> Iterator[tuple[tuple[int, ...], Trial]]:
+    """Server-only's output and a speculative trial, for every picture, method and draft length."""
     target, drafter = Compute(model), Compute(draft)
 
-    def made(method: Method, gamma: int, picture: bytes) -> DeviceSession:
-        task = Task(1, method, gamma, LENGTH, QUESTION, picture, bound)
+    def made(method: Method, gamma: int, picture: bytes) -> Trial:
+        task = Task(1, method, gamma, LENGTH, QUESTION, Picture(picture), bound)
         return respond(task, frozenset(), model.tokenizer.vocab_size, target, drafter)
 
     for picture in PICTURES:
-        expected = made(Method.SERVER_ONLY, 0, picture).output.tokens
+        expected = made(Method.SERVER_ONLY, 0, picture).tokens
         for gamma in GAMMAS:
             for method in (Method.SPECULATIVE, Method.CO_LOCATED):
                 yield expected, made(method, gamma, picture)
@@ -62,17 +65,17 @@ def sessions(
 @pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize("name", fixtures.MODELS)
 def test_mismatches_without_and_none_with(name: str) -> None:
-    """Passes of some tokens in bfloat16 are not single steps in bfloat16; deciding near-ties again makes the outputs equal."""
+    """Passes of some tokens in bfloat16 are not single steps; deciding near-ties again makes outputs equal."""
     target = VisionLanguageModel.from_folder(fixtures.ROOT / name, dtype="bfloat16")
     draft = fixtures.model(name)
     decided_again = accepted = 0
-    for expected, session in sessions(target, draft, DEFAULT_BOUND["bfloat16"]):
-        assert session.output.tokens == expected
-        decided_again += sum(known.redecide_steps > 0 for known in session.rounds)
-        accepted += sum(known.accepted for known in session.rounds)
+    for expected, trial in trials(target, draft, DEFAULT_BOUND["bfloat16"]):
+        assert trial.tokens == expected
+        decided_again += sum(known.redecide_steps > 0 for known in trial.rounds)
+        accepted += sum(known.accepted for known in trial.rounds)
     assert decided_again > 0
     assert accepted > 0
-    if all(session.output.tokens == expected for expected, session in sessions(target, draft, 0.0)):
+    if all(trial.tokens == expected for expected, trial in trials(target, draft, 0.0)):
         pytest.skip("this machine rounds passes and steps alike: there is nothing that a bound could mend")
 
 
@@ -80,7 +83,7 @@ def test_mismatches_without_and_none_with(name: str) -> None:
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("name", [*fixtures.MODELS, SMALL])
 def test_the_bound_is_twice_the_drift(name: str, dtype: str) -> None:
-    """The largest change of a margin between passes (on a cache that passes filled) and single steps: what the bound's docstring tells."""
+    """The largest change of a margin between passes (on a cache that passes filled) and single steps."""
     folder = find_pair(SMALL).folder("target") if name == SMALL else fixtures.ROOT / name
     model = VisionLanguageModel.from_folder(folder, dtype=dtype)
     pictures = [encode_jpeg(render(scene_at(0, index))) for index in range(1)] if name == SMALL else PICTURES[:2]
@@ -115,6 +118,6 @@ def margins(logits: torch.Tensor) -> torch.Tensor:
 
 @pytest.mark.usefixtures("one_thread")
 def test_float32_needs_it_hardly_ever() -> None:
-    for expected, session in sessions(fixtures.model("tiny-2b"), fixtures.model("tiny-2b"), DEFAULT_BOUND["float32"]):
-        assert session.output.tokens == expected
-        assert sum(known.redecide_steps > 0 for known in session.rounds) <= 1
+    for expected, trial in trials(fixtures.model("tiny-2b"), fixtures.model("tiny-2b"), DEFAULT_BOUND["float32"]):
+        assert trial.tokens == expected
+        assert sum(known.redecide_steps > 0 for known in trial.rounds) <= 1

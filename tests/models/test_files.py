@@ -1,4 +1,4 @@
-"""What is loaded is what is checked and what the fingerprint covers: the files of a checkpoint, whatever else lies beside them."""
+"""What is loaded is what is checked and what the fingerprint covers: a checkpoint's files, whatever lies beside."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from aiflow_cli.errors import CheckpointError
-from aiflow_cli.models.check import check_folder
 from aiflow_cli.models.files import checkpoint_files
+from aiflow_cli.models.internvl2 import check_folder
 from aiflow_cli.models.vlm import VisionLanguageModel
 from aiflow_cli.trials.fingerprint import checkpoint
 from tests.conftest import TinyPair
@@ -87,7 +87,7 @@ def test_an_index_names_files_of_its_folder_only(name: str, sharded: Path) -> No
 
 @pytest.mark.parametrize("name", [SECOND, INDEX, "config.json", "tokenizer.model", "added_tokens.json"])
 def test_a_file_that_lies_elsewhere_is_refused(name: str, sharded: Path, tmp_path: Path) -> None:
-    """Also under a name that looks like one of the hub's cache: its content could change and the fingerprint would not."""
+    """Also under a name that looks like one of the hub's cache: its content could change unnoticed."""
     blob = tmp_path / "blobs" / ("0" * 64)
     blob.parent.mkdir()
     shutil.move(sharded / name, blob)
@@ -108,7 +108,7 @@ def test_links_within_the_folder_and_to_it_are_no_matter(sharded: Path, tmp_path
 
 
 def in_cache(folder: Path, cache: Path, shared: bool) -> Path:
-    """`folder` as the hub's cache has it: links to blobs that are named by their SHA-256, which may be links into a store of all blobs."""
+    """`folder` as the hub's cache has it: links to blobs named by SHA-256, maybe links into a store of all."""
     snapshot = cache / "models--Tiny--Model" / "snapshots" / "abc"
     blobs = cache / "models--Tiny--Model" / "blobs"
     snapshot.mkdir(parents=True)

@@ -112,10 +112,10 @@ def test_a_token_that_is_hurt_is_found_when_it_comes(kind: type[Decoder], tiny_p
     decoder.prefill(prompt)
     for tokens in ([5, token], [token], [5, 6, token, 7]):
         decoder.extend([5, 6, 7])
-        decoder.rollback(decoder.prompt_length + 1)
+        decoder.keep(decoder.prompt_length + 1)
         with pytest.raises(CheckpointError, match="first in the embeddings of its language model: fetch"):
             decoder.extend(tokens)
-        decoder.rollback(decoder.prompt_length)
+        decoder.keep(decoder.prompt_length)
 
 
 def test_ties_go_to_the_first_as_argmax_has_it() -> None:

@@ -1,6 +1,7 @@
 """Both towers against the original code: prompts and greedy ids exactly, image features to 1e-5, logits to 3e-5.
 
-Looser bounds miss mistakes (a wrong epsilon of the ViT's norm is 2.6e-5), so the fields that no bound can catch are asserted by themselves.
+Looser bounds miss mistakes (a wrong epsilon of the ViT's norm is 2.6e-5), so the fields that no bound can catch are
+asserted by themselves.
 """
 
 from __future__ import annotations
@@ -78,12 +79,12 @@ def test_logits_and_greedy_ids(name: str, sample: str, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", DECODERS)
 @pytest.mark.parametrize("name", MODELS)
-def test_eight_tokens_in_one_pass_after_a_rollback(name: str, kind: str) -> None:
+def test_eight_tokens_in_one_pass_after_others_were_forgotten(name: str, kind: str) -> None:
     model, expected = fixtures.model(name), fixtures.sample(name, "wide")["greedy_ids_no_eos"]
     verify = decoder(model, kind)
     verify.prefill(prompt(model, "wide"))
     verify.extend([5, 6, 7])
-    verify.rollback(verify.prompt_length)
+    verify.keep(verify.prompt_length)
     assert verify.extend(expected[:8]) == expected[1:9]
     assert error(verify.last_logits, fixtures.tensors(name)["decode_logits.wide"]) < LOGITS
 
@@ -91,7 +92,7 @@ def test_eight_tokens_in_one_pass_after_a_rollback(name: str, kind: str) -> None
 @pytest.mark.parametrize("sample", SAMPLES)
 @pytest.mark.parametrize("name", MODELS)
 def test_only_the_end_of_a_turn_stops(name: str, sample: str) -> None:
-    """generation_config.json lists `<|im_start|>` as well, and tiny-26b emits it and `</s>` midway: neither may stop it."""
+    """generation_config.json lists `<|im_start|>` as well, and tiny-26b emits it and `</s>` midway: neither stops."""
     model, expected = fixtures.model(name), fixtures.sample(name, sample)
     ids = expected["greedy_ids_no_eos"]
     stop = next((i + 1 for i, token in enumerate(ids) if token in model.eos_ids), len(ids))

@@ -1,4 +1,4 @@
-"""The lean decoder against transformers' forward: the same logits to 1e-5, for every shape, image, and way through the cache."""
+"""The lean decoder against transformers' forward: the same logits to 1e-5, for every shape, image and way."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_any_walk_ends_where_a_fresh_forward_does(shape: Shape, prompt: Prompt, 
     expected = fresh_logits(shape, prompt, held)[-len(steps[-1].tokens) :]
     assert error(decoder.last_logits, expected) < EXACT
     assert decoder.length == decoder.prompt_length + len(held) == len(prompt) + len(held)
-    decoder.rollback(decoder.prompt_length)
+    decoder.keep(decoder.prompt_length)
     if held:
         assert decoder.extend(held) == fresh_logits(shape, prompt, held)[1:].argmax(-1).tolist()
 
@@ -114,7 +114,7 @@ def test_a_long_prompt_is_taken_in_pieces_and_gives_the_same(length: int) -> Non
         assert ours.prefill(prompt) == fresh_logits(shape, prompt, []).argmax(-1).item()
         tokens = [(11 * i + 2) % IMAGE_TOKEN for i in range(length + 9)]  # and a pass that is as long
         for rows in (tokens, tokens[:5]):
-            ours.rollback(length)
+            ours.keep(length)
             ours.extend(rows)
             assert error(ours.last_logits, fresh_logits(shape, prompt, rows)[1:]) < EXACT
 

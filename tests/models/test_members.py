@@ -1,7 +1,7 @@
 """The members of the series with another language model, and checkpoints in transformers' own layout.
 
-Random tiny weights. What is compared is the language model alone, loaded by transformers' own class as the original code does it, so the
-mapping is not tested against itself.
+Random tiny weights. What is compared is the language model alone, loaded by transformers' own class as the original
+code does it, so the mapping is not tested against itself.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ IDS = [5, 17, 30, 31, 2, 9]
 
 
 def language_alone(folder: Path) -> Any:
-    """The language model as the original code makes it: transformers' class of `llm_config`, the tensors without their prefix."""
+    """The language model as the original code makes it: transformers' class of it, tensors without prefix."""
     settings = json.loads((folder / "config.json").read_text())["llm_config"]
     settings = {k: v for k, v in settings.items() if v is not None}
     if settings["model_type"] == "phi3":
@@ -59,14 +59,15 @@ def test_member_captions_an_image(name: str, tmp_path: Path) -> None:
     model = VisionLanguageModel.from_folder(tmp_path)
     prompt = model.prepare(photograph(side=320), "What is it?")
     text = model.tokenizer.decode(prompt.input_ids)
-    assert prompt.input_ids.count(model.tokenizer.token_id("<IMG_CONTEXT>")) == len(prompt.pixel_values) * 16  # type: ignore[arg-type]
+    assert prompt.pixel_values is not None
+    assert prompt.input_ids.count(model.tokenizer.token_id("<IMG_CONTEXT>")) == len(prompt.pixel_values) * 16
     assert text.replace("\n", "").endswith("What is it?assistant" if name != "4B" else "What is it?")
     decoder = model.decoder(len(prompt) + 20)
     first = decoder.prefill(prompt)
     one_by_one = [first]
     for _ in range(5):
         one_by_one += decoder.extend(one_by_one[-1:])
-    decoder.rollback(decoder.prompt_length)
+    decoder.keep(decoder.prompt_length)
     assert decoder.extend(one_by_one[:5]) == one_by_one[1:]
 
 
@@ -85,7 +86,7 @@ def test_checkpoint_in_transformers_layout(tmp_path: Path) -> None:
 
 
 def test_transformers_layout_under_both_generations_of_names(tmp_path: Path) -> None:
-    """The hub's are of transformers 4: older prefixes, and `tie_word_embeddings` unsaid though the head is a tensor of its own."""
+    """The hub's are of transformers 4: older prefixes, `tie_word_embeddings` unsaid though the head is a tensor."""
     source = makers.converted(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
     config.pop("tie_word_embeddings", None)
@@ -120,7 +121,7 @@ def test_bad_checkpoint_in_transformers_layout(tmp_path: Path) -> None:
 
 
 def test_same_tokenizer_in_two_formats(tmp_path: Path) -> None:
-    """vocab.json with merges.txt, and the tokenizer.json that transformers writes of them: one hash, so they may pair."""
+    """vocab.json with merges.txt, and the tokenizer.json that transformers writes of them: one hash: they pair."""
     from transformers import AutoTokenizer
 
     from aiflow_cli.models.tokenizer import load_tokenizer

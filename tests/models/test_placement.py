@@ -116,7 +116,8 @@ def measure(folder: Path, small: Path, **options: Any) -> dict[str, int]:
 def test_peak_of_host_memory(dtype: str, sharded: Path, tmp_path: Path) -> None:
     """Shard by shard: what loading takes beyond what stays on the host is less than 1.3 times the largest shard.
 
-    In the checkpoint's own dtype most of it stays mapped from the file. Without streaming, a second copy of the model would show.
+    In the checkpoint's own dtype most of it stays mapped from the file. Without streaming, a second copy of the model
+    would show.
     """
     config = original_config(makers.SIZE, 300)
     save_checkpoint(makers.random_model(config, 0), config, tmp_path)

@@ -19,7 +19,7 @@ BOUNDARIES = [
     (300, 212, (4, 3)),
     (500, 286, (3, 2)),
 ]
-"""Where the factor 0.5, the strict comparison and plain (not logarithmic) ratios make the difference; at 448 pixels, 12 tiles."""
+"""Where the factor 0.5, the strict comparison and plain (not logarithmic) ratios matter; 448 pixels, 12 tiles."""
 
 
 @fixtures.needed

@@ -1,4 +1,4 @@
-"""Prompts as the original code writes them. Ids are compared with its own in test_fixtures.py; here is the text of every template."""
+"""Prompts as the original code writes them. Ids are compared in test_fixtures.py; here is every template's text."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ EXPECTED = {
     "Hermes-2": CHATML,
     "phi3-chat": f"<|system|>\n{SYSTEM}<|end|><|user|>\n<image>\nWhat?<|end|><|assistant|>\n",
     "internvl2_5": (
-        f"<|im_start|>system\n{SYSTEM_2_5}<|im_end|>\n<|im_start|>user\n<image>\nWhat?<|im_end|>\n<|im_start|>assistant\n"
+        f"<|im_start|>system\n{SYSTEM_2_5}<|im_end|>\n"
+        "<|im_start|>user\n<image>\nWhat?<|im_end|>\n<|im_start|>assistant\n"
     ),
     "aiflow-small": "<image>What?<|im_end|>",
 }

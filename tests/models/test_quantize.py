@@ -1,4 +1,4 @@
-"""Weights in 8 and 4 bits on the tiny pair: near the original, and speculation still gives the quantised target's own output."""
+"""Weights in 8 and 4 bits on the tiny pair: near the original, and speculation gives that target's output."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ def speculative(target: VisionLanguageModel, draft: VisionLanguageModel, gamma: 
     drafter, _, _ = prefilled(draft)
     rounds = 0
     while len(ids) < NEW_TOKENS:
-        drafter.rollback(drafter.prompt_length)
+        drafter.keep(drafter.prompt_length)
         drafted = [drafter.extend(ids)[-1]]
         while len(drafted) < gamma:
             drafted += drafter.extend(drafted[-1:])
-        verifier.rollback(verifier.prompt_length + len(ids) - 1)
+        verifier.keep(verifier.prompt_length + len(ids) - 1)
         predicted = verifier.extend([ids[-1], *drafted])
         accepted = next((i for i, token in enumerate(drafted) if token != predicted[i]), gamma)
         ids += [*drafted[:accepted], predicted[accepted]]

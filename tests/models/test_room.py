@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from aiflow_cli.decoding.actions import DraftTokens, Extend, PrefillTarget
+from aiflow_cli.decoding.actions import DraftTokens, Extend, Prefill
 from aiflow_cli.errors import UsageError
 from aiflow_cli.models.vlm import VisionLanguageModel
 from aiflow_cli.node.compute import Compute
+from aiflow_cli.wire.messages import Picture
 from tests.conftest import TinyPair, photograph
 from tests.e2e.tools import aiflow, one_line
 
@@ -19,16 +20,17 @@ def model(tiny_pair: TinyPair) -> VisionLanguageModel:
     return VisionLanguageModel.from_folder(tiny_pair.draft)
 
 
-def prefill(question: str, max_new_tokens: int) -> PrefillTarget:
-    return PrefillTarget(photograph(), question, max_new_tokens)
+def prefill(question: str, max_new_tokens: int) -> Prefill:
+    picture = Picture(photograph())
+    return Prefill(model="target", input=picture, prompt=question, max_new_tokens=max_new_tokens)
 
 
 def test_an_answer_may_take_all_that_the_prompt_leaves(model: VisionLanguageModel) -> None:
     left = model.positions - len(model.prepare(photograph(), "a red bus"))
     compute = Compute(model)
     compute.prefill(prefill("a red bus", left))
-    drafted = compute.draft(DraftTokens(0, (5,), left - 2, frozenset()))
-    assert len(compute.extend(Extend(0, (5, *drafted)))) == left - 1
+    drafted = tuple(compute.draft(DraftTokens(keep=0, feed=(5,), count=left - 2, stop_ids=frozenset())))
+    assert len(compute.extend(Extend(keep=0, tokens=(5, *drafted)))) == left - 1
 
 
 def test_more_than_the_model_has_is_refused_before_anything_is_made(model: VisionLanguageModel) -> None:

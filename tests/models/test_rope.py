@@ -1,4 +1,4 @@
-"""Rotary embedding is read in each form that libraries have written it, and refused where it is not known or says two things."""
+"""Rotary embedding is read in each form that libraries have written it, and refused where unknown or ambiguous."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ def tiny_target(tiny_pair: TinyPair) -> VisionLanguageModel:
 
 @pytest.fixture(autouse=True)
 def one_thread() -> Iterator[None]:
-    """As the program computes by default: several threads wait for one another where other processes keep the cores busy."""
+    """As the program computes by default: several threads wait for one another where others keep the cores busy."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

@@ -1,4 +1,4 @@
-"""Conversations as a device might hold them, damaged in the ways that bytes and minds get damaged. Seeded, so that a fault comes again."""
+"""Conversations as a device might hold them, damaged as bytes and minds get damaged. Seeded: a fault comes again."""
 
 from __future__ import annotations
 
@@ -17,8 +17,10 @@ from aiflow_cli.wire.messages import (
     Hello,
     Message,
     Refused,
+    Round,
     Tokens,
     Verdict,
+    Verification,
     pack_ids,
 )
 from tests.node.served import request_for_caption, welcome
@@ -63,13 +65,38 @@ class Mutator:
         """What a server could say to a device, in any order, sometimes damaged."""
         chance = self.random
         kinds: list[Callable[[], Message]] = [
-            lambda: Tokens(self._ids(3), chance.random() < 0.2, 0, 0, chance.randint(0, 5), chance.randint(0, 3)),
-            lambda: Verdict(chance.randint(0, 2), chance.randint(0, 4), chance.choice((None, 7)), False, 0, 2**39),
-            lambda: chance.choice((Refused("no"), Cancel(1), welcome(self.fingerprint), Draft(0, 1, self._ids(2)))),
+            lambda: Tokens(self._request(), chance.randint(0, 4), self._ids(3), chance.random() < 0.2, 0, 2**39),
+            lambda: Verdict(
+                self._request(),
+                chance.randint(0, 2),
+                chance.randint(0, 4),
+                chance.randint(0, 4),
+                chance.choice((None, 7)),
+                False,
+                self._cost(),
+            ),
+            lambda: Round(
+                self._request(),
+                chance.randint(0, 4),
+                self._ids(5),
+                chance.random() < 0.2,
+                4,
+                chance.randint(0, 4),
+                0,
+                self._cost(),
+            ),
+            lambda: chance.choice((Refused("no"), Cancel(1), welcome(self.fingerprint), Draft(1, 0, 1, self._ids(2)))),
         ]
-        first = Tokens(self._ids(1), False, 0, 2**39)
-        later = [chance.choices(kinds, (4, 4, 1))[0]() for _ in range(chance.randint(0, 5))]
+        first = Tokens(1, 0, self._ids(1), False, 0, 2**39)
+        later = [chance.choices(kinds, (4, 4, 4, 1))[0]() for _ in range(chance.randint(0, 5))]
         return self._damaged([encode(message) for message in (first, *later)], least=0)
+
+    def _request(self) -> int:
+        """That which is made, mostly."""
+        return self.random.choices((1, 0, 2), (8, 1, 1))[0]
+
+    def _cost(self) -> Verification:
+        return Verification(self.random.randint(0, 5), 0, 2**39)
 
     def _ids(self, most: int) -> bytes:
         return pack_ids(self.random.choices(range(300), k=self.random.randint(0 if most > 1 else 1, most)))
@@ -84,15 +111,21 @@ class Mutator:
 
     def _valid(self) -> list[Message]:
         chance = self.random
-        request = request_for_caption(chance.choice(METHODS), chance.choice((1, 4, 9, 8192)))
-        drafts = [Draft(n, n + 1, pack_ids(chance.choices(range(300), k=chance.randint(0, 5)))) for n in range(3)]
+        number = 5
+        request = msgspec.structs.replace(
+            request_for_caption(chance.choice(METHODS), chance.choice((1, 4, 9, 8192))), request_id=number
+        )
+        drafts = [
+            Draft(number, n, n + 1, pack_ids(chance.choices(range(300), k=chance.randint(0, 5)))) for n in range(3)
+        ]
         others: list[Message] = [
-            Cancel(1),
-            Cancel(2),
+            Cancel(number),
+            Cancel(number - 1),
+            Cancel(number + 1),
             request,
             self.hello,
-            Tokens(b"", True, 0, 0),
-            Verdict(0, 1, 1, False, 0, 0),
+            Tokens(number, 0, b"", True, 0, 0),
+            Verdict(number, 0, 1, 1, 1, False, self._cost()),
             Refused("no"),
             welcome(self.fingerprint),
         ]

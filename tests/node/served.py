@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -12,20 +13,31 @@ from typing import Self
 import torch
 
 from aiflow_cli.link.address import bound_address
-from aiflow_cli.link.spec import LinkSpec
 from aiflow_cli.models.pair import find_pair
+from aiflow_cli.models.prompt import Prompt
 from aiflow_cli.models.vlm import VisionLanguageModel
 from aiflow_cli.node.client import Timeouts
 from aiflow_cli.node.connection import Connection
 from aiflow_cli.node.server import Server
 from aiflow_cli.wire.framing import encode
-from aiflow_cli.wire.messages import PROTOCOL_VERSION, Fingerprint, Hello, Message, Refused, Request, Tokens, Welcome
+from aiflow_cli.wire.messages import (
+    PROTOCOL_VERSION,
+    Fingerprint,
+    Hello,
+    Message,
+    Picture,
+    Refused,
+    Request,
+    Tokens,
+    Welcome,
+)
+from aiflow_cli.wire.transport import Arrived
 from tests.conftest import photograph
 from tests.e2e.tools import wait_for
 from tests.wire.strategies import SERVED
 
 PATIENCE_S = 60.0
-UNLIMITED = LinkSpec(float("inf"), float("inf"))
+_ids = itertools.count(1)
 
 
 class Served:
@@ -48,6 +60,10 @@ class Served:
             self._raised = error
         finally:
             self.server.close()
+
+    @property
+    def n_clients(self) -> int:
+        return len(self.server._clients)
 
     @property
     def hello(self) -> bytes:
@@ -75,7 +91,7 @@ class Served:
         return peer
 
     def wait_until_clients(self, number: int) -> None:
-        wait_for(lambda: self.server.n_clients == number, f"{number} clients, not {self.server.n_clients}")
+        wait_for(lambda: self.n_clients == number, f"{number} clients, not {self.n_clients}")
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -87,6 +103,26 @@ class Served:
         assert not self._thread.is_alive(), "the server hangs"
         if self._raised is not None:
             raise self._raised
+
+
+class Gated(VisionLanguageModel):
+    """A model whose prefills are counted and wait until they may go on."""
+
+    asked = 0
+    may: threading.Event
+    begun: threading.Event
+
+    def prepare(self, image: bytes, question: str) -> Prompt:
+        self.asked += 1
+        self.begun.set()
+        assert self.may.wait(PATIENCE_S)
+        return super().prepare(image, question)
+
+
+def gated(model: VisionLanguageModel) -> Gated:
+    found = Gated(model.name, model.model, model.tokenizer, model.original)
+    found.may, found.begun = threading.Event(), threading.Event()
+    return found
 
 
 def welcome(fingerprint: Fingerprint) -> Welcome:
@@ -114,7 +150,9 @@ def scripted(model: VisionLanguageModel, script: Callable[[socket.socket], None]
 
 
 def request_for_caption(method: str = "server-only", max_new_tokens: int = 6, prompt: str | None = None) -> Request:
-    return Request(1, method, 4, max_new_tokens, prompt or find_pair("small").question, photograph())
+    """A request of its own id, since ids count upward on a connection."""
+    question = prompt or find_pair("small").question
+    return Request(next(_ids), method, 4, max_new_tokens, question, Picture(photograph()))
 
 
 def caption(connection: Connection, request: Message) -> list[bytes]:
@@ -122,16 +160,16 @@ def caption(connection: Connection, request: Message) -> list[bytes]:
     connection.send(request)
     answers: list[bytes] = []
     while True:
-        message = connection.receive(PATIENCE_S)
+        message = connection.receive(PATIENCE_S).message
         assert isinstance(message, Tokens), message
         answers.append(message.ids)
         if message.done:
             return answers
 
 
-def reason_of(read: Callable[[], Message]) -> str:
+def reason_of(read: Callable[[], Arrived]) -> str:
     """Why the server refuses, which has to be what it says next."""
-    message = read()
+    message = read().message
     assert isinstance(message, Refused), message
     return message.reason
 

@@ -13,16 +13,17 @@ import pytest
 from aiflow_cli.errors import LinkError
 from aiflow_cli.link.address import Address, bound_address
 from aiflow_cli.node import connection
-from aiflow_cli.node.connection import Connection, PeerGone
-from aiflow_cli.trials.served import ask
+from aiflow_cli.node.connection import Connection
+from aiflow_cli.node.stream import PeerGone
 from aiflow_cli.wire.framing import encode
 from aiflow_cli.wire.messages import Refused, pack_ids
 from aiflow_cli.wire.messages import Tokens as TokensMessage
+from aiflow_cli.world.live import ask
 
 
 @contextmanager
 def answering(answer: bytes | None) -> Iterator[Address]:
-    """Something that accepts one connection, reads a hello, and answers with these bytes and the end; None: with nothing, for ever."""
+    """Something that reads one hello and answers with these bytes and the end; None: with nothing, for ever."""
 
     def serve() -> None:
         peer, _ = listener.accept()
@@ -52,7 +53,7 @@ def answering(answer: bytes | None) -> Iterator[Address]:
         (b"\0\0\0\4junk", "no message of this protocol"),
         (b"\0\0", "went away (it closed the connection)"),
         (b"", "went away (it closed the connection)"),
-        (encode(TokensMessage(pack_ids([1]), False, 0, 0)), "answers a hello with Tokens"),
+        (encode(TokensMessage(1, 0, pack_ids([1]), False, 0, 0)), "answers a hello with Tokens"),
         (encode(Refused("the device speaks protocol 2, this server 1: install the same aiflow on both")), "protocol 2"),
     ],
     ids=["http", "ssh", "junk", "half", "nothing", "tokens", "older"],

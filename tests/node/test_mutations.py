@@ -7,6 +7,7 @@ import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -20,10 +21,13 @@ from aiflow_cli.models.pair import find_pair
 from aiflow_cli.models.vlm import VisionLanguageModel
 from aiflow_cli.node.connection import Connection
 from aiflow_cli.node.device import Device
+from aiflow_cli.wire.messages import Picture
+from aiflow_cli.world.recorder import Recorder
 from tests.conftest import TinyPair, photograph
+from tests.decoding.world import planned
 from tests.e2e.tools import AIFLOW, wait_for
 from tests.node.mutations import Mutator
-from tests.node.served import UNLIMITED, Served, caption, last_words, request_for_caption, scripted
+from tests.node.served import Served, caption, last_words, request_for_caption, scripted
 
 ANSWER_S = 20.0
 
@@ -59,19 +63,19 @@ def test_three_hundred_damaged_messages(tiny_target: VisionLanguageModel) -> Non
 def test_whatever_a_server_says_a_device_fails_in_one_line(method: Method, tiny_target: VisionLanguageModel) -> None:
     """It ends with its response or with an error that is reported as such, at once."""
     mutator, device = Mutator(3, tiny_target.fingerprint), Device(tiny_target)
-    task = Task(1, method, 4, 12, find_pair("small").question, photograph())
+    task = Task(1, method, 4, 12, find_pair("small").question, Picture(photograph()))
     failed = 0
     for _ in range(60):
         answers = b"".join(mutator.answers())
-        with scripted(tiny_target, lambda peer, answers=answers: say(peer, answers)) as connection:  # type: ignore[misc]
+        with scripted(tiny_target, partial(say, answers)) as connection:
             try:
-                device.respond(task, connection, UNLIMITED)
+                device.respond(task, connection, Recorder(planned(method, 4)))
             except AiflowError:
                 failed += 1
     assert failed > 0
 
 
-def say(peer: socket.socket, answers: bytes) -> None:
+def say(answers: bytes, peer: socket.socket) -> None:
     """Everything at once, when the request has come; then hang up."""
     peer.recv(65_536)
     peer.sendall(answers)

@@ -8,15 +8,15 @@ import time
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from aiflow_cli.decoding.server import ServerSession
 from aiflow_cli.models.prompt import Prompt
 from aiflow_cli.models.vlm import VisionLanguageModel
-from aiflow_cli.node.client import LONGEST_MESSAGE_S, MIN_BYTES_PER_S, Client, Gone, Timeouts
+from aiflow_cli.node.client import Client, Timeouts
+from aiflow_cli.node.stream import PeerGone
 from aiflow_cli.wire.framing import LENGTH_BYTES, MAX_FRAME_BYTES, encode
-from aiflow_cli.wire.messages import Draft, Refused, Tokens, pack_ids
+from aiflow_cli.wire.messages import Draft, Refused, Tokens, Verdict, pack_ids
+from aiflow_cli.wire.transport import MIN_BYTES_PER_S, allowed_s
 from tests.e2e.tools import wait_for
 from tests.node.served import Served, caption, last_words, reason_of
 
@@ -58,9 +58,9 @@ def test_a_message_byte_by_byte_is_not_waited_for(tiny_target: VisionLanguageMod
 def test_a_message_at_a_fair_rate_is_waited_for(tiny_target: VisionLanguageModel) -> None:
     """Ten times the grace, at several times the least rate; and each message has its own time."""
     with Served(tiny_target, replace(NEVER, message_s=0.1)) as served, served.stranger() as peer:
-        frame = encode(served.request(max_new_tokens=1))
-        assert len(frame) / MIN_BYTES_PER_S > 3
         for _ in range(2):
+            frame = encode(served.request(max_new_tokens=1))
+            assert len(frame) / MIN_BYTES_PER_S > 3
             for piece in pieces(frame):
                 peer.sendall(piece)
                 time.sleep(0.1)
@@ -80,21 +80,24 @@ def test_a_device_that_owes_a_draft_is_not_waited_for_long(tiny_target: VisionLa
         served.connect() as owing,
     ):
         owing.send(served.request("speculative", 40))
-        assert isinstance(owing.receive(), Tokens)
+        assert isinstance(owing.receive().message, Tokens)
         assert reason_of(owing.receive).startswith("nothing came from this device for")
         assert caption(idle, served.request())  # no draft is due from this one
 
 
 def test_drafts_that_come_keep_a_response_alive(tiny_target: VisionLanguageModel) -> None:
     with Served(tiny_target, replace(NEVER, draft_s=1.5)) as served, served.connect() as device:
-        device.send(served.request("speculative", 60))
-        known = len(getattr(device.receive(), "ids", b"")) // 3
-        for number in range(4):
+        request = served.request("speculative", 60)
+        device.send(request)
+        assert isinstance(device.receive().message, Tokens)
+        epoch, known = 0, 1
+        for _ in range(4):
             time.sleep(0.7)
-            device.send(Draft(number, known, pack_ids((0,))))
-            verdict = device.receive()
-            assert not isinstance(verdict, Refused), verdict
-            known += getattr(verdict, "accepted", 0) + 1
+            device.send(Draft(request.request_id, epoch, known, pack_ids((0,))))
+            verdict = device.receive().message
+            assert isinstance(verdict, Verdict), verdict
+            epoch += verdict.node == 0
+            known += verdict.node + 1
 
 
 def test_an_idle_device_goes_in_the_end(tiny_target: VisionLanguageModel) -> None:
@@ -131,7 +134,7 @@ def test_a_device_that_reads_nothing_is_not_written_to_for_ever(tiny_target: Vis
     with Served(tiny_target) as served, socket.create_server(("127.0.0.1", 0)) as listener:
         peer = socket.create_connection(listener.getsockname())
         client = Client(listener.accept()[0], session, served.server._greeting)
-        with peer, contextlib.closing(client), pytest.raises(Gone):
+        with peer, contextlib.closing(client.socket), pytest.raises(PeerGone, match="unread"):
             talk(client)
 
 
@@ -142,7 +145,7 @@ def talk(client: Client) -> None:
 
 
 def test_a_machine_that_vanished_is_noticed(tiny_target: VisionLanguageModel) -> None:
-    """The kernel asks after a minute of silence and gives up after another; what was sent may be unread for two minutes."""
+    """The kernel asks after a minute of silence and gives up after another; what was sent may wait for two minutes."""
     with Served(tiny_target) as served, served.connect():
         served.wait_until_clients(1)
         (client,) = served.server._clients
@@ -154,16 +157,8 @@ def test_a_machine_that_vanished_is_noticed(tiny_target: VisionLanguageModel) ->
 KEEPALIVE = (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT, socket.TCP_USER_TIMEOUT)
 
 
-@given(st.integers(0, MAX_FRAME_BYTES), st.integers(0, MAX_FRAME_BYTES))
-def test_a_larger_message_has_more_time_and_none_has_for_ever(one: int, other: int) -> None:
-    limits = Timeouts()
-    small, large = sorted((one, other))
-    assert limits.message_s <= limits.whole_message_s(small) <= limits.whole_message_s(large) <= LONGEST_MESSAGE_S
-    assert limits.whole_message_s(large) > large / 10_000  # at 10 KB/s everything comes in time
-
-
 def test_the_largest_picture_comes_in_time_over_the_slowest_link_of_the_paper() -> None:
-    assert Timeouts().whole_message_s(MAX_FRAME_BYTES) > 50 * MAX_FRAME_BYTES / 500e3
+    assert allowed_s(MAX_FRAME_BYTES, Timeouts().message_s) > 50 * MAX_FRAME_BYTES / 500e3
 
 
 @pytest.mark.parametrize("n_bytes", [1, 3])
@@ -172,4 +167,4 @@ def test_a_length_that_is_not_whole_has_its_time_too(n_bytes: int, tiny_target: 
         peer.sendall(bytes(n_bytes))
         peer.settimeout(20)
         assert b"did not come in time" in last_words(peer)
-        wait_for(lambda: served.server.n_clients == 0, "the end")
+        wait_for(lambda: served.n_clients == 0, "the end")

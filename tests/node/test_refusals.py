@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import struct
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 
 import pytest
 
@@ -14,16 +14,20 @@ from aiflow_cli.decoding.methods import Method
 from aiflow_cli.errors import LinkError, UsageError
 from aiflow_cli.models.pair import find_pair
 from aiflow_cli.models.vlm import VisionLanguageModel
-from aiflow_cli.node.connection import Connection, answer_timeout_s
+from aiflow_cli.node.connection import answer_timeout_s
 from aiflow_cli.node.device import Device
 from aiflow_cli.node.farewell import LINGER_BYTES, LINGER_S
+from aiflow_cli.node.server import MAX_CLIENTS
 from aiflow_cli.wire.framing import encode
-from aiflow_cli.wire.messages import Refused
+from aiflow_cli.wire.messages import Picture, Refused, Tokens
+from aiflow_cli.world.recorder import Recorder
 from tests.conftest import photograph
+from tests.decoding.world import planned
 from tests.e2e.tools import wait_for
 from tests.link.process import Link
-from tests.node.served import UNLIMITED, Served, reason_of, request_for_caption, scripted
+from tests.node.served import PATIENCE_S, Served, gated, reason_of, request_for_caption, scripted
 
+JUNK = b"\xff\xff\xff\xff"
 REFUSAL = encode(Refused("too many devices here"))
 
 
@@ -39,11 +43,11 @@ def test_the_reason_is_read_although_sending_fails(tiny_target: VisionLanguageMo
         peer.sendall(REFUSAL)
         reset(peer)
 
-    task = Task(1, Method.SPECULATIVE, 4, 20, find_pair("small").question, photograph())
+    task = Task(1, Method.SPECULATIVE, 4, 20, find_pair("small").question, Picture(photograph()))
     with scripted(tiny_target, refuse) as connection:
         time.sleep(0.3)
         with pytest.raises(LinkError, match="the server gave up: too many devices here"):
-            Device(tiny_target).respond(task, connection, UNLIMITED)
+            Device(tiny_target).respond(task, connection, Recorder(planned(Method.SPECULATIVE, 4)))
 
 
 def test_a_server_that_left_without_a_word_is_gone_at_once(tiny_target: VisionLanguageModel) -> None:
@@ -87,12 +91,13 @@ def test_the_reason_arrives_in_the_middle_of_an_upload(delay: str, tiny_target: 
     with (
         Served(tiny_target) as served,
         Link("--rate", "2MB/s", "--delay", delay, to=served.address) as link,
-        Connection(link.address) as device,
+        socket.create_connection(link.address, PATIENCE_S) as device,
     ):
-        device.greet(tiny_target.fingerprint)
+        device.sendall(served.hello)
+        assert device.recv(65_536)
         with suppress(OSError):
-            device._socket.sendall(b"\xff\xff\xff\xff" + bytes(1_000_000))
-        assert "over the limit" in reason_of(device.receive)
+            device.sendall(b"\xff\xff\xff\xff" + bytes(1_000_000))
+        assert b"over the limit" in device.recv(65_536)
 
 
 def test_a_stranger_that_goes_on_for_ever_is_not_listened_to_for_ever(tiny_target: VisionLanguageModel) -> None:
@@ -114,6 +119,25 @@ def test_a_refused_stranger_that_stays_is_closed_in_the_end(tiny_target: VisionL
         assert b"over the limit" in peer.recv(1000)
         wait_for(lambda: not takes_more(peer), "the end")
         assert time.monotonic() - began_s > LINGER_S - 1
+
+
+def test_more_refused_strangers_than_are_waited_for_at_once(tiny_target: VisionLanguageModel) -> None:
+    """Some are closed early, also when they have just said something that the server has yet to look at."""
+    model = gated(tiny_target)
+    with Served(model) as served, ExitStack() as stack:
+        leaving = [stack.enter_context(served.stranger()) for _ in range(MAX_CLIENTS)]
+        for peer in leaving:
+            peer.sendall(JUNK)
+        served.wait_until_clients(0)
+        following = [stack.enter_context(served.stranger()) for _ in range(5)]
+        busy = stack.enter_context(served.connect())
+        busy.send(served.request())
+        assert model.begun.wait(PATIENCE_S)
+        for peer in following + leaving:
+            peer.sendall(JUNK)
+        model.may.set()
+        assert isinstance(busy.receive(PATIENCE_S).message, Tokens)
+        served.wait_until_clients(1)
 
 
 def takes_more(peer: socket.socket) -> bool:

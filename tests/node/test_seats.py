@@ -6,6 +6,7 @@ import weakref
 from collections.abc import Iterator
 from contextlib import ExitStack
 
+import msgspec
 import pytest
 
 from aiflow_cli.models.decoder import Decoder
@@ -15,6 +16,8 @@ from aiflow_cli.node.server import MAX_SEATS, SPARE_SEATS
 from aiflow_cli.wire.messages import Cancel, Tokens
 from tests.e2e.tools import wait_for
 from tests.node.served import Served, caption
+
+FIRST = 0
 
 
 class Counting(VisionLanguageModel):
@@ -45,12 +48,12 @@ def served(counting: Counting) -> Iterator[Served]:
 
 def begin(served: Served, device: Connection) -> None:
     """Begin a response that occupies its cache until a draft comes."""
-    device.send(served.request("speculative", 40))
+    device.send(msgspec.structs.replace(served.request("speculative", 40), request_id=FIRST))
 
 
 def assert_begun(devices: list[Connection]) -> None:
     for device in devices:
-        assert isinstance(device.receive(30), Tokens)
+        assert isinstance(device.receive(30).message, Tokens)
 
 
 def test_a_device_that_comes_again_finds_its_cache(served: Served, counting: Counting) -> None:
@@ -70,9 +73,9 @@ def test_after_a_crowd_its_caches_are_freed(served: Served, counting: Counting) 
         assert_begun(devices)
         assert len(counting.alive) == 12
         for device in devices:
-            device.send(Cancel(1))
+            device.send(Cancel(FIRST))
         wait_for(lambda: len(counting.alive) == SPARE_SEATS, "the caches to be freed")
-        assert served.server.n_clients == 12
+        assert served.n_clients == 12
         assert caption(devices[5], served.request())
         assert counting.made == 12
 
@@ -96,12 +99,12 @@ def test_whoever_finds_no_seat_waits_for_one(served: Served, counting: Counting)
         seated, waiting = devices[:MAX_SEATS], devices[MAX_SEATS:]
         assert_begun(seated)
         waiting[0].close()
-        waiting[1].send(Cancel(1))
-        wait_for(lambda: served.server.n_clients == len(devices) - 1, "the one that left")
+        waiting[1].send(Cancel(FIRST))
+        wait_for(lambda: served.n_clients == len(devices) - 1, "the one that left")
         for leaving, following in zip(seated, waiting[2:], strict=False):
-            leaving.send(Cancel(1))
+            leaving.send(Cancel(FIRST))
             assert_begun([following])
         assert counting.made == MAX_SEATS
-        seated[-1].send(Cancel(1))
+        seated[-1].send(Cancel(FIRST))
         assert caption(waiting[1], served.request())
     wait_for(lambda: len(counting.alive) == SPARE_SEATS, "the caches to be freed")

@@ -20,7 +20,7 @@ from aiflow_cli.models.vlm import VisionLanguageModel
 from aiflow_cli.node.connection import Connection
 from aiflow_cli.node.server import MAX_CLIENTS, MAX_HELD_BYTES
 from aiflow_cli.wire.framing import encode
-from aiflow_cli.wire.messages import MAX_IMAGE_BYTES, Cancel, Refused, Tokens
+from aiflow_cli.wire.messages import MAX_IMAGE_BYTES, Cancel, Picture, Refused, Tokens
 from tests.conftest import TinyPair
 from tests.e2e.tools import Background
 from tests.node.served import Served, caption, last_words, reason_of, request_for_caption
@@ -80,11 +80,11 @@ def test_whatever_a_device_s_work_raises_ends_that_device_alone(fragile: VisionL
 def test_a_response_that_is_under_way_goes_on(fragile: VisionLanguageModel) -> None:
     with Served(fragile) as served, served.connect() as honest, served.connect() as peer:
         honest.send(served.request(max_new_tokens=200))
-        answers = [honest.receive()]
+        answers = [honest.receive().message]
         peer.send(served.request(prompt="recursion"))
         assert "RecursionError" in reason_of(peer.receive)
         while not isinstance(answers[-1], Tokens) or not answers[-1].done:
-            answers.append(honest.receive())
+            answers.append(honest.receive().message)
         assert not [answer for answer in answers if isinstance(answer, Refused)]
 
 
@@ -92,7 +92,7 @@ def test_a_response_that_is_under_way_goes_on(fragile: VisionLanguageModel) -> N
 def test_a_picture_that_the_imaging_library_stumbles_over(image: bytes, tiny_target: VisionLanguageModel) -> None:
     with Served(tiny_target) as served:
         with served.connect() as peer:
-            peer.send(msgspec.structs.replace(served.request(), image=image))
+            peer.send(msgspec.structs.replace(served.request(), input=Picture(image)))
             assert reason_of(peer.receive)
         assert served.caption()
 
@@ -113,7 +113,7 @@ def test_a_log_that_takes_nothing_stops_no_server(
 
 
 def test_large_messages_of_all_devices_have_one_bound(tiny_target: VisionLanguageModel) -> None:
-    """Each may be the largest that there is; together they are not kept. The one that holds the most goes, and not the honest one."""
+    """Each may be the largest that there is, together they are not kept: the one that holds the most goes."""
     announced = (MAX_IMAGE_BYTES + 1000).to_bytes(4, "big")
     with Served(tiny_target) as served, served.connect() as honest, ExitStack() as stack:
         peers = [stack.enter_context(served.stranger()) for _ in range(MAX_HELD_BYTES // MAX_IMAGE_BYTES + 2)]
@@ -148,10 +148,13 @@ with socket.create_connection(("127.0.0.1", int(sys.argv[1]))) as peer:
 
 
 def test_a_flood_of_small_messages_takes_turns(tiny_target: VisionLanguageModel) -> None:
-    """Tens of thousands of them fit the kernel's buffer: they are not all handled between two steps of another's response."""
+    """Tens of thousands fit the kernel's buffer: they are not all handled between two steps of another's response."""
     with Served(tiny_target) as served, served.connect() as honest:
         quiet_s = min(response_s(served, honest) for _ in range(3))
-        flood = [sys.executable, "-c", FLOOD, str(served.address.port), served.hello.hex(), encode(Cancel(99)).hex()]
+        request = served.request(max_new_tokens=1)
+        stale = encode(Cancel(request.request_id - 1))
+        begun = served.hello + encode(request)
+        flood = [sys.executable, "-c", FLOOD, str(served.address.port), begun.hex(), stale.hex()]
         with subprocess.Popen(flood, stdout=subprocess.PIPE, text=True) as flooder:
             assert flooder.stdout is not None
             assert flooder.stdout.readline() == "flooding\n"

@@ -1,4 +1,4 @@
-"""Training the language model: what is learned is what the program decodes, deeper starts where shallow stood, and a break loses nothing."""
+"""Training: what is learned is what the program decodes, deep starts where shallow stood, a break loses nothing."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from aiflow_cli.training.data import TrainingData, render_training_data
 from aiflow_cli.training.evaluate import greedy_ids
 from aiflow_cli.training.language import Schedule, deepen, greedy_captions, new_caption_model, train_captions
 from aiflow_cli.training.sizes import DRAFT, QUESTION, original_config
-from aiflow_cli.training.stages import Words, caption_task
+from aiflow_cli.training.stages import caption_task
 from aiflow_cli.training.vision import normalise
-from aiflow_cli.training.vocabulary import train_tokenizer
+from aiflow_cli.training.vocabulary import Words, train_tokenizer
 
 SIZE = dataclasses.replace(DRAFT, vision=(1, 32, 2, 64), language=(2, 64, 2, 128))
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> TrainingData:
-    return render_training_data(tmp_path_factory.mktemp("scenes"), seed=5, count=16, workers=1)
+    return render_training_data(TrainingData(tmp_path_factory.mktemp("scenes"), seed=5, count=16), workers=1)
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ def new_model(words: Words, layers: int = 2, seed: int = 0) -> InternVLForCondit
 def train(
     words: Words, data: TrainingData, checkpoint: Path, steps: int, stop_after: int | None = None
 ) -> torch.Tensor:
-    """The output matrix after `steps`; with `stop_after` the first try dies in its first judging after as many steps."""
+    """The output matrix after `steps`; with `stop_after` the first try dies in its first judging after so many."""
 
     def judge(_: InternVLForConditionalGeneration) -> float:
         return 0.0
@@ -91,7 +91,7 @@ def test_deeper_model_computes_what_the_shallow_one_does(words: Words, data: Tra
 
 
 def test_what_was_trained_is_what_the_program_decodes(words: Words, data: TrainingData, tmp_path: Path) -> None:
-    """Batches of pictures while training, one JPEG through checkpoint, preprocessing, prompt and decoder later: same ids."""
+    """Batches of pictures in training, one JPEG through checkpoint, preprocessing, prompt, decoder later: same ids."""
     model = new_model(words, seed=2)
     folder = tmp_path / "checkpoint"
     save_checkpoint(model, original_config(SIZE, words.vocab_size), folder, dtype="float32")

@@ -1,4 +1,6 @@
-"""A Ray cluster of two nodes on this machine, as a process of its own: prints its address, then kills node 0 or 1 on a line with its number."""
+"""A Ray cluster of two nodes on this machine, as a process of its own: prints its address, then kills node 0 or 1 on a
+line with its number.
+"""
 
 from __future__ import annotations
 

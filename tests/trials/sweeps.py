@@ -14,7 +14,9 @@ BLOCK = 2 * (2 + 2 + 1)
 
 
 def write_spec(folder: Path, pair: TinyPair, data: Path | str, more: str = "") -> Path:
-    """The experiment's file. The delay makes trials long enough to be interrupted, at no cost of time to the processor."""
+    """The experiment's file. The delay makes trials long enough to be interrupted, at no cost of time to the
+    processor.
+    """
     path = folder / "tiny.toml"
     path.write_text(
         f"""

@@ -10,16 +10,17 @@ from pathlib import Path
 import pytest
 
 from aiflow_cli.errors import UsageError
-from aiflow_cli.images.imageset import ImageRecord
 from aiflow_cli.models.internvl2 import save_checkpoint
 from aiflow_cli.models.pair import find_pair
 from aiflow_cli.models.vlm import VisionLanguageModel
 from aiflow_cli.training.sizes import DRAFT, original_config
 from aiflow_cli.trials.bench import BenchSettings
 from aiflow_cli.trials.bench_inprocess import InProcess
-from aiflow_cli.trials.store import Record
+from aiflow_cli.trials.schedule import Planned
+from aiflow_cli.world.record import Trial
 from tests.conftest import TinyPair, photograph
 from tests.models.makers import random_model
+from tests.world.trials import trial
 
 QUESTION = "a red bus"
 NEW_TOKENS = 24
@@ -40,34 +41,36 @@ def in_process(target: VisionLanguageModel, draft: VisionLanguageModel) -> InPro
     return InProcess(target, draft, QUESTION, NEW_TOKENS, GAMMA)
 
 
-def picture(seed: int) -> ImageRecord:
-    return ImageRecord(f"photo{seed}", photograph(seed))
+def picture(seed: int, method: str = "server-only") -> Planned:
+    return Planned(trial(method), photograph(seed))
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_all_arms_give_the_targets_output(target: VisionLanguageModel, draft: VisionLanguageModel, seed: int) -> None:
     here = in_process(target, draft)
-    records = [arm(picture(seed)) for arm in (here.server_only, here.generate, here.co_located, here.assisted)]
-    assert all(record["tokens"] == records[0]["tokens"] for record in records)
-    for record in records:
-        check_times(record)
-    one_by_one = [1] * records[0]["n_tokens"]
-    assert [n for _, n in records[0]["deliveries"]] == [n for _, n in records[1]["deliveries"]] == one_by_one
+    arms = (("server-only", here.serve), ("server-only", here.generate))
+    more = (("co-located", here.serve), ("co-located", here.assisted))
+    trials = [arm(picture(seed, method)) for method, arm in (*arms, *more)]
+    assert all(one.tokens == trials[0].tokens for one in trials)
+    for one in trials:
+        check_times(one)
+    assert all([came.n_tokens for came in one.deliveries] == [1] * one.n_tokens for one in trials[:2])
+    assert trials[2].rounds
 
 
-def check_times(record: Record) -> None:
-    times = [at_s for at_s, _ in record["deliveries"]]
+def check_times(one: Trial) -> None:
+    times = [came.at_s for came in one.deliveries]
     assert times == sorted(times)
-    assert 0 < record["ttft_s"] == times[0] <= times[-1] == record["latency_s"]
-    assert sum(n for _, n in record["deliveries"]) == record["n_tokens"] == len(record["tokens"]) > 1
+    assert 0 < one.ttft_s == times[0] <= times[-1] == one.latency_s
+    assert sum(came.n_tokens for came in one.deliveries) == one.n_tokens > 1
 
 
 def test_the_assistant_sees_the_image(target: VisionLanguageModel, tiny_pair: TinyPair) -> None:
     """A model that assists its like is always right, if it sees the same."""
-    record = in_process(target, VisionLanguageModel.from_folder(tiny_pair.target)).assisted(picture(0))
-    first, *rounds = (n for _, n in record["deliveries"])
+    one = in_process(target, VisionLanguageModel.from_folder(tiny_pair.target)).assisted(picture(0))
+    first, *rounds = (came.n_tokens for came in one.deliveries)
     assert first <= GAMMA + 1
-    assert len(rounds) == math.ceil((record["n_tokens"] - first) / (GAMMA + 1))
+    assert len(rounds) == math.ceil((one.n_tokens - first) / (GAMMA + 1))
 
 
 def test_the_assistant_is_left_as_it_was(target: VisionLanguageModel, draft: VisionLanguageModel) -> None:

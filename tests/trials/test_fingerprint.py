@@ -1,4 +1,4 @@
-"""What a trial runs is what its fingerprint covers: derived from the imports, and held against what a server and a link really load."""
+"""What a trial runs is what its fingerprint covers: held against what a server and a link really load."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from aiflow_cli.trials.fingerprint import code, code_in, packages, sources
 
 ROOT = Path(aiflow_cli.__file__).parent
 COVERED = (
-    *("__main__.py", "cli/app.py", "cli/errors.py", "cli/serve.py", "cli/link.py", "errors.py", "units.py", "disk.py"),
+    *("__main__.py", "cli/app.py", "cli/errors.py", "cli/serve.py", "cli/link.py", "errors.py", "units.py"),
     *(
         "models/lean.py",
         "models/config.py",
@@ -30,12 +30,21 @@ COVERED = (
         "decoding/exact.py",
         "wire/framing.py",
         "link/relay.py",
-        "trials/live.py",
-        "trials/settings.py",
-        "trials/store.py",
+        "world/live.py",
+        "world/record.py",
+        "world/recorder.py",
+        "world/conditions.py",
+        "trials/schedule.py",
     ),
 )
-ELSEWHERE = ("cli/report.py", "analysis/report.py", "images/scenes.py", "training/recipe.py", "trials/sweep.py")
+ELSEWHERE = (
+    "cli/report.py",
+    "analysis/report.py",
+    "images/scenes.py",
+    "training/recipe.py",
+    "trials/run.py",
+    "trials/store.py",
+)
 """What gives images, reads results, prints or trains may change."""
 
 

@@ -5,20 +5,29 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import json
+import pickle
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
+from aiflow_cli.errors import PrerequisiteError, UsageError
+from aiflow_cli.trials.experiment import open_experiment
+from aiflow_cli.trials.making import Failure
+from aiflow_cli.trials.ray_sweep import BlockRunner, Job
+from aiflow_cli.trials.run import run_experiment
+from aiflow_cli.trials.schedule import Planned, warmups
+from aiflow_cli.world.record import Trial
 from tests.conftest import TinyPair
 from tests.e2e.tools import aiflow, finished_trials, one_line
-from tests.trials.sweeps import BLOCK, write_spec
+from tests.trials.sweeps import BLOCK, read_spec, write_spec
 
 SCRIPT = Path(__file__).parent / "ray_cluster.py"
 IMAGES = 40
@@ -116,7 +125,7 @@ def test_a_lost_nodes_blocks_run_again_elsewhere(cluster: Cluster, tiny_pair: Ti
     assert not set.intersection(*blocks.values())  # a block is made on one node, whole
     lost = next(node for node in blocks if node.endswith(cluster.nodes[0][:6]))
     assert len(blocks[lost]) < IMAGES / 2
-    assert all(t["identical"] for t in trials if t["method"] != "on-device")
+    assert all(t["identical"] for t in trials if t["setting"]["method"] != "on-device")
     assert document["sessions"][0]["ray"] == cluster.address
     again = aiflow("sweep", spec, "--ray", cluster.address, "-o", folder)
     assert again.returncode == 0
@@ -138,13 +147,33 @@ def test_nodes_with_too_few_cores_make_no_trials(
 
 @needs_ray
 def test_an_absent_cluster_is_named_at_once(tiny_pair: TinyPair, photographs: Path, tmp_path: Path) -> None:
-    from aiflow_cli.errors import PrerequisiteError
-    from aiflow_cli.trials.sweep import open_sweep, run_sweep
-    from tests.trials.sweeps import read_spec
-
     spec = read_spec(tmp_path, tiny_pair, photographs)
     with pytest.raises(PrerequisiteError, match=r"no Ray cluster at 127\.0\.0\.1:1 .*`ray start --head`"):
-        run_sweep(open_sweep(spec, tmp_path / "result", ray="127.0.0.1:1"), lambda step: None)
+        run_experiment(open_experiment(spec, tmp_path / "result", ray="127.0.0.1:1"), lambda step: None)
+
+
+def test_a_node_makes_whole_blocks_under_its_own_name(tiny_pair: TinyPair, photographs: Path, tmp_path: Path) -> None:
+    """What a node does, without a cluster; the job crosses to it in one piece."""
+    opened = open_experiment(
+        read_spec(tmp_path, tiny_pair, photographs, "link.delay=0", "gammas=2", "images=2"), tmp_path
+    )
+    grid = opened.spec.grid()
+    warm = partial(warmups, opened.records[0], grid, 1, 0, 0, 1)
+    job = pickle.loads(pickle.dumps(Job(opened.pairs, grid, opened.spec, warm, opened.fingerprints)))
+    runner = BlockRunner(job, "abc")
+    try:
+        first = [one for one in runner.start() if isinstance(one, Trial)]
+        block = [planned for planned in opened.planned if planned.trial.block == 1]
+        torn = Planned(block[0].trial, b"no image")
+        made = runner.make([torn, *block[1:]])
+    finally:
+        runner.stop()
+    assert [one.trial.endswith("-abc") for one in first] == [True] * len(grid)
+    assert [one.trial for one in made] == [planned.trial.trial for planned in block]
+    assert [isinstance(one, Failure) for one in made] == [True] + [False] * (len(block) - 1)
+    assert {one.node.rpartition("-")[2] for one in [*first, *made] if isinstance(one, Trial)} == {"abc"}
+    with pytest.raises(UsageError, match="it differs from the machine that asks: code: "):
+        BlockRunner(replace(job, expected={"code": "0" * 64}), "abc").start()
 
 
 @needs_ray

@@ -15,10 +15,12 @@ from typer.testing import CliRunner
 from aiflow_cli.cli.app import app
 from aiflow_cli.decoding.methods import Method
 from aiflow_cli.errors import UsageError
+from aiflow_cli.images.imageset import ImageRecord
 from aiflow_cli.link.spec import LinkSpec
 from aiflow_cli.text import printable_json
-from aiflow_cli.trials.settings import RunSettings, make_settings
-from aiflow_cli.trials.specfile import line_of, load_spec, parse_override, shipped
+from aiflow_cli.trials.schedule import schedule
+from aiflow_cli.trials.spec import ExperimentSpec
+from aiflow_cli.trials.specfile import line_of, load_spec, parse_override, shipped, spec_of_options
 
 ROOT = Path(__file__).parents[2]
 MINIMAL = 'name = "mine"\nabout = "a test"\npairs = "small"\n'
@@ -68,7 +70,8 @@ def test_every_link_meets_every_method(tmp_path: Path) -> None:
     grid = load_spec(write(tmp_path, text + 'delay = ["0", "5ms"]\nuplink = "500KB/s"\n')).grid()
     assert len(grid) == len(set(grid)) == 4 * (1 + 2 + 1)  # server-only comes unasked
     assert {s.link.uplink_bytes_per_s for s in grid} == {5e5}
-    assert {s.link.downlink_bytes_per_s for s in grid} == {1e6, math.inf}
+    assert {s.link.downlink_bytes_per_s for s in grid} == {1e6, None}
+    assert {s.link.spec.downlink_bytes_per_s for s in grid} == {1e6, math.inf}
     assert {s.link.delay_s for s in grid} == {0.0, 0.005}
 
 
@@ -103,7 +106,7 @@ def test_gammas_may_differ_by_method(tmp_path: Path) -> None:
         ("[link]\nrate = [\n  '1MB/s',\n  '2 apples',\n]", 7, "'2 apples' is not a rate"),
         ("[link]\ndelay = 20", 5, "'20' is not a duration: write it as 20ms"),
         ("[link]\nburst = '10 m'", 5, "is not a size"),
-        ("[link]\nburst = 0", 4, "at least 1 byte"),
+        ("[link]\nburst = 0", 5, "link.burst: the burst must be at least 1 byte"),
         ("[link]\ndelays = '0'", 5, "`link.delays` is not known: did you mean `delay`?"),
         ("[link]\nrate = '1MB/s'\nuplink = '1MB/s'\ndownlink = '1MB/s'", 4, "no effect"),
         ("images = ", 4, "this is no TOML"),
@@ -193,39 +196,65 @@ def test_files_of_other_editors(start: str, end: str, tmp_path: Path) -> None:
 
 
 def test_a_table_that_an_override_breaks_is_named_by_the_override(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"--set link\.burst=0B: link: the burst must be at least 1 byte"):
+    with pytest.raises(UsageError, match=r"--set link\.burst=0B: link\.burst: the burst must be at least 1 byte"):
         load_spec(write(tmp_path, MINIMAL + '[link]\nrate = "1MB/s"\n'), ["link.burst=0B"])
 
 
 @pytest.mark.parametrize(
-    ("values", "said"),
+    ("options", "said"),
     [
-        ({"burst_bytes": 0}, "--burst 0 B: give 1 B or more"),
-        ({"delay_s": 61.0}, "--delay 61 s: give 60 s or less"),
-        ({"images": 0}, "--images 0: give 1 or more"),
-        ({"threads": 300}, "--threads 300: give 256 or less"),
-        ({"max_new_tokens": 0}, "--max-new-tokens 0: give 1 or more"),
-        ({"dtype": "float8"}, "--dtype float8: give one of 'float32', 'bfloat16' or 'float16'"),
-        ({"prompt": ""}, "--prompt '': leave the key out, or give a text"),
-        ({"uplink_bytes_per_s": -1.0}, "--uplink -1 B/s: give more than 0 B/s"),
-        ({"gammas": (65,)}, "gamma 65 is out of range: give a draft length from 1 to 64"),
+        ("--burst 0", "--burst 0: the burst must be at least 1 byte, not 0"),
+        ("--delay 61s", "--delay 61s: the delay must be 60 s or less, not 61.0 s"),
+        ("--images 0", "--images 0: give 1 or more"),
+        ("--threads 300", "--threads 300: give 256 or less"),
+        ("--max-new-tokens 0", "--max-new-tokens 0: give 1 or more"),
+        ("--dtype float8", "--dtype float8: give one of 'float32', 'bfloat16' or 'float16'"),
+        ("--prompt=", "--prompt '': leave the key out, or give a text"),
+        ("--target=", "--target '': leave the key out, or give a text"),
+        ("--uplink 0B/s", "--uplink 0B/s: the rate '0B/s' must be more than 0: write it as 1MB/s, or unlimited"),
+        ("--gamma 99", "--gamma 99: give 64 or less"),
+        ("--pair smal", "--pair smal: pair 'smal' is not known: did you mean 'small'?"),
+        ("--method speculation", "--method speculation: no method 'speculation': did you mean 'speculative'?"),
+        ("--server h:1 --server-device cuda", "a `server` has a device of its own: leave `server_device` out"),
     ],
-    ids=str,
 )
-def test_a_wrong_setting_is_named_by_its_option(values: dict[str, Any], said: str) -> None:
-    with pytest.raises(UsageError) as raised:
-        make_settings(**values)
-    assert str(raised.value) == said
+def test_a_wrong_option_of_run_is_named(options: str, said: str) -> None:
+    finished = CliRunner().invoke(app, ["run", *options.split()])
+    assert finished.exit_code == 2
+    assert finished.stderr == f"error: {said}\n"
 
 
-def test_every_setting_has_an_option_of_run() -> None:
+def test_a_run_says_each_thing_once_whatever_is_given_twice() -> None:
+    """Of both rates in both directions the common one has no effect, which is no mistake here: it has a default."""
+    rates, methods = ("--uplink", "1MB/s", "--downlink", "2MB/s"), ("-m", "speculative") * 2
+    options = ["run", *methods, "-g", "4", "-g", "4", *rates, "--data", "/nowhere"]
+    finished = CliRunner().invoke(app, options)
+    assert "/nowhere" in finished.stderr
+    assert finished.stderr.count("\n") == 1
+
+
+def test_every_key_that_run_gives_has_its_option() -> None:
     """What a message would name is there to be given."""
     options = CliRunner().invoke(app, ["run", "--help"], env={"COLUMNS": "200"}).stdout
-    for name in RunSettings.model_fields.keys() - {"warmups"}:
+    keys = ExperimentSpec.model_fields.keys() - {"name", "about", "warmups", "sessions", "server_only_per_block"}
+    for key in keys - {"link", "checkpoints"}:
         with pytest.raises(UsageError) as raised:
-            make_settings(**{name: object()})
-        option = str(raised.value).split(maxsplit=1)[0]
-        assert f"{option} " in options
+            spec_of_options({"name": "run", "about": "a test", "pairs": ["small"], key: object()})
+        assert f"{str(raised.value).split(maxsplit=1)[0]} " in options
+
+
+def test_each_session_has_its_own_order_and_names() -> None:
+    """Images are repeated in each; without sessions, names do not carry them."""
+    images = [ImageRecord(name, b"x") for name in "abc"]
+    spec = load_spec("quick")
+    one = list(schedule(images, spec.block(), 2, 6))
+    two = [planned.trial for planned in schedule(images, spec.block(), 2, 6, sessions=2)]
+    assert len(two) == 2 * len(one) == len({trial.trial for trial in two})
+    assert [trial.trial for trial in two[: len(one)]] == [f"s0-{planned.trial.trial}" for planned in one]
+    assert [t.image_id for t in two[: len(one)]] == [t.image_id for t in two[len(one) :]]
+    assert [t.setting for t in two[: len(one)]] != [t.setting for t in two[len(one) :]]
+    assert {t.session for t in two[: len(one)]} == {0}
+    assert two[-1].trial.startswith("s1-0005-")
 
 
 def test_a_folder_whose_name_is_no_utf8(tmp_path: Path) -> None:

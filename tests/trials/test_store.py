@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
+import subprocess
+import sys
 import tempfile
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,16 +22,23 @@ from aiflow_cli.disk import make_folder
 from aiflow_cli.errors import StoreError
 from aiflow_cli.trials.store import (
     TrialWriter,
-    check_unused,
+    holds_trials,
     new_folder,
     owned,
     read_run,
     read_trials,
+    replace_file,
+    rewrite_trials,
     torn_note,
     write_run,
+    write_tables,
 )
+from aiflow_cli.trials.store import make_folder as make_store_folder
+from tests.e2e.tools import files_limited_to
+from tests.world.trials import trial
 
-TRIALS = [{"trial": f"0000-{n:03d}", "caption": "a bus, γ ×"} for n in range(3)]
+TRIALS = [trial("speculative", 5, 6, gamma=4, trial=f"0000-{n:03d}", caption="a bus, γ ×") for n in range(3)]
+LINES = [msgspec.json.encode(one).decode() for one in TRIALS]
 
 
 def written(folder: Path, *lines: str, end: str = "\n") -> Path:
@@ -45,7 +56,7 @@ def damage(folder: Path) -> str:
 @pytest.mark.parametrize("number", [1, 2, 3])
 @pytest.mark.parametrize("wrong", ['{"trial": ', "nonsense", "", "[1]", "7", "[" * 100_000, "\x00\x00"], ids=range(7))
 def test_a_damaged_line_is_named_with_its_number(wrong: str, number: int, tmp_path: Path) -> None:
-    lines = [json.dumps(trial) for trial in TRIALS]
+    lines = list(LINES)
     lines[number - 1] = wrong
     said = damage(written(tmp_path, *lines))
     assert f"trials.jsonl:{number} is damaged" in said
@@ -54,18 +65,18 @@ def test_a_damaged_line_is_named_with_its_number(wrong: str, number: int, tmp_pa
 
 
 def test_a_last_trial_that_only_lacks_its_newline_counts(tmp_path: Path) -> None:
-    written(tmp_path, *map(json.dumps, TRIALS), end="")
+    written(tmp_path, *LINES, end="")
     assert read_trials(tmp_path) == TRIALS
     assert torn_note(tmp_path) is None
     with TrialWriter(tmp_path) as writer:
-        writer.append({"trial": "next"})
-    assert read_trials(tmp_path) == [*TRIALS, {"trial": "next"}]
+        writer.append(trial(trial="next"))
+    assert read_trials(tmp_path) == [*TRIALS, trial(trial="next")]
 
 
-@given(st.integers(1, len(json.dumps(TRIALS[0])) - 1))
+@given(st.integers(1, len(LINES[2]) - 1))
 def test_a_torn_last_trial_is_told_and_cut_off(kept: int) -> None:
     with tempfile.TemporaryDirectory() as name:
-        folder = written(Path(name), *map(json.dumps, TRIALS[:2]), json.dumps(TRIALS[2])[:kept], end="")
+        folder = written(Path(name), *LINES[:2], LINES[2][:kept], end="")
         assert read_trials(folder) == TRIALS[:2]
         assert torn_note(folder) == f"{folder}/trials.jsonl:3 is torn and passed over: it was not written to its end"
         with TrialWriter(folder) as writer:
@@ -74,10 +85,30 @@ def test_a_torn_last_trial_is_told_and_cut_off(kept: int) -> None:
         assert torn_note(folder) is None
 
 
-@pytest.mark.parametrize("text", ["\ufeff{}", '\ufeff{"a": 1}\r\n'])
-def test_other_line_ends_and_a_byte_order_mark_are_read(text: str, tmp_path: Path) -> None:
-    (tmp_path / "trials.jsonl").write_bytes(text.encode())
-    assert len(read_trials(tmp_path)) == 1
+def test_other_line_ends_are_read(tmp_path: Path) -> None:
+    (tmp_path / "trials.jsonl").write_bytes("\r\n".join([*LINES, ""]).encode())
+    assert read_trials(tmp_path) == TRIALS
+
+
+def test_a_refused_append_leaves_nothing_of_its_line(tmp_path: Path) -> None:
+    """A limit on the size of files stands in for a full disk: part of the line was written before it was refused."""
+    code = (
+        "import resource, sys\nfrom pathlib import Path\nfrom aiflow_cli.errors import StoreError\n"
+        "from aiflow_cli.trials.store import TrialWriter, read_trials\n"
+        "folder = Path(sys.argv[1])\n(one, *_) = read_trials(folder)\nwriter = TrialWriter(folder)\n"
+        "size = writer.path.stat().st_size + 50\nresource.setrlimit(resource.RLIMIT_FSIZE, (size, size))\n"
+        "try:\n    writer.append(one)\nexcept StoreError as error:\n    print(error)\n"
+    )
+    before = written(tmp_path, *LINES) / "trials.jsonl"
+    data = before.read_bytes()
+    done = subprocess.run([sys.executable, "-c", code, tmp_path], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("no space left to write")
+    assert before.read_bytes() == data
+
+
+def test_lines_of_an_older_schema_are_refused_as_such(tmp_path: Path) -> None:
+    said = damage(written(tmp_path, '{"trial": "0000-000-server-only", "method": "server-only"}'))
+    assert said.endswith("trials.jsonl:1: it is of an older aiflow (schema 1): run the experiment anew")
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "7", "[" * 100_000])
@@ -104,7 +135,9 @@ def test_runs_of_the_same_second_have_folders_of_their_own(tmp_path: Path, monke
     with ThreadPoolExecutor(8) as pool:
         folders = list(pool.map(begin, range(8)))
     assert len(set(folders)) == 8
-    assert all(re.fullmatch(r"\d{8}-\d{6}-run(-\d)?", folder.name) for folder in folders)
+    assert all(re.fullmatch(r"\d{8}-\d{6}-run(-[2-9])?", folder.name) for folder in folders)
+    names = {folder.name for folder in folders}
+    assert any(name.endswith("-2") for name in names)
 
 
 def test_a_folder_has_one_owner_and_keeps_no_trace_of_it(tmp_path: Path) -> None:
@@ -115,16 +148,12 @@ def test_a_folder_has_one_owner_and_keeps_no_trace_of_it(tmp_path: Path) -> None
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_is_unused_until_a_trial_is_finished_in_it(tmp_path: Path) -> None:
-    check_unused(tmp_path)
+def test_a_folder_holds_trials_in_lines_or_in_tables(tmp_path: Path) -> None:
     write_run(tmp_path, {})
-    with TrialWriter(tmp_path):
-        check_unused(tmp_path)
-    written(tmp_path, '{"trial": "torn', end="")
-    check_unused(tmp_path)
-    written(tmp_path, '{"trial": "whole"}')
-    with pytest.raises(StoreError, match="already holds a result: give another --output"):
-        check_unused(tmp_path)
+    assert not holds_trials(tmp_path)
+    write_tables(tmp_path, TRIALS)
+    assert holds_trials(tmp_path)
+    assert read_trials(tmp_path) == TRIALS
 
 
 def test_folders_are_made_with_all_above_them(tmp_path: Path) -> None:
@@ -135,3 +164,75 @@ def test_folders_are_made_with_all_above_them(tmp_path: Path) -> None:
     for path in (tmp_path / "file", tmp_path / "file" / "x"):
         with pytest.raises(OSError, match=r"File exists|Not a directory"):
             make_folder(path)
+
+
+def test_a_refused_trial_leaves_nothing_of_itself(tmp_path: Path) -> None:
+    """What had room of it is taken back: what is appended later stands behind whole lines."""
+    path, large = tmp_path / "trials.jsonl", trial(caption="x" * 10_000)
+    with TrialWriter(tmp_path) as writer:
+        writer.append(TRIALS[0])
+        before = path.read_bytes()
+        with files_limited_to(5_000), pytest.raises(StoreError) as raised:
+            writer.append(large)
+        assert path.read_bytes() == before
+        assert str(raised.value) == (
+            f"no space left to write {path}: finished trials are kept; free some space and run again"
+        )
+        writer.append(TRIALS[1], TRIALS[2])
+    assert read_trials(tmp_path) == TRIALS
+    assert torn_note(tmp_path) is None
+
+
+def test_a_line_is_compact_json(tmp_path: Path) -> None:
+    with TrialWriter(tmp_path) as writer:
+        writer.append(TRIALS[0])
+    (line,) = (tmp_path / "trials.jsonl").read_bytes().splitlines(keepends=True)
+    assert line == json.dumps(json.loads(line), separators=(",", ":"), ensure_ascii=False).encode() + b"\n"
+    rewrite_trials(tmp_path, TRIALS[:2])
+    assert read_trials(tmp_path) == TRIALS[:2]
+    assert (tmp_path / "trials.jsonl").read_bytes().count(b"\n") == 2
+
+
+def test_a_document_is_indented_json_and_no_number_is_missing(tmp_path: Path) -> None:
+    write_run(tmp_path, {"a": {"b": 1}})
+    before = (tmp_path / "run.json").read_text()
+    assert before == '{\n  "a": {\n    "b": 1\n  }\n}\n'
+    with pytest.raises(ValueError, match="JSON compliant"):
+        write_run(tmp_path, {"a": math.inf})
+    assert (tmp_path / "run.json").read_text() == before
+
+
+def test_what_cannot_be_written_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder where a file belongs, and a file where a folder does."""
+    for name in ("trials.jsonl", "run.json"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "file").touch()
+    remedy = "give another --output"
+    with pytest.raises(StoreError, match=rf"^cannot write {tmp_path}/trials.jsonl \(Is a directory\): {remedy}$"):
+        TrialWriter(tmp_path)
+    with pytest.raises(StoreError, match=rf"^cannot write {tmp_path}/run.json \(Is a directory\): {remedy}$"):
+        replace_file(tmp_path / "run.json", b"")
+    with pytest.raises(StoreError, match=rf"^cannot write {tmp_path}/file/x \(File exists\): {remedy}$"):
+        make_store_folder(tmp_path / "file" / "x")
+    refused = pytest.raises(StoreError, match=rf"^cannot write {tmp_path}/file/x \(Not a directory\): {remedy}$")
+    with refused, owned(tmp_path / "file" / "x"):
+        pass
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(StoreError, match=r"^cannot write results/.*a/b \(No such file or directory\)"):
+        new_folder("a/b")
+
+
+def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
+    with pytest.raises(StoreError) as raised:
+        read_trials(tmp_path)
+    assert (
+        str(raised.value)
+        == f"{tmp_path} holds no result (No such file or directory): give a folder with a trials.jsonl"
+    )
+    assert "(JSON is malformed: invalid character (byte 10))" in damage(written(tmp_path, '{"trial": }'))
+    assert "(Expected `object`, got `array`)" in damage(written(tmp_path, "[" * 100_000))
+    with pytest.raises(StoreError, match=rf"^cannot read {tmp_path}/run.json \(.*No such file"):
+        read_run(tmp_path)
+    (tmp_path / "run.json").write_text("[]")
+    with pytest.raises(StoreError, match=rf"^{tmp_path}/run.json is damaged: it is no JSON object$"):
+        read_run(tmp_path)

@@ -28,9 +28,13 @@ requests = st.builds(
     st.integers(0, m.MAX_GAMMA),
     st.integers(1, m.MAX_NEW_TOKENS),
     text,
-    st.binary(max_size=300),
+    st.binary(max_size=300).map(m.Picture),
+    st.floats(0, 1000),
+    packed(50),
 ).filter(lambda request: len(request.method) <= 32)
-drafts = st.builds(m.Draft, counts, counts, packed(m.MAX_GAMMA))
+drafts = st.builds(
+    m.Draft, request_ids, counts, counts, packed(m.MAX_GAMMA), st.none() | st.binary(max_size=m.MAX_GAMMA)
+)
 cancels = st.builds(m.Cancel, request_ids)
 hashes = st.text("0123456789abcdef", min_size=64, max_size=64)
 names = st.text(st.characters(codec="utf-8", exclude_categories=["Cc"]), max_size=40)
@@ -51,32 +55,39 @@ served = st.builds(
     gpu=names | st.none(),
 )
 welcomes = st.builds(m.Welcome, st.integers(0, 2**31), fingerprints, served)
+verifications = st.builds(m.Verification, st.integers(0, m.MAX_GAMMA), microseconds, microseconds, counts, microseconds)
 tokens = st.builds(
     m.Tokens,
+    request_ids,
+    counts,
     packed(m.MAX_GAMMA + 1),
     st.booleans(),
     microseconds,
     microseconds,
-    counts,
-    counts,
     microseconds,
-    counts,
-    microseconds,
-    counts,
 )
 verdicts = st.builds(
     m.Verdict,
+    request_ids,
+    counts,
     counts,
     st.integers(0, m.MAX_GAMMA),
     token_ids | st.none(),
     st.booleans(),
-    microseconds,
-    microseconds,
+    verifications,
+)
+rounds = st.builds(
+    m.Round,
+    request_ids,
     counts,
+    packed(m.MAX_GAMMA + 1),
+    st.booleans(),
+    st.integers(0, m.MAX_GAMMA),
+    st.integers(0, m.MAX_GAMMA),
     microseconds,
-    counts,
+    verifications,
 )
 refusals = st.builds(m.Refused, text)
 messages: st.SearchStrategy[m.Message] = st.one_of(
-    hellos, requests, drafts, cancels, welcomes, tokens, verdicts, refusals
+    hellos, requests, drafts, cancels, welcomes, tokens, verdicts, rounds, refusals
 )

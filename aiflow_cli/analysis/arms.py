@@ -1,0 +1,74 @@
+"""The trials of a setting, with what is computed of them: what curves, summaries, claims and figures all read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable
+from functools import cached_property
+from typing import Any
+
+from aiflow_cli.analysis import metrics
+from aiflow_cli.analysis.intervals import Interval, images_of, ratio_interval, speedup_interval, too_few
+from aiflow_cli.analysis.metrics import Metric, Sums, Unit
+from aiflow_cli.world.record import Trial
+
+
+class Arm:
+    """Trials of one setting, and their figures, each computed once, when it is first asked for."""
+
+    def __init__(self, trials: Iterable[Trial]) -> None:
+        self.trials = tuple(trials)
+        self._known: dict[tuple[object, ...], Any] = {}
+
+    def _once(self, make: Callable[[], Any], *key: object) -> Any:
+        if key not in self._known:
+            self._known[key] = make()
+        return self._known[key]
+
+    @cached_property
+    def units(self) -> frozenset[Unit]:
+        """The images, on their nodes and in their sessions."""
+        return frozenset(map(metrics.unit, self.trials))
+
+    @property
+    def images(self) -> int:
+        """How many images it has."""
+        return images_of(self.units)
+
+    @property
+    def too_few(self) -> str | None:
+        """Why nothing of it has an interval, or None."""
+        return too_few(self.images)
+
+    def of(self, units: Collection[Unit]) -> Arm:
+        """What it has of these units."""
+        return self if self.units <= set(units) else Arm(t for t in self.trials if metrics.unit(t) in units)
+
+    def sums(self, metric: Metric) -> Sums:
+        """A metric's sums by unit."""
+        found: Sums = self._once(lambda: metrics.sums_of(self.trials, metric), metric)
+        return found
+
+    def value(self, metric: Metric) -> float | None:
+        """A metric: sum of numerators over sum of denominators; None where that is 0 over 0."""
+        over, under = (sum(ratio[part] for ratio in self.sums(metric).values()) for part in (0, 1))
+        return over / under if under else None
+
+    def interval(self, metric: Metric) -> Interval | None:
+        """A metric with its interval; None where it is not defined."""
+        found: Interval | None = self._once(lambda: ratio_interval(self.sums(metric)), "interval", metric)
+        return found
+
+    def ms(self, metric: Metric) -> Interval | None:
+        """The same of a time, in milliseconds."""
+        interval = self.interval(metric)
+        return None if interval is None else interval.times(1e3)
+
+    def over(self, other: Arm, metric: Metric) -> Interval | None:
+        """This metric over that of another arm, on the units that both have; None where it is not defined.
+
+        A time of server-only over that of a method is the method's speed-up.
+        """
+        found: Interval | None = self._once(
+            lambda: speedup_interval(self.sums(metric), other.sums(metric)), other, metric
+        )
+        return found

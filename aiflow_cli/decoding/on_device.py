@@ -1,0 +1,39 @@
+"""On-device: the draft model alone, without a server and with another output."""
+
+from __future__ import annotations
+
+from aiflow_cli.decoding.actions import Action, Deliver, DraftTokens, Prefill
+from aiflow_cli.decoding.events import Drafted, Prefilled
+from aiflow_cli.decoding.halves import DeviceHalf
+from aiflow_cli.decoding.state import OutOfTurn
+from aiflow_cli.wire.messages import Answer
+
+
+class Device(DeviceHalf):
+    """Makes every token by a single step of the draft model."""
+
+    def start(self) -> list[Action]:
+        """Prefill; nothing is sent."""
+        task = self.task
+        work = Prefill(model="draft", input=task.input, prompt=task.prompt, max_new_tokens=task.max_new_tokens)
+        return [self.turns.ask(work, self._prefilled)]
+
+    def _prefilled(self, event: Prefilled) -> list[Action]:
+        return self._next((event.token,))
+
+    def _stepped(self, event: Drafted) -> list[Action]:
+        return self._next(event.tokens)
+
+    def _next(self, tokens: tuple[int, ...]) -> list[Action]:
+        """Deliver, and make a step unless the output is complete. The cache holds all but the last token."""
+        output = self.output
+        output.commit(tokens)
+        if output.done:
+            return [Deliver(tokens)]
+        cached = len(output.tokens) - 1
+        step = DraftTokens(keep=cached, feed=(output.tokens[-1],), count=1, stop_ids=output.stop_ids)
+        return [Deliver(tokens), self.turns.ask(step, self._stepped)]
+
+    def answer(self, message: Answer) -> list[Action]:
+        """There is no server to say anything."""
+        raise OutOfTurn(f"a server sent {type(message).__name__}, though this device works alone")

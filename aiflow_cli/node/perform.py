@@ -1,0 +1,80 @@
+"""The one interpreter of work: what a session asks for, done by models, and answered as an event."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Protocol
+
+from aiflow_cli.decoding.actions import DraftTokens, Extend, Prefill, Work
+from aiflow_cli.decoding.events import Drafted, Extended, Prefilled, WorkDone
+from aiflow_cli.errors import ProtocolError
+
+
+class Model(Protocol):
+    """A model with one cache over it, as `node/compute.py` has it."""
+
+    def prefill(self, work: Prefill) -> int:
+        """Start anew with input and prompt; the most likely first token."""
+
+    def extend(self, work: Extend) -> tuple[int, ...]:
+        """Append tokens; the most likely token after each."""
+
+    def margins(self) -> tuple[float, ...]:
+        """The gap between the two best logits, for every token of the last pass."""
+
+    def draft(self, work: DraftTokens) -> Iterator[int]:
+        """Drafted tokens, one a pass."""
+
+
+@dataclass(frozen=True)
+class Models:
+    """What a side has to work with."""
+
+    target: Model | None = None
+    draft: Model | None = None
+
+    def named(self, name: str) -> Model:
+        """The target or the draft model. Raises ProtocolError if it is not here."""
+        model = self.target if name == "target" else self.draft
+        if model is None:
+            raise ProtocolError(f"there is no {name} model here: a server drafts if it is started with --with-draft")
+        return model
+
+
+def perform(work: Work, models: Models, queue_us: int = 0, clock: Callable[[], float] = perf_counter) -> WorkDone:
+    """Do a piece of work that has waited for `queue_us`. Raises what models raise."""
+    passes = begin(work, models, queue_us, clock)
+    while True:
+        try:
+            next(passes)
+        except StopIteration as end:
+            done: WorkDone = end.value
+            return done
+
+
+def begin(
+    work: Work, models: Models, queue_us: int = 0, clock: Callable[[], float] = perf_counter
+) -> Generator[None, None, WorkDone]:
+    """Do a piece of work a pass at a time: between two drafted tokens whoever drives it may look at other things."""
+    begun_s = clock()
+
+    def spent_us() -> int:
+        return round((clock() - begun_s) * 1e6)
+
+    match work:
+        case Prefill():
+            token = models.named(work.model).prefill(work)
+            return Prefilled(work.ticket, token, spent_us(), queue_us)
+        case Extend():
+            target = models.named("target")
+            predictions = target.extend(work)
+            margins = target.margins() if work.margins else ()
+            return Extended(work.ticket, predictions, margins, spent_us(), queue_us)
+        case DraftTokens():
+            drafted = []
+            for token in models.named("draft").draft(work):
+                drafted.append(token)
+                yield
+            return Drafted(work.ticket, tuple(drafted), spent_us(), queue_us)

@@ -1,0 +1,228 @@
+"""The live world: a server process for each target, a relay for each shaped link, and the draft models in this process.
+
+    device (this process) --- relay (`aiflow link`) --- server (`aiflow serve`)
+
+Everything is started by entering a `LiveWorld` and ended by leaving it; `trial` then makes one response.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from aiflow_cli.decoding.device import Task
+from aiflow_cli.decoding.exact import DEFAULT_BOUND
+from aiflow_cli.decoding.methods import Method
+from aiflow_cli.errors import LinkError
+from aiflow_cli.link.address import Address, parse_address
+from aiflow_cli.link.spec import LinkSpec
+from aiflow_cli.node import placement
+from aiflow_cli.node.connection import Connection
+from aiflow_cli.node.process import Child
+from aiflow_cli.node.stream import PeerGone
+from aiflow_cli.wire.messages import Picture, Served
+from aiflow_cli.world.conditions import Conditions
+from aiflow_cli.world.record import Link, Setting, Trial, now
+from aiflow_cli.world.recorder import Recorder
+
+if TYPE_CHECKING:
+    from aiflow_cli.models.pair import PairSpec
+    from aiflow_cli.models.vlm import VisionLanguageModel
+    from aiflow_cli.node.device import Device
+
+_Key = tuple[str, Link]
+"""A pair and a link: what has a connection of its own."""
+LOCAL = Address("127.0.0.1", 0)
+STANDARD_ERROR = "standard error"
+"""A server that failed says that more is there, which nobody can read of a server that was started here."""
+
+
+@dataclass
+class _Server:
+    """A server that is started here, for all pairs of its target that need no other draft there."""
+
+    target: Path
+    dtype: str
+    draft: Path | None
+    child: Child
+    address: Address = LOCAL
+
+    def serves(self, target: Path, dtype: str, draft: Path | None) -> bool:
+        return (target, dtype) == (self.target, self.dtype) and draft in (None, self.draft)
+
+
+class LiveWorld(contextlib.ExitStack):
+    """Models and processes that a set of settings needs. A context manager; `trial` may be called within it.
+
+    `served` is what the server of each pair says that it runs, once it is entered. Raises what starting can raise:
+    UsageError, PrerequisiteError, CheckpointError, LinkError.
+    """
+
+    def __init__(self, pairs: Mapping[str, PairSpec], settings: Iterable[Setting], conditions: Conditions) -> None:
+        """Nothing is started yet."""
+        super().__init__()
+        self._pairs, self._settings, self._conditions = dict(pairs), list(settings), conditions
+        self.served: dict[str, Served] = {}
+        self._servers: dict[str, _Server] = {}
+        self._relays: dict[_Key, Child] = {}
+        self._connections: dict[_Key, Connection] = {}
+        self._devices: dict[str, Device] = {}
+        self._requests = 0
+
+    def __enter__(self) -> Self:
+        """Start servers, load drafts meanwhile, start relays, connect."""
+        try:
+            self._start()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def draft(self, pair: str) -> VisionLanguageModel:
+        """The draft model of a pair, as it was loaded."""
+        return self._devices[pair].model
+
+    def _start(self) -> None:
+        conditions = self._conditions
+        place = placement.plan(placement.available(), conditions.threads, conditions.on_gpu)
+        on_server = [name for name in self._pairs if self._methods(name) - {Method.ON_DEVICE}]
+        if conditions.server is None:
+            for name in sorted(on_server, key=self._drafts_there, reverse=True):
+                self._servers[name] = self._server_for(name)
+        self._load_drafts()
+        for server in {id(server): server for server in self._servers.values()}.values():
+            server.address = server.child.ready()
+            placement.pin(place.server, server.child.pid)
+        for name in on_server:
+            with self._explained(self._between(name)):
+                self.served[name] = ask(self._address(name))
+        for setting in self._settings:
+            self._connect(setting, place)
+        if place.device:
+            before = placement.available()
+            placement.pin(place.device)
+            self.callback(placement.pin, before)
+
+    def _methods(self, pair: str) -> set[Method]:
+        return {setting.method for setting in self._settings if setting.pair == pair}
+
+    def _drafts_there(self, pair: str) -> bool:
+        return Method.CO_LOCATED in self._methods(pair)
+
+    def _address(self, pair: str) -> Address:
+        elsewhere = self._conditions.server
+        return self._servers[pair].address if elsewhere is None else parse_address(elsewhere)
+
+    def _server_for(self, pair: str) -> _Server:
+        """One that is there already, or a new one."""
+        spec = self._pairs[pair]
+        dtype = self._conditions.dtype_of(spec, self._conditions.target_device)
+        target, draft = spec.folder("target"), spec.folder("draft") if self._drafts_there(pair) else None
+        for server in self._servers.values():
+            if server.serves(target, dtype, draft):
+                return server
+        arguments = self._server_arguments(pair, target, dtype, draft)
+        return _Server(target, dtype, draft, self.enter_context(Child("server", arguments)))
+
+    def _server_arguments(self, pair: str, target: Path, dtype: str, draft: Path | None) -> list[str]:
+        conditions = self._conditions
+        arguments = ["serve", "--pair", pair, "--target", str(target), "--listen", str(LOCAL), "--dtype", dtype]
+        arguments += ["--device", conditions.target_device, "--threads", str(conditions.threads)]
+        arguments += ["--quantize", conditions.quantize] if conditions.quantize else []
+        return arguments + (["--with-draft", "--draft", str(draft)] if draft else [])
+
+    def _load_drafts(self) -> None:
+        import torch
+
+        from aiflow_cli.models.vlm import VisionLanguageModel
+        from aiflow_cli.node.device import Device
+
+        conditions = self._conditions
+        torch.set_num_threads(conditions.threads)
+        for name, spec in self._pairs.items():
+            dtype = conditions.dtype_of(spec, conditions.device)
+            folder = spec.folder("draft")
+            model = VisionLanguageModel.from_folder(folder, conditions.device, dtype, conditions.quantize)
+            model.check_request(conditions.question(spec), conditions.longest_answer(spec))
+            self._devices[name] = Device(model)
+
+    def _connect(self, setting: Setting, place: placement.Placement) -> None:
+        key = (setting.pair, setting.link)
+        if not setting.on_server or key in self._connections:
+            return
+        server = self._address(setting.pair)
+        address = self._relayed(key, server, place)
+        with self._explained(self._between(*key)):
+            connection = self.enter_context(Connection(address, server))
+            connection.greet(self._devices[setting.pair].model.fingerprint)
+        self._connections[key] = connection
+
+    def _relayed(self, key: _Key, server: Address, place: placement.Placement) -> Address:
+        """Where to connect: a relay, started here, or the server itself if nothing is shaped."""
+        link = key[1].spec
+        if link.unlimited:
+            return server
+        child = self.enter_context(Child("link", ["link", "--to", str(server), *link_options(link)]))
+        self._relays[key] = child
+        address = child.ready()
+        placement.pin(place.link, child.pid)
+        return address
+
+    def _between(self, pair: str, link: Link | None = None) -> list[Child]:
+        """The processes started here that a connection goes through: its relay, its server."""
+        relays = [self._relays[pair, link]] if link and (pair, link) in self._relays else []
+        return relays + ([self._servers[pair].child] if pair in self._servers else [])
+
+    @contextlib.contextmanager
+    def _explained(self, children: Iterable[Child]) -> Iterator[None]:
+        """Have a broken link told with the last words of the processes that it goes through."""
+        try:
+            yield
+        except LinkError as error:
+            if not (isinstance(error, PeerGone) or STANDARD_ERROR in str(error)):
+                raise  # the server has said it all
+            words = [said for child in children if (said := child.last_words(str(error)))]
+            if not words and self._conditions.server is not None and STANDARD_ERROR not in str(error):
+                words = [f"what it says itself is on its {STANDARD_ERROR}"]
+            raise LinkError(f"{error}: {'; '.join(words)}" if words else str(error)) from error
+
+    def trial(self, planned: Trial, image: bytes) -> Trial:
+        """Make the response that is planned. Raises LinkError, ProtocolError, ImageError."""
+        setting, conditions = planned.setting, self._conditions
+        spec, device = self._pairs[setting.pair], self._devices[setting.pair]
+        self._requests += 1
+        served = self.served.get(setting.pair)
+        task = Task(
+            request_id=self._requests,
+            method=setting.method,
+            gamma=setting.gamma or 0,
+            max_new_tokens=conditions.longest_answer(spec),
+            prompt=conditions.question(spec),
+            input=Picture(image),
+            exact_margin=DEFAULT_BOUND[served.dtype] if conditions.exact and served else 0.0,
+        )
+        connection = self._connections.get((setting.pair, setting.link)) if setting.on_server else None
+        recorder = Recorder(planned.replace(started_at=now()))
+        with self._explained(self._between(setting.pair, setting.link)):
+            tokens = device.respond(task, connection, recorder)
+        return recorder.trial(device.model.tokenizer.decode(tokens).strip())
+
+
+def ask(address: Address) -> Served:
+    """What the server at `address` runs. Raises LinkError."""
+    with Connection(address) as connection:
+        return connection.greet(None).served
+
+
+def link_options(link: LinkSpec) -> list[str]:
+    """A link as options of `aiflow link`."""
+    uplink, downlink = (
+        "unlimited" if math.isinf(rate) else f"{rate:.6f}B/s"
+        for rate in (link.uplink_bytes_per_s, link.downlink_bytes_per_s)
+    )
+    shape = ["--burst", f"{link.burst_bytes}B", "--delay", f"{link.delay_s:.9f}s"]
+    return ["--uplink", uplink, "--downlink", downlink, *shape]

@@ -1,0 +1,199 @@
+"""The recorder: what happens in a response and when goes in, one trial comes out. It has neither clock nor I/O.
+
+A round of speculation begins with the delivery before it. The clock is read four more times in it (drafted, sent,
+answer read, tokens delivered), so that its parts follow one another without gaps; what the server did of the time
+between the last two is told by the server.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+from aiflow_cli.decoding.actions import DraftTokens, Work
+from aiflow_cli.decoding.events import WorkDone
+from aiflow_cli.decoding.methods import Method
+from aiflow_cli.wire import messages as wire
+from aiflow_cli.world.record import Delivery, Prefill, Round, Trial
+
+MICROSECONDS = 1e-6
+DIGITS = 7
+"""Seconds are recorded to a tenth of a microsecond."""
+
+
+@dataclass(frozen=True)
+class _Sent:
+    """A draft that is out."""
+
+    drafted: int
+    drafted_s: float
+    sent_s: float
+    n_bytes: int
+
+
+class Recorder:
+    """Records one response: `planned` is its trial as it is known beforehand. All times are of the device's clock."""
+
+    def __init__(self, planned: Trial) -> None:
+        self._planned = planned
+        self._t0_s = self._last_s = self._drafted_s = 0.0
+        self._request_id: int | None = None
+        self._drafts: dict[tuple[int, int], _Sent] = {}
+        self._answer: tuple[wire.Answer, int, float] | None = None
+        """The answer that is being handled, its bytes, and when it was read."""
+        self._tokens: list[int] = []
+        self._deliveries: list[Delivery] = []
+        self._rounds: list[Round] = []
+        self._steps_s: list[float] = []
+        self._draft_prefill_s: float | None = None
+        self._first: wire.Tokens | None = None
+        self._up: Counter[str] = Counter()
+        self._down: Counter[str] = Counter()
+        self._stopped = False
+
+    def begun(self, at_s: float) -> None:
+        """The image's bytes are in memory: t0."""
+        self._t0_s = self._last_s = at_s
+
+    def performed(self, work: Work, _done: WorkDone, begun_s: float, done_s: float) -> None:
+        """The device's draft model did a piece of work."""
+        if not isinstance(work, DraftTokens):
+            self._draft_prefill_s = done_s - begun_s
+        elif self._planned.setting.method is Method.ON_DEVICE:
+            self._steps_s.append(done_s - begun_s)
+        self._drafted_s = done_s
+
+    def sent(self, message: wire.Message, n_bytes: int, at_s: float) -> None:
+        """The device sent a message."""
+        self._up[type(message).__name__] += n_bytes
+        if isinstance(message, wire.Request):
+            self._request_id = message.request_id
+        if isinstance(message, wire.Draft):
+            drafted_s = max(self._drafted_s, self._last_s)  # with room for one token nothing is drafted
+            drafted = len(message.ids) // wire.TOKEN_BYTES
+            self._drafts[message.epoch, message.base] = _Sent(drafted, drafted_s, at_s, n_bytes)
+
+    def received(self, message: wire.Message, n_bytes: int, at_s: float) -> None:
+        """The device read a message."""
+        self._down[type(message).__name__] += n_bytes
+        if isinstance(message, wire.Answer) and message.request_id == self._request_id:
+            self._answer = (message, n_bytes, at_s)
+
+    def delivered(self, tokens: tuple[int, ...], at_s: float) -> None:
+        """Output tokens are there."""
+        if self._answer is not None:
+            self._note(*self._answer, len(tokens), at_s)
+        self._answer = None
+        self._tokens += tokens
+        self._deliveries.append(Delivery(_rounded(at_s - self._t0_s), len(tokens)))
+        self._last_s = at_s
+
+    def finished(self, stopped: bool) -> None:
+        """The response is complete."""
+        self._stopped = stopped
+
+    def trial(self, caption: str) -> Trial:
+        """The trial, when the response is complete."""
+        return self._planned.replace(
+            tokens=tuple(self._tokens),
+            stopped=self._stopped,
+            caption=caption,
+            deliveries=tuple(self._deliveries),
+            prefill=self._prefill(),
+            steps_s=tuple(map(_rounded, self._steps_s)),
+            rounds=tuple(self._rounds),
+            bytes_up_by_message=dict(self._up),
+            bytes_down_by_message=dict(self._down),
+        )
+
+    def _note(self, answer: wire.Answer, n_bytes: int, read_s: float, delivered: int, at_s: float) -> None:
+        """What an answer tells, when its tokens are delivered."""
+        match answer:
+            case wire.Tokens() if self._first is None:
+                self._first = answer
+            case wire.Tokens():
+                self._steps_s.append(answer.compute_us * MICROSECONDS)
+            case wire.Verdict():
+                sent = self._drafts.pop((answer.epoch, answer.base))
+                self._rounds.append(self._remote_round(answer, sent, n_bytes, read_s, delivered, at_s))
+            case wire.Round():
+                self._rounds.append(self._server_round(answer, n_bytes, delivered, at_s))
+
+    def _remote_round(
+        self, verdict: wire.Verdict, sent: _Sent, n_bytes: int, read_s: float, delivered: int, at_s: float
+    ) -> Round:
+        cost = verdict.verification
+        server_s = (cost.queue_us + cost.verify_us) * MICROSECONDS
+        return _round(
+            cost,
+            drafted=sent.drafted,
+            accepted=delivered - (verdict.token is not None),
+            delivered=delivered,
+            draft_s=sent.drafted_s - self._last_s,
+            encode_s=sent.sent_s - sent.drafted_s,
+            network_s=max(0.0, read_s - sent.sent_s - server_s),
+            apply_s=at_s - read_s,
+            wall_s=at_s - self._last_s,
+            bytes_up=sent.n_bytes,
+            bytes_down=n_bytes,
+        )
+
+    def _server_round(self, told: wire.Round, n_bytes: int, delivered: int, at_s: float) -> Round:
+        """A round on the server (co-located): nothing goes up, and what is neither model time nor queue is the way
+        down.
+        """
+        cost, draft_s, wall_s = told.verification, told.draft_us * MICROSECONDS, at_s - self._last_s
+        server_s = draft_s + (cost.queue_us + cost.verify_us) * MICROSECONDS
+        return _round(
+            cost,
+            drafted=told.drafted,
+            accepted=told.accepted,
+            delivered=delivered,
+            draft_s=draft_s,
+            encode_s=0.0,
+            network_s=max(0.0, wall_s - server_s),
+            apply_s=0.0,
+            wall_s=wall_s,
+            bytes_up=0,
+            bytes_down=n_bytes,
+        )
+
+    def _prefill(self) -> Prefill:
+        """An upload is timed by the server's first answer: what TTFT holds beyond the queue and the prefills on the
+        server.
+        """
+        first = self._first
+        if first is None:
+            return Prefill(draft_s=_rounded_or_none(self._draft_prefill_s))
+        co_located = self._planned.setting.method is Method.CO_LOCATED
+        server_s, queue_s, there_s = (
+            us * MICROSECONDS for us in (first.compute_us, first.queue_us, first.draft_us if co_located else 0)
+        )
+        network_s = max(0.0, self._deliveries[0].at_s - queue_s - server_s - there_s)
+        return Prefill(
+            draft_s=_rounded_or_none(there_s if co_located else self._draft_prefill_s),
+            network_s=_rounded(network_s),
+            server_s=_rounded(server_s),
+            queue_s=_rounded(queue_s),
+        )
+
+
+def _round(cost: wire.Verification, **known: Any) -> Round:
+    known |= {
+        "judged": cost.judged,
+        "queue_s": cost.queue_us * MICROSECONDS,
+        "verify_s": cost.verify_us * MICROSECONDS,
+        "redecide_steps": cost.redecide_steps,
+        "redecide_s": cost.redecide_us * MICROSECONDS,
+    }
+    rounded: dict[str, Any] = {n: _rounded(value) if n.endswith("_s") else value for n, value in known.items()}
+    return Round(**rounded)
+
+
+def _rounded(seconds: float) -> float:
+    return round(seconds, DIGITS)
+
+
+def _rounded_or_none(seconds: float | None) -> float | None:
+    return None if seconds is None else _rounded(seconds)
