@@ -50,7 +50,7 @@ def test_hub_ids_run_without_a_network_once_they_are_here(
     asked = len(hub.requests)
     finished = process(*settings, HF_HUB_OFFLINE="1")
     assert finished.returncode == 0, finished.stderr
-    assert json.loads(finished.stdout)["pair"]["target"] == "Target"
+    assert json.loads(finished.stdout)["pairs"][0]["target"] == "Target"
     assert len(hub.requests) == asked
 
 

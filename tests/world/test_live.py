@@ -35,7 +35,9 @@ def setting(pair: str, method: Method) -> Setting:
 
 
 def servers() -> int:
-    return sum("serve" in child.cmdline() for child in psutil.Process().children())
+    """Servers that are children of this process; another test's child may have ended and not be waited for."""
+    children = psutil.Process().children()
+    return sum("serve" in c.cmdline() for c in children if c.status() != psutil.STATUS_ZOMBIE)
 
 
 @pytest.mark.parametrize(
