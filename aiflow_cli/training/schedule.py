@@ -8,6 +8,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import queue
+import signal
 import time
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -25,7 +26,9 @@ def run_recipe(recipe: Recipe, workers: int, show: Callable[[Progress], None]) -
     recipe.work.mkdir(parents=True, exist_ok=True)
     os.environ.update(environment())  # which the workers inherit
     context = multiprocessing.get_context("spawn")
-    with context.Manager() as manager, ProcessPoolExecutor(workers, mp_context=context) as pool:
+    silent = (signal.SIGINT, signal.SIG_DFL)  # Ctrl-C reaches the workers too: they end without a word
+    pools = ProcessPoolExecutor(workers, mp_context=context, initializer=signal.signal, initargs=silent)
+    with context.Manager() as manager, pools as pool:
         messages = manager.Queue()
         running: dict[Future[None], str] = {}
         waiting = [stage for stage in STAGES if not recipe.done_file(stage).exists()]

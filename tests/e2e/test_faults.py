@@ -23,6 +23,7 @@ from aiflow_cli.wire.framing import encode
 from aiflow_cli.wire.messages import PROTOCOL_VERSION, Draft, Hello, Picture, Request, Tokens, pack_ids
 from tests.conftest import TinyPair, photograph
 from tests.e2e.tools import (
+    PATIENCE_S,
     Background,
     aiflow,
     assert_gone,
@@ -127,23 +128,23 @@ def test_child_killed_while_it_works(
     command makes the one that is lacking.
     """
     folder = tmp_path / "result"
-    options = (*tiny_pair.options, "--data", photographs, "--repeats", "30", "--output", folder)
+    options = (*tiny_pair.options, "--data", photographs, "--repeats", "10", "--output", folder)
     command = background("run", *options, cwd=tmp_path)
     wait_for(lambda: len(finished_trials(folder)) > 6, "the first trials")
     children = descendants(command.process.pid)
     link = next(child.cmdline() for child in children if "link" in child.cmdline())
     server = link[link.index("--to") + 1]
     next(child for child in children if command_name in child.cmdline()).kill()
-    code, errors = command.end()
+    code, errors = command.end(PATIENCE_S * 3)
     assert code == 1
     (failed,) = [line for line in errors.splitlines() if line.startswith("failed: ")]
     assert re.search(rf"server at {server} went away \(.*\): the {name} was ended by SIGKILL", failed)
     (error,) = [line for line in errors.splitlines() if line.startswith("error: ")]
-    assert error == f"error: 1 of 180 trials failed, the others are in {folder}: the same command tries them again"
+    assert error == f"error: 1 of 60 trials failed, the others are in {folder}: the same command tries them again"
     assert_gone(children)
     (told,) = read_run(folder)["failed"]
     assert told["trial"] in failed
-    assert sum(not trial["warmup"] for trial in finished_trials(folder)) == 179
+    assert sum(not trial["warmup"] for trial in finished_trials(folder)) == 59
     again = aiflow("run", *options, cwd=tmp_path)
     assert again.returncode == 0, again.stderr
     assert read_run(folder)["failed"] == []

@@ -84,9 +84,9 @@ class Background:
         os.kill(self.process.pid, number)
         return self.end()
 
-    def end(self) -> tuple[int, str]:
+    def end(self, patience_s: float = PATIENCE_S) -> tuple[int, str]:
         """Wait for the end; exit code and standard error."""
-        _, errors = self.process.communicate(timeout=PATIENCE_S)
+        _, errors = self.process.communicate(timeout=patience_s)
         return self.process.returncode, errors
 
     def listening(self) -> str:
