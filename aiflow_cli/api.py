@@ -46,7 +46,9 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Result:
-    """A result: what its run.json tells, and its measured trials (warm-ups left out). Results/README.md has the columns."""
+    """A result: what its run.json tells, and its measured trials (warm-ups left out). Results/README.md has the
+    columns.
+    """
 
     folder: Path
     document: Mapping[str, Any]
@@ -64,7 +66,9 @@ class Result:
 
     @cached_property
     def points(self) -> DataFrame:
-        """A row for each pair, link, method and draft length: metrics, speed-ups against server-only, and their intervals."""
+        """A row for each pair, link, method and draft length: metrics, speed-ups against server-only, and their
+        intervals.
+        """
         import pandas as pd
 
         from aiflow_cli.analysis.summary import summarise_groups
@@ -118,15 +122,17 @@ def load(place: Path | str) -> Result:
 
 
 def experiment(place: str, *overrides: str) -> Experiment:
-    """The experiment in a TOML file, or the shipped one of that name; `link.rate=2MB/s` overrides a key. Raises UsageError."""
+    """The experiment in a TOML file, or the shipped one of that name; `link.rate=2MB/s` overrides a key. Raises
+    UsageError.
+    """
     return load_spec(place, overrides)
 
 
 def run(spec: Experiment, output: Path | str | None = None, show: Callable[[int, int], None] | None = None) -> Result:
     """Make what an experiment lacks, live, in `output` (by default results/NAME-HASH), and give the whole result.
 
-    `show` is told of trials done and of all. Finished trials stay, whatever is raised; failed ones are in run.json. Raises
-    what the commands tell in one line: AiflowError.
+    `show` is told of trials done and of all. Finished trials stay, whatever is raised; failed ones are in run.json.
+    Raises what the commands tell in one line: AiflowError.
     """
     from aiflow_cli.trials.experiment import open_experiment
     from aiflow_cli.trials.run import Step, run_experiment

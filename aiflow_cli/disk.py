@@ -10,7 +10,9 @@ __all__ = ["make_folder", "put_in_place", "replace_file", "sync_folder"]
 
 
 def sync_folder(folder: Path) -> None:
-    """Have the disk know the names in `folder`: before that, new files and renames go with the power. Raises OSError."""
+    """Have the disk know the names in `folder`: before that, new files and renames go with the power. Raises
+    OSError.
+    """
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         with contextlib.suppress(OSError):  # a file system that does not sync folders

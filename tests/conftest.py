@@ -40,7 +40,9 @@ def start_up(request: pytest.FixtureRequest) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class TinyPair:
-    """Folders of a target and of a draft that agrees with it most of the time, but not always; and one with another tokenizer."""
+    """Folders of a target and of a draft that agrees with it most of the time, but not always; and one with another
+    tokenizer.
+    """
 
     target: Path
     draft: Path

@@ -1,7 +1,7 @@
 """For `make mutants`: which tests reach the code that runs in a process of its own.
 
-mutmut tries on a mutant only the tests in which it has seen the function called, and it sees this process alone. The relay
-runs in another one, which takes the mutant's name from its environment as this one does.
+mutmut tries on a mutant only the tests in which it has seen the function called, and it sees this process alone. The
+relay runs in another one, which takes the mutant's name from its environment as this one does.
 """
 
 from __future__ import annotations

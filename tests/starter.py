@@ -2,9 +2,9 @@
 
 `install` replaces `subprocess.Popen` by a class that starts `aiflow` commands, and only those, by way of a *stem*
 (`tests/stem.py`): a process that has imported everything and has run nothing. It forks what is asked for, with the
-arguments, streams, environment, folder and session that the caller gives. What comes is a process like any other: a child
-of the caller, who waits for it and kills it, with a process id, an exit code and a command line of its own. It has a stem
-of its own too, from which come the processes that it starts: server and link are real and quick as well.
+arguments, streams, environment, folder and session that the caller gives. What comes is a process like any other: a
+child of the caller, who waits for it and kills it, with a process id, an exit code and a command line of its own. It
+has a stem of its own too, from which come the processes that it starts: server and link are real and quick as well.
 
 A command is started in the usual way all the same where its start could make a difference: in tests marked `start_up`,
 with variables that libraries read when they are imported, and with anything beyond the options that a stem knows.
@@ -148,7 +148,9 @@ def the_stem() -> Stem:
 
 
 def install(stem: Stem | None = None) -> None:
-    """From now on `subprocess` starts commands of the program by way of a stem (of this one, if there is one already)."""
+    """From now on `subprocess` starts commands of the program by way of a stem (of this one, if there is one
+    already).
+    """
     if sys.platform == "linux":
         _Popen.stem = stem
         subprocess.Popen = _Popen  # type: ignore[misc]

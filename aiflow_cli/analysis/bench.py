@@ -32,7 +32,7 @@ class Bound:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Checked:
     """A bound, and what was measured: None where no response was long enough, without interval of too few images."""
 
     bound: Bound
@@ -50,10 +50,10 @@ class Verdict:
         return told | measured | {"bound": self.bound.most, "holds": self.holds}
 
 
-def judge(responses: Responses) -> list[Verdict]:
+def check_bounds(responses: Responses) -> list[Checked]:
     """Every bound with what was measured."""
     arms = {name: Arm(trials) for name, trials in responses.items()}
-    return [Verdict(bound, bound.ratio(arms)) for bound in BOUNDS]
+    return [Checked(bound, bound.ratio(arms)) for bound in BOUNDS]
 
 
 def decode_tpot_ms(responses: Responses) -> dict[str, float | None]:

@@ -25,7 +25,7 @@ from aiflow_cli.world.record import Link
 _PARTS = ("name", "data", "fingerprints", "spec", "pairs")
 _PROVENANCE = ("aiflow", "git", "python", "packages", "platform", "host", "cpu", "gpu", "memory_bytes")
 
-Verdict = Literal["B is faster", "B is slower", "no difference shown", "too few images"]
+Shown = Literal["B is faster", "B is slower", "no difference shown", "too few images"]
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Compared:
     speedup_b: Interval | None
 
     @property
-    def verdict(self) -> Verdict:
+    def verdict(self) -> Shown:
         """By the ratio of decode TPOT (of latency per token where that is not defined)."""
         ratio = self.decode_tpot_ratio or self.latency_ratio
         if self.too_few:

@@ -10,7 +10,7 @@ from aiflow_cli.cli.options import Data, Draft, Images, Json, MaxNewTokens, Pair
 from aiflow_cli.cli.output import note, print_json, print_table, say
 
 if TYPE_CHECKING:
-    from aiflow_cli.analysis.bench import Verdict
+    from aiflow_cli.analysis.bench import Checked
     from aiflow_cli.trials.bench import BenchResult
 
 EXAMPLES = """Examples:
@@ -38,7 +38,7 @@ def bench(
 
     Both sides of a ratio are measured in this run, on the same images, in turns.
     """
-    from aiflow_cli.analysis.bench import differing_images, judge
+    from aiflow_cli.analysis.bench import check_bounds, differing_images
     from aiflow_cli.cli.errors import unwind_on_sigterm
     from aiflow_cli.cli.progress import progress
     from aiflow_cli.models.pair import find_pair
@@ -49,7 +49,7 @@ def bench(
     unwind_on_sigterm()
     with progress("responses") as show:
         result = library.bench(settings, show)
-    verdicts = judge(result.arms)
+    verdicts = check_bounds(result.arms)
     if json_:
         print_json(document(result, verdicts))
     else:
@@ -62,7 +62,7 @@ def bench(
         _fail_if_any(verdicts, None, "not judged", "give more --images, or longer answers")
 
 
-def _fail_if_any(verdicts: list[Verdict], state: bool | None, what: str, remedy: str) -> None:
+def _fail_if_any(verdicts: list[Checked], state: bool | None, what: str, remedy: str) -> None:
     """Raise ToleranceError if any bound is in that state."""
     from aiflow_cli.errors import ToleranceError
 
@@ -70,7 +70,7 @@ def _fail_if_any(verdicts: list[Verdict], state: bool | None, what: str, remedy:
         raise ToleranceError(f"{len(keys)} of {len(verdicts)} bounds {what}: {', '.join(keys)}; {remedy}")
 
 
-def document(result: BenchResult, verdicts: list[Verdict]) -> dict[str, Any]:
+def document(result: BenchResult, verdicts: list[Checked]) -> dict[str, Any]:
     """The document of `--json`."""
     from aiflow_cli.analysis.bench import decode_tpot_ms, differing_images
     from aiflow_cli.analysis.intervals import too_few
@@ -84,7 +84,7 @@ def document(result: BenchResult, verdicts: list[Verdict]) -> dict[str, Any]:
     }
 
 
-def print_verdicts(result: BenchResult, verdicts: list[Verdict]) -> None:
+def print_verdicts(result: BenchResult, verdicts: list[Checked]) -> None:
     """A row for each bound, then the times behind the ratios."""
     from aiflow_cli.analysis.bench import decode_tpot_ms
     from aiflow_cli.analysis.intervals import too_few
@@ -100,7 +100,7 @@ def print_verdicts(result: BenchResult, verdicts: list[Verdict]) -> None:
         say(f"No bound is judged: {few}.")
 
 
-def _row(verdict: Verdict) -> list[str]:
+def _row(verdict: Checked) -> list[str]:
     ratio, bound = verdict.ratio, verdict.bound
     value = "-" if ratio is None else f"{ratio.value:.3f}"
     interval = f"{ratio.low:.3f} - {ratio.high:.3f}" if ratio and ratio.known else "-"

@@ -36,9 +36,9 @@ Model: TypeAlias = InternVLForConditionalGeneration
 class CaptionTask:
     """What a caption model is trained on.
 
-    `view` uint8 [n, side, side, 3]; `captions(row, epoch)` gives token ids with the end token; `prompt_ids` those before
-    the caption, image places (`image_token_id`) included; `weights` [vocabulary] says how much each token counts in the
-    loss, all the same if None.
+    `view` uint8 [n, side, side, 3]; `captions(row, epoch)` gives token ids with the end token; `prompt_ids` those
+    before the caption, image places (`image_token_id`) included; `weights` [vocabulary] says how much each token counts
+    in the loss, all the same if None.
     """
 
     view: npt.NDArray[np.uint8]

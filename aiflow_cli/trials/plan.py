@@ -72,7 +72,9 @@ class Plan:
 def plan_experiment(
     spec: ExperimentSpec, output: Path | None = None, *, restart: bool = False, allow_mixed: bool = False
 ) -> Plan:
-    """The plan. What is missing is named in it. Raises UsageError, as for trials in the folder that may not be mixed."""
+    """The plan. What is missing is named in it. Raises UsageError, as for trials in the folder that may not be
+    mixed.
+    """
     folder, missing = choose_folder(spec, output, restart), list(dict.fromkeys(_missing(spec)))
     images, fingerprints, done = spec.images, {}, 0
     todo = [(session, s) for session in range(spec.sessions) for s in spec.block() * spec.repeats * (images or 0)]

@@ -95,7 +95,9 @@ def run_experiment(experiment: Experiment, show: Show) -> RunResult:
 
 
 class _Run:
-    """One call: what it makes goes to the disk, then to `found`; what fails and what servers run goes into `document`."""
+    """One call: what it makes goes to the disk, then to `found`; what fails and what servers run goes into
+    `document`.
+    """
 
     def __init__(
         self, experiment: Experiment, document: Document, found: list[Trial], writer: TrialWriter, show: Show
@@ -221,7 +223,9 @@ def _finish(experiment: Experiment, document: Document, found: list[Trial]) -> R
 
 
 def compare(experiment: Experiment, trials: Sequence[Trial], pairs: Sequence[Mapping[str, Any]]) -> list[Trial]:
-    """`trials` with `identical` filled in, pair by pair; `pairs` as run.json has them, with what servers computed in."""
+    """`trials` with `identical` filled in, pair by pair; `pairs` as run.json has them, with what servers computed
+    in.
+    """
     compared = {trial.trial: trial for trial in trials}
     spec, images = experiment.spec, {image.image_id: image.data for image in experiment.records}
     servers = {pair["name"]: pair.get("server") or {} for pair in pairs}

@@ -104,7 +104,9 @@ def pair_document(pair: PairSpec) -> dict[str, Any]:
 
 
 def recorded(pair: PairSpec, served: Served) -> dict[str, Any]:
-    """What run.json says of a pair beside its name: the target that ran, the fingerprint of the pair, and the server."""
+    """What run.json says of a pair beside its name: the target that ran, the fingerprint of the pair, and the
+    server.
+    """
     return {
         "target": served.target,
         "fingerprint": fingerprint.pair(pair, served.target_sha256),

@@ -150,7 +150,9 @@ def _where(error: Mapping[str, Any], path: Path, text: str, overrides: Sequence[
 
 
 def line_of(text: str, path: Sequence[str], value: object = None) -> int | None:
-    """The line, from 1, that sets the longest beginning of a key; in a list over several lines, the one with `value`."""
+    """The line, from 1, that sets the longest beginning of a key; in a list over several lines, the one with
+    `value`.
+    """
     table: tuple[str, ...] = ()
     best, best_length = None, 0
     lines = text.splitlines()

@@ -196,7 +196,9 @@ def _read_tables(folder: Path) -> list[Trial]:
 
 
 def torn_note(folder: Path) -> str | None:
-    """What is to be said of a last line that was not written to its end; None where there is none. Raises StoreError."""
+    """What is to be said of a last line that was not written to its end; None where there is none. Raises
+    StoreError.
+    """
     path = folder / LINES
     whole, last = _read_parted(path)
     if not last.strip() or is_whole(last):

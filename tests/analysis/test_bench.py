@@ -5,7 +5,14 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from aiflow_cli.analysis.bench import BOUNDS, decode_tpot_ms, differing_images, judge, latency_over_floor, orchestration
+from aiflow_cli.analysis.bench import (
+    BOUNDS,
+    check_bounds,
+    decode_tpot_ms,
+    differing_images,
+    latency_over_floor,
+    orchestration,
+)
 from aiflow_cli.cli.bench import document, print_verdicts
 from aiflow_cli.trials import bench
 from aiflow_cli.world.record import Delivery, Prefill, Trial
@@ -59,7 +66,7 @@ RATIOS = {
 
 
 def test_ratios_and_what_holds() -> None:
-    verdicts = {verdict.bound.key: verdict for verdict in judge(RESPONSES)}
+    verdicts = {verdict.bound.key: verdict for verdict in check_bounds(RESPONSES)}
     assert set(verdicts) == set(RATIOS)
     for key, (ratio, holds) in RATIOS.items():
         measured = verdicts[key].ratio
@@ -81,7 +88,7 @@ def test_bounds_are_those_that_were_asked_for() -> None:
 def test_a_ratio_that_equals_its_bound_holds() -> None:
     steps = dict.fromkeys(STEPS, 0.1) | {bench.LEAN: 0.75, bench.GENERATE: 1.0}
     responses = {arm: [response(arm, image, step_s, first_s=0.0) for image in IMAGES] for arm, step_s in steps.items()}
-    assert judge(responses)[0].holds is True
+    assert check_bounds(responses)[0].holds is True
 
 
 def test_orchestration_leaves_out_models_and_ideal_link() -> None:
@@ -102,7 +109,7 @@ def test_what_is_not_measurable_is_neither_held_nor_missed() -> None:
         arm: [trial.replace(deliveries=(Delivery(0.1, 10),), rounds=()) for trial in trials]
         for arm, trials in RESPONSES.items()
     }
-    verdicts = {verdict.bound.key: verdict for verdict in judge(whole)}
+    verdicts = {verdict.bound.key: verdict for verdict in check_bounds(whole)}
     assert verdicts["decode"].ratio is None
     assert verdicts["decode"].holds is None
     assert verdicts["orchestration"].as_json()["ratio"] is None
@@ -117,7 +124,7 @@ def test_differing_outputs_are_named() -> None:
 
 def test_too_few_images_judge_no_bound(capsys: pytest.CaptureFixture[str]) -> None:
     few = {arm: trials[:3] for arm, trials in RESPONSES.items()}
-    verdicts = judge(few)
+    verdicts = check_bounds(few)
     assert {verdict.holds for verdict in verdicts} == {None}
     told = verdicts[0].as_json()
     assert (told["ratio"], told["ratio_ci"], told["holds"]) == (pytest.approx(0.6), None, None)
@@ -129,7 +136,7 @@ def test_too_few_images_judge_no_bound(capsys: pytest.CaptureFixture[str]) -> No
 
 def test_table_and_document(capsys: pytest.CaptureFixture[str]) -> None:
     result = bench.BenchResult({"data": {"images": 12}, "gamma": 4}, RESPONSES)
-    verdicts = judge(RESPONSES)
+    verdicts = check_bounds(RESPONSES)
     print_verdicts(result, verdicts)
     out = capsys.readouterr().out
     rows = [line for line in out.splitlines() if line.rstrip().endswith(("yes", "NO"))]

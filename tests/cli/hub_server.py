@@ -1,4 +1,6 @@
-"""A server that stands in for the Hugging Face hub: folders as repositories, with the few routes that fetching one needs."""
+"""A server that stands in for the Hugging Face hub: folders as repositories, with the few routes that fetching one
+needs.
+"""
 
 from __future__ import annotations
 
@@ -30,10 +32,11 @@ _FILE = re.compile(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)")
 
 @dataclass
 class Hub:
-    """Repositories by id. `faults[file]` lists what goes wrong with downloads of a file, one entry a request, before all
-    is well: "cut" (half of what is left, then the connection breaks), "reset", "wrong" (other bytes), "short" and "long"
-    (another length), "slow", "wait N" (429, with a pause that is asked for), or a status code. `faults["api"]` does so for
-    what the hub says of a repository, and `lies` changes that."""
+    """Repositories by id. `faults[file]` lists what goes wrong with downloads of a file, one entry a request, before
+    all is well: "cut" (half of what is left, then the connection breaks), "reset", "wrong" (other bytes), "short" and
+    "long" (another length), "slow", "wait N" (429, with a pause that is asked for), or a status code. `faults["api"]`
+    does so for what the hub says of a repository, and `lies` changes that.
+    """
 
     folders: dict[str, Path]
     faults: dict[str, list[str]] = field(default_factory=dict)

@@ -1,4 +1,6 @@
-"""Every command that takes a path, with every kind of bad one: one line on standard error, an exit code that says whose fault it is."""
+"""Every command that takes a path, with every kind of bad one: one line on standard error, an exit code that says whose
+fault it is.
+"""
 
 from __future__ import annotations
 
@@ -137,8 +139,9 @@ READ_ONLY = """
 import sys
 from typer.testing import CliRunner
 from aiflow_cli.cli.app import app
-for command in (["report", "good"], ["plot", "good"], ["plot", "good", "-o", "good"], ["run", "-n", "1", "-o", "good/x"],
-                ["run", "-n", "1"], ["sweep", "quick"], ["sweep", "quick", "-o", "empty"], ["run", "-n", "1", "-o", "empty"]):
+for command in (["report", "good"], ["plot", "good"], ["plot", "good", "-o", "good"],
+                ["run", "-n", "1", "-o", "good/x"], ["run", "-n", "1"], ["sweep", "quick"],
+                ["sweep", "quick", "-o", "empty"], ["run", "-n", "1", "-o", "empty"]):
     done = CliRunner().invoke(app, command)
     assert isinstance(done.exception, SystemExit), (command, done.exception)
     print(done.exit_code, done.stderr.splitlines()[-1])

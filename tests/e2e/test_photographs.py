@@ -1,4 +1,6 @@
-"""Real photographs through the whole chain. The small pair knows rendered scenes only: wrong captions, and identical."""
+"""Real photographs through the whole chain. The small pair knows rendered scenes only: wrong captions, and
+identical.
+"""
 
 from __future__ import annotations
 

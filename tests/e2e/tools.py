@@ -48,7 +48,9 @@ def wait_for(condition: Callable[[], Any], what: str) -> Any:
 
 @contextlib.contextmanager
 def files_limited_to(n_bytes: int) -> Iterator[None]:
-    """No file may grow beyond that, neither here nor in a command that is started meanwhile: stands in for a full disk."""
+    """No file may grow beyond that, neither here nor in a command that is started meanwhile: stands in for a full
+    disk.
+    """
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, before[1]))
     try:

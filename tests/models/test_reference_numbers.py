@@ -1,12 +1,12 @@
 """Numbers of the original InternVL2 code, in this repository: pixels, ids, logits and outputs at chosen places.
 
-`reference/` holds three pictures, a checkpoint with random weights (tiny-2b) and `numbers.json`. All of it was made with
-OpenGVLab/InternVL, commit 2410d1dbf208f0e799459aff9376e5747dbf41a2 (`internvl_chat`), torch 2.13.0, transformers 4.37.2 and
-pillow 13.0.0, in float32 on a CPU. `chosen` says which of the original's outputs are kept: the whole of them is 0.7 MB,
-and lies beside this repository on some machines (`fixtures.py`), where the numbers are compared with it.
+`reference/` holds three pictures, a checkpoint with random weights (tiny-2b) and `numbers.json`. All of it was made
+with OpenGVLab/InternVL, commit 2410d1dbf208f0e799459aff9376e5747dbf41a2 (`internvl_chat`), torch 2.13.0, transformers
+4.37.2 and pillow 13.0.0, in float32 on a CPU. `chosen` says which of the original's outputs are kept: the whole of them
+is 0.7 MB, and lies beside this repository on some machines (`fixtures.py`), where the numbers are compared with it.
 
-Of the pair that ships there is no output of the original code: its numbers are this program's own, written when it agreed
-with the original in all that the fixtures hold.
+Of the pair that ships there is no output of the original code: its numbers are this program's own, written when it
+agreed with the original in all that the fixtures hold.
 """
 
 from __future__ import annotations

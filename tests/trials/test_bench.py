@@ -1,4 +1,6 @@
-"""The arms of `aiflow bench` that run in this process: the same output from all, and an assistant that sees the image."""
+"""The arms of `aiflow bench` that run in this process: the same output from all, and an assistant that sees the
+image.
+"""
 
 from __future__ import annotations
 
