@@ -39,7 +39,7 @@ check: $(READY)  ## lint, format and types
 bench: $(READY)  ## speed of the program itself against its floors
 	@$(BIN)/aiflow bench
 
-pair: $(READY)  ## train the small pair anew (hours)
+pair: $(READY)  ## train the small pair anew (about an hour of one core; resumable)
 	@$(BIN)/aiflow pairs train
 
 clean:  ## remove caches and build output; .venv, data and results stay

@@ -6,9 +6,9 @@ loop over resamples where the paired statistic is no plain axis reduction; the s
 
 The method: percentiles whose tails are as far out as those of a t distribution with n - 1 degrees of freedom ("expanded
 percentiles", Hesterberg, The American Statistician 69, 2015), one method for ratios, fits, optima and break-evens. It
-was chosen by coverage: how often an interval from n images of the reference run, drawn at random, holds the value of
-all of them (tests/analysis/test_coverage.py; nominal 95 %). Paired speed-ups of `small-weak`, mean over draft lengths,
-as `python -m tests.analysis.test_coverage` prints them:
+was chosen by coverage: how often an interval from n images of a run of 40 (results/forty-images), drawn at random,
+holds the value of all of them (tests/analysis/test_coverage.py; nominal 95 %). Paired speed-ups of `small-weak`, mean
+over draft lengths, as `python -m tests.analysis.test_coverage` prints them:
 
     images                                    4     8     10    16    40
     percentiles                               77 %  85 %  88 %  91 %  93 %

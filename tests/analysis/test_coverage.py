@@ -1,8 +1,8 @@
 """How often an interval from n images holds the value of all of them: the numbers in `intervals.py`.
 
-The population is the 40 images of the reference run with all their real trials; samples are drawn from it with
-replacement. `small-weak` is the usual case. `small` shows what no method covers: figures that hang on the few images on
-which its drafts fail.
+The population is the 40 images of `results/forty-images` (one session) with all their real trials; samples are drawn
+from it with replacement. `small-weak` is the usual case. `small` shows what no method covers: figures that hang on the
+few images on which its drafts fail.
 """
 
 from __future__ import annotations
@@ -31,26 +31,26 @@ TOLERANCE = 0.02
 """Of the nominal 95 %, for the mean over draft lengths: two points, by which FEWEST_IMAGES is chosen."""
 GAMMAS = (1, 2, 3, 4, 6, 8, 12, 16, 22, 28, 36)
 SAMPLES = 2000
-REFERENCE = Path(__file__).parents[2] / "results" / "reference"
+FORTY_IMAGES = Path(__file__).parents[2] / "results" / "forty-images"
 Array = np.ndarray[Any, np.dtype[np.float64]]
 Bootstrap = Callable[[Array], Interval]
 """From [4, images] (over and under of server-only, over and under of the method) to the speed-up."""
 
 
 @cache
-def reference() -> Result:
-    return load(REFERENCE)
+def whole_run() -> Result:
+    return load(FORTY_IMAGES)
 
 
 def series_of(pair: str) -> Series:
-    return next(series for series in reference().series() if series.pair == pair)
+    return next(series for series in whole_run().series() if series.pair == pair)
 
 
 @cache
 def population(pair: str, gamma: int) -> Array:
     """Sums of decode TPOT by image, server-only's and the method's."""
     series = series_of(pair)
-    arms = (reference().baseline(series), reference().arm(series, Method.SPECULATIVE, gamma))
+    arms = (whole_run().baseline(series), whole_run().arm(series, Method.SPECULATIVE, gamma))
     sums = [arm.sums(metrics.decode_tpot) for arm in arms]
     return np.array([[one[image][part] for image in sorted(sums[0])] for one in sums for part in (0, 1)])
 
@@ -156,13 +156,13 @@ def sampled(n: int, samples: int) -> Iterator[Curve]:
     """Curves of n images drawn from the reference run; an image that is drawn twice is two."""
     series, rng = series_of("small-weak"), np.random.default_rng(n)
     by_image: dict[str, list[Trial]] = {}
-    for trial in reference().trials:
+    for trial in whole_run().trials:
         if trial.setting.pair == series.pair and wanted(trial):
             by_image.setdefault(trial.image_id, []).append(trial)
     images = sorted(by_image)
     for drawn in rng.integers(0, len(images), size=(samples, n)):
         made = [t.replace(image_id=str(k)) for k, image in enumerate(drawn) for t in by_image[images[image]]]
-        yield curve(Result(REFERENCE, reference().document, tuple(made)), series)
+        yield curve(Result(FORTY_IMAGES, whole_run().document, tuple(made)), series)
 
 
 def wanted(trial: Trial) -> bool:
@@ -172,8 +172,8 @@ def wanted(trial: Trial) -> bool:
 def test_optimum_and_fits_are_covered_too() -> None:
     """All of them by the same tails."""
     series = series_of("small-weak")
-    kept = tuple(trial for trial in reference().trials if wanted(trial))
-    truth = curve(Result(REFERENCE, reference().document, kept), series)
+    kept = tuple(trial for trial in whole_run().trials if wanted(trial))
+    truth = curve(Result(FORTY_IMAGES, whole_run().document, kept), series)
     names = ("alpha", "draft_cost", "round_cost")
     held: dict[str, list[bool]] = {name: [] for name in ("optimum", *names)}
     for found in sampled(FEWEST_IMAGES, 150):
