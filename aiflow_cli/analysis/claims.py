@@ -1,6 +1,6 @@
 """The paper's claims (arXiv 2411.12469), each beside what was measured: HOLDS, DIFFERS or UNDECIDED HERE, and why.
 
-A verdict is of intervals alone, by the margins of `margins.py`, which were fixed before any result was looked at: the
+A verdict is of intervals alone, by the margins of `margins.py`, which are fixed in the program, no option: the
 claim holds where the whole interval lies within its margin, differs where the whole interval lies outside, and is
 undecided between. Without an interval (too few images, see `intervals.py`) it is undecided too. One output that differs
 is enough to say so, however few they are.
@@ -113,7 +113,7 @@ def footnotes(findings: Sequence[Finding]) -> Footnotes:
     told = list(dict.fromkeys(f.series for f in findings if f.verdict is None))
     return Footnotes(
         "A claim HOLDS where the whole interval lies within its margin, DIFFERS where the whole interval lies outside, "
-        "and is UNDECIDED HERE otherwise. The margins were stated before anything was measured:",
+        "and is UNDECIDED HERE otherwise. The margins are fixed in the program, and were before this was measured:",
         [f"{claim.statement}: {words[claim.key]}" for claim in claims],
         f"{margins.listed(told)}: not meant to be like the paper's pair, so what it does is told, not judged."
         if told

@@ -1,4 +1,4 @@
-"""The margins within which a figure is called the paper's, and the verdicts by them. They were stated beforehand."""
+"""The margins within which a figure is called the paper's, and the verdicts by them. They are no options: fixed before a result is made."""
 
 from __future__ import annotations
 
