@@ -1,4 +1,4 @@
-"""The margins within which a figure is called the paper's, and the verdicts by them. They are no options: fixed before a result is made."""
+"""The margins within which a figure is called the paper's, and the verdicts by them: fixed here, no options."""
 
 from __future__ import annotations
 

@@ -158,7 +158,7 @@ def test_scenes_have_the_common_columns() -> None:
 
 
 def test_no_seed_shows_scenes_that_were_trained_on() -> None:
-    """Seeds are not negative (a spec refuses them), so streams of runs lie above those of training and its judgement."""
+    """Seeds are not negative (a spec refuses them), so streams of runs lie above those of training."""
     assert max(TRAIN_SEED, HELD_OUT_SEED) < FIRST_STREAM
     assert open_images("scenes", 1, 0).dataset["image_id"] == [f"scene-{FIRST_STREAM}-00000"]
 
