@@ -122,5 +122,6 @@ def test_installed_wheel_runs_elsewhere(installed: Path, tmp_path: Path) -> None
     where = run(installed / "python", "-c", "import aiflow_cli; print(aiflow_cli.__file__)", cwd=tmp_path).stdout
     assert str(installed.parent) in where
     document = json.loads(run(installed / "aiflow", "run", "--images", "1", "--json", cwd=tmp_path).stdout)
-    assert {method["method"] for method in document["methods"]} >= {"server-only", "speculative"}
-    assert all(method["identical"] == method["trials"] for method in document["methods"])
+    server_only, speculative = document["groups"][0]["methods"]
+    assert (server_only["method"], speculative["method"]) == ("server-only", "speculative")
+    assert speculative["identical"] == speculative["trials"] == 1
