@@ -8,7 +8,7 @@ from aiflow_cli.decoding.acceptance import Outcome
 from aiflow_cli.decoding.actions import Action, Send
 from aiflow_cli.decoding.drafting import Drafter
 from aiflow_cli.decoding.events import Prefilled
-from aiflow_cli.decoding.halves import DeviceHalf, ServerHalf, check_counts
+from aiflow_cli.decoding.halves import DeviceHalf, ServerHalf, check_counts, prefill
 from aiflow_cli.decoding.state import BadCounts, Output, Turns
 from aiflow_cli.decoding.tree import Tree
 from aiflow_cli.decoding.verification import Verifier
@@ -52,7 +52,7 @@ class Server(ServerHalf):
             )
             return [Send(whole), *self.next()]
 
-        return [self.turns.ask(self.prefill_of("draft"), prefilled)]
+        return [self.turns.ask(prefill("draft", self.request), prefilled)]
 
     def next(self) -> list[Action]:
         """A round."""

@@ -33,6 +33,11 @@ class Task:
     committed: tuple[int, ...] = ()
 
 
+def prefill(model: Literal["target", "draft"], asked: Task | Request) -> Prefill:
+    """The prefill of a model with what a response is about."""
+    return Prefill(model=model, input=asked.input, prompt=asked.prompt, max_new_tokens=asked.max_new_tokens)
+
+
 class DeviceHalf:
     """The device's side of a method. This one waits for tokens and delivers them."""
 
@@ -105,12 +110,7 @@ class ServerHalf:
 
     def start(self) -> list[Action]:
         """Begin."""
-        return [self.turns.ask(self.prefill_of("target"), self._prefilled)]
-
-    def prefill_of(self, model: Literal["target", "draft"]) -> Prefill:
-        """The prefill of a model with the request's input."""
-        request = self.request
-        return Prefill(model=model, input=request.input, prompt=request.prompt, max_new_tokens=request.max_new_tokens)
+        return [self.turns.ask(prefill("target", self.request), self._prefilled)]
 
     def _prefilled(self, event: Prefilled) -> list[Action]:
         if not self.output.tokens:

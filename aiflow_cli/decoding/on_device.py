@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from aiflow_cli.decoding.actions import Action, Deliver, DraftTokens, Prefill
+from aiflow_cli.decoding.actions import Action, Deliver, DraftTokens
 from aiflow_cli.decoding.events import Drafted, Prefilled
-from aiflow_cli.decoding.halves import DeviceHalf
+from aiflow_cli.decoding.halves import DeviceHalf, prefill
 from aiflow_cli.decoding.state import OutOfTurn
 from aiflow_cli.wire.messages import Answer
 
@@ -14,8 +14,7 @@ class Device(DeviceHalf):
 
     def start(self) -> list[Action]:
         """Prefill; nothing is sent."""
-        task = self.task
-        work = Prefill(model="draft", input=task.input, prompt=task.prompt, max_new_tokens=task.max_new_tokens)
+        work = prefill("draft", self.task)
         return [self.turns.ask(work, self._prefilled)]
 
     def _prefilled(self, event: Prefilled) -> list[Action]:

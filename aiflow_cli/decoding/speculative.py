@@ -11,10 +11,10 @@ from collections import deque
 from typing import NamedTuple
 
 from aiflow_cli.decoding.acceptance import Outcome, draft_length, outcome
-from aiflow_cli.decoding.actions import Action, Prefill, Send
+from aiflow_cli.decoding.actions import Action, Send
 from aiflow_cli.decoding.drafting import Drafter
 from aiflow_cli.decoding.events import Prefilled
-from aiflow_cli.decoding.halves import DeviceHalf, ServerHalf, Task, check_counts
+from aiflow_cli.decoding.halves import DeviceHalf, ServerHalf, Task, check_counts, prefill
 from aiflow_cli.decoding.state import BadCounts, BadTokens, OutOfTurn, Output, Turns
 from aiflow_cli.decoding.tree import Branch, Tree
 from aiflow_cli.decoding.verification import Verifier
@@ -38,8 +38,7 @@ class Device(DeviceHalf):
 
     def start(self) -> list[Action]:
         """The draft model is prefilled while the input is on its way."""
-        task = self.task
-        work = Prefill(model="draft", input=task.input, prompt=task.prompt, max_new_tokens=task.max_new_tokens)
+        work = prefill("draft", self.task)
         return [*super().start(), self.turns.ask(work, self._ready)]
 
     def _ready(self, _event: Prefilled) -> list[Action]:

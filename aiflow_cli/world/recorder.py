@@ -75,10 +75,12 @@ class Recorder:
             self._drafts[message.epoch, message.base] = _Sent(drafted, drafted_s, at_s, n_bytes)
 
     def received(self, message: wire.Message, n_bytes: int, at_s: float) -> None:
-        """The device read a message."""
-        self._down[type(message).__name__] += n_bytes
-        if isinstance(message, wire.Answer) and message.request_id == self._request_id:
+        """The device read a message. A late answer to another request, which was given up, is no part of this trial."""
+        if isinstance(message, wire.Answer):
+            if message.request_id != self._request_id:
+                return
             self._answer = (message, n_bytes, at_s)
+        self._down[type(message).__name__] += n_bytes
 
     def delivered(self, tokens: tuple[int, ...], at_s: float) -> None:
         """Output tokens are there."""

@@ -111,6 +111,16 @@ def test_single_steps() -> None:
     assert (trial.bytes_up, trial.bytes_down) == (0, 0)
 
 
+def test_a_late_answer_to_another_request_counts_for_nothing() -> None:
+    recorder = begun(Method.SERVER_ONLY, 0)
+    recorder.received(Tokens(6, 9, pack_ids([3]), False, 0, 9_000), 99, 100.55)
+    recorder.received(Tokens(7, 1, pack_ids([2]), True, 0, 7_000), 20, 100.6)
+    recorder.delivered((2,), 100.6)
+    trial = recorder.trial("")
+    assert trial.bytes_down_by_message == {"Tokens": 50}
+    assert trial.steps_s == (0.007,)
+
+
 def test_a_server_that_claims_more_time_than_there_was_leaves_the_network_none() -> None:
     recorder = begun(Method.SPECULATIVE)
     recorder.sent(Draft(7, 0, 1, b""), 12, 100.5)
