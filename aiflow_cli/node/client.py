@@ -5,8 +5,10 @@ waits to be done.
 from __future__ import annotations
 
 import contextlib
+import math
 import socket
 from dataclasses import dataclass
+from time import perf_counter
 from typing import NamedTuple
 
 from aiflow_cli.decoding.actions import DraftTokens, Extend, Prefill, Send, Work
@@ -14,9 +16,13 @@ from aiflow_cli.decoding.events import Event, Received
 from aiflow_cli.decoding.server import ServerSession
 from aiflow_cli.errors import ProtocolError
 from aiflow_cli.node.stream import PeerGone, Stream
-from aiflow_cli.wire.framing import MAX_FRAME_BYTES, SMALL_FRAME_BYTES
+from aiflow_cli.wire.framing import MAX_FRAME_BYTES
 from aiflow_cli.wire.messages import PROTOCOL_VERSION, Fingerprint, Hello, Message, Refused, Request, Welcome
 
+LINGER_S = 5.0
+"""Some round trips of the longest link; a device in its own prefill then has the reason in its kernel, unread."""
+LINGER_BYTES = MAX_FRAME_BYTES
+"""The rest of one message, of whatever size."""
 MAX_UNSENT_BYTES = 1_000_000
 """A device that leaves more than this unread, beyond what the kernel holds, is gone: it is more than any response."""
 UNREAD_S = 120.0
@@ -62,11 +68,9 @@ class Client:
         self._request_bytes = 0
         self._greeting = greeting
         self._greeted = False
-
-    @property
-    def uploading(self) -> bool:
-        """Whether a large message is under way."""
-        return self.transport.pending > SMALL_FRAME_BYTES
+        self.closes_at_s = math.inf
+        """When it is closed even if the device still sends: once it was refused."""
+        self._left_bytes = LINGER_BYTES
 
     @property
     def held_bytes(self) -> int:
@@ -99,8 +103,7 @@ class Client:
     def _greet(self, message: Message, at_s: float) -> None:
         if not isinstance(message, Hello):
             raise ProtocolError(f"the device began with {type(message).__name__}: a hello is due")
-        if reason := _mismatch(message, self._greeting.fingerprint):
-            raise ProtocolError(reason)
+        _check_pair(message, self._greeting.fingerprint)
         self._greeted, self._active_s = True, at_s
         self.transport.max_frame_bytes = MAX_FRAME_BYTES
         self.send(self._greeting)
@@ -130,25 +133,35 @@ class Client:
             raise PeerGone(f"it leaves {self.transport.unsent:,} bytes unread")
 
     def refuse(self, reason: str) -> None:
-        """Say why this connection ends, if the device still listens, and that no more comes; see `node/farewell.py`."""
+        """Say why this connection ends, if the device still listens, and that no more comes; then call `discard`.
+
+        A socket that is closed while bytes wait in it unread is reset, and a reset may overtake the reason or throw it
+        away, on the way or at the peer, which then knows of a broken pipe only. So the reason goes out with the end of
+        our stream, and what the peer still sends (the rest of an upload, say) is read and thrown away until it ends its
+        own, within bounds.
+        """
         with contextlib.suppress(PeerGone):
             self.send(Refused(reason[:2000].encode(errors="replace").decode()))
         with contextlib.suppress(OSError):
             self.socket.shutdown(socket.SHUT_WR)
+        self.closes_at_s = perf_counter() + LINGER_S
+
+    def discard(self) -> bool:
+        """Throw away what has come; whether the peer is gone, or has sent more than it may."""
+        try:
+            self._left_bytes -= len(self._stream.take())
+        except PeerGone:
+            return True
+        return self._left_bytes < 0
 
 
-def _mismatch(hello: Hello, ours: Fingerprint) -> str | None:
-    theirs = hello.fingerprint
+def _check_pair(hello: Hello, ours: Fingerprint) -> None:
+    """Raise ProtocolError if this draft and the target cannot work together."""
+    theirs, no_pair = hello.fingerprint or ours, "they are no pair, give both sides the same --pair"
     if hello.protocol != PROTOCOL_VERSION:
-        return (
-            f"the device speaks protocol {hello.protocol}, this server {PROTOCOL_VERSION}: "
-            "install the same aiflow on both"
-        )
-    if theirs is None:
-        return None
-    no_pair = "they are no pair, give both sides the same --pair"
+        spoken = f"the device speaks protocol {hello.protocol}, this server {PROTOCOL_VERSION}"
+        raise ProtocolError(f"{spoken}: install the same aiflow on both")
     if theirs.vocab_size != ours.vocab_size:
-        return f"the draft has {theirs.vocab_size} tokens, the target {ours.vocab_size}: {no_pair}"
+        raise ProtocolError(f"the draft has {theirs.vocab_size} tokens, the target {ours.vocab_size}: {no_pair}")
     if theirs.tokenizer_sha256 != ours.tokenizer_sha256:
-        return f"draft and target have different tokenizers: {no_pair}"
-    return None
+        raise ProtocolError(f"draft and target have different tokenizers: {no_pair}")

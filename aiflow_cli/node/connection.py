@@ -31,11 +31,6 @@ LONGEST_SLEEP_S = 86_400.0
 """The system's call counts milliseconds in 32 bits; whoever waits longer sleeps again."""
 
 
-def answer_timeout_s() -> float:
-    """How long an answer may take, by the environment or by default; raises UsageError."""
-    return environment.ANSWER_TIMEOUT.value() or ANSWER_TIMEOUT_S
-
-
 class Connection(contextlib.AbstractContextManager["Connection"]):
     """A connected device. Raises LinkError for whatever happens to the link, ProtocolError for what is no message."""
 
@@ -44,7 +39,7 @@ class Connection(contextlib.AbstractContextManager["Connection"]):
     ) -> None:
         """Connect to `address`. `server` is what messages name: where the server is, if a relay is before it."""
         self.server = server or address
-        self._answer_timeout_s = answer_timeout_s()
+        self._answer_timeout_s = environment.ANSWER_TIMEOUT.value() or ANSWER_TIMEOUT_S
         try:
             self._stream = Stream(socket.create_connection(address, connect_timeout_s))
         except OSError as error:
@@ -82,27 +77,23 @@ class Connection(contextlib.AbstractContextManager["Connection"]):
         with self._sending:
             size = self._transport.send(message)
             self.sent_at_s = perf_counter()
-            if not self._uploading:
-                self._write()
-                if self._goes_on():
-                    threading.Thread(target=self._upload, name="upload", daemon=True).start()
+            if not self._uploading and self._write():
+                threading.Thread(target=self._upload, name="upload", daemon=True).start()
         return size
 
     def _upload(self) -> None:
         writable = _poller(self._stream.socket, select.POLLOUT)
         while self._uploading:
             writable.poll()
-            self._write()
             with self._sending:
-                self._goes_on()
+                self._write()
 
-    def _write(self) -> None:
+    def _write(self) -> bool:
+        """Whether that leaves something for a thread to send."""
         try:
             self._stream.write()
         except PeerGone as error:
             self._broken = error
-
-    def _goes_on(self) -> bool:
         self._uploading = self._broken is None and self._transport.unsent > 0
         return self._uploading
 
@@ -117,7 +108,9 @@ class Connection(contextlib.AbstractContextManager["Connection"]):
         while (arrived := self._transport.next()) is None:
             left_s = deadline_s - perf_counter()
             if left_s <= 0:
-                raise self._late(timeout_s)
+                if self._broken is not None:
+                    raise self._gone(self._broken)
+                raise LinkError(f"the server at {self.server} did not answer within {timeout_s:g} s")
             self._read(math.ceil(min(left_s, LONGEST_SLEEP_S) * 1e3))
         return arrived
 
@@ -134,11 +127,6 @@ class Connection(contextlib.AbstractContextManager["Connection"]):
                 self._stream.read()
         except PeerGone as error:
             raise self._gone(self._broken or error) from error
-
-    def _late(self, timeout_s: float) -> LinkError:
-        if self._broken is not None:
-            return self._gone(self._broken)
-        return LinkError(f"the server at {self.server} did not answer within {timeout_s:g} s")
 
     def _gone(self, how: PeerGone) -> PeerGone:
         return PeerGone(f"the server at {self.server} went away ({how})")

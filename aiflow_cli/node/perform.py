@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Protocol
@@ -43,21 +43,17 @@ class Models:
         return model
 
 
-def perform(work: Work, models: Models, queue_us: int = 0, clock: Callable[[], float] = perf_counter) -> WorkDone:
-    """Do a piece of work that has waited for `queue_us`. Raises what models raise."""
-    passes = begin(work, models, queue_us, clock)
-    while True:
-        try:
-            next(passes)
-        except StopIteration as end:
-            done: WorkDone = end.value
-            return done
+def perform(
+    work: Work,
+    models: Models,
+    queue_us: int = 0,
+    clock: Callable[[], float] = perf_counter,
+    wanted: Callable[[], bool] = lambda: True,
+) -> WorkDone:
+    """Do a piece of work that has waited for `queue_us`. Raises what models raise.
 
-
-def begin(
-    work: Work, models: Models, queue_us: int = 0, clock: Callable[[], float] = perf_counter
-) -> Generator[None, None, WorkDone]:
-    """Do a piece of work a pass at a time: between two drafted tokens whoever drives it may look at other things."""
+    After each drafted token `wanted` may look at other things; where it says no, what is drafted by then is the answer.
+    """
     begun_s = clock()
 
     def spent_us() -> int:
@@ -76,5 +72,6 @@ def begin(
             drafted = []
             for token in models.named("draft").draft(work):
                 drafted.append(token)
-                yield
+                if not wanted():
+                    break
             return Drafted(work.ticket, tuple(drafted), spent_us(), queue_us)

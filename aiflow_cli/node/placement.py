@@ -44,7 +44,7 @@ def pin(cores: frozenset[int], pid: int | None = None) -> None:
     """Bind a process (None: this one) to `cores` with all its threads: the system moves one thread at a time, and
     torch's pool is there before its process is bound. Threads that are started later inherit the cores of their own.
     """
-    if not cores or not hasattr(os, "sched_setaffinity"):
+    if not cores:
         return
     process, moved = pid or os.getpid(), set[int]()
     for _ in range(_PASSES):

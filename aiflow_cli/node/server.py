@@ -15,7 +15,7 @@ import selectors
 import socket
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from time import perf_counter
 
@@ -25,11 +25,10 @@ from aiflow_cli.link.address import OUT_OF_ROOM
 from aiflow_cli.models.vlm import VisionLanguageModel
 from aiflow_cli.node.client import Client, Job, Timeouts
 from aiflow_cli.node.compute import Compute
-from aiflow_cli.node.farewell import Farewell
 from aiflow_cli.node.perform import Models, perform
 from aiflow_cli.node.process import DROPPED
-from aiflow_cli.node.scheduler import next_in_turn
 from aiflow_cli.node.stream import PeerGone
+from aiflow_cli.wire.framing import SMALL_FRAME_BYTES
 from aiflow_cli.wire.messages import PROTOCOL_VERSION, Served, Welcome
 
 TICK_S = 0.5
@@ -45,6 +44,14 @@ size."""
 SPIN_S = 0.05
 """How long after a device's last word the server looks for its next one without sleeping: drafting takes milliseconds,
 and a core that slept has to wake and finds its caches colder (a round of the small pair took 5 to 10 % longer)."""
+
+
+def next_in_turn(waiting: Sequence[Job]) -> Job:
+    """What has waited longest. The next piece begins to wait with the answer, so devices take turns, one piece each.
+
+    All that waits is handed to this one place, so that another order, or several pieces at once, has its place.
+    """
+    return min(waiting, key=lambda job: job.since_s)
 
 
 class Server:
@@ -69,7 +76,8 @@ class Server:
         self._clients: dict[Client, Models | None] = {}
         """Connected devices, each with its seat while it is being served."""
         self._spare: list[Models] = []
-        self._leaving: dict[Farewell, None] = {}
+        self._leaving: dict[Client, None] = {}
+        """Refused ones, which are closed when they have had time to read why."""
         self._deaf_until_s = 0.0
 
     def serve(self, stopped: Callable[[], bool]) -> None:
@@ -101,17 +109,17 @@ class Server:
 
     def _look(self, timeout_s: float) -> None:
         for key, events in self._selector.select(timeout_s):
-            match key.data:
-                case Farewell() as farewell:
-                    if farewell in self._leaving and farewell.discard():
-                        self._end(farewell)
-                case Client() as client:
-                    if events & selectors.EVENT_WRITE and client in self._clients:
-                        self._guarded(client, client.flush)
-                    if events & selectors.EVENT_READ and client in self._clients:
-                        self._guarded(client, client.read)
-                case _:
-                    self._accept()
+            client: Client | None = key.data
+            if client is None:
+                self._accept()
+            elif client in self._leaving:
+                if client.discard():
+                    self._close(client)
+            else:
+                if events & selectors.EVENT_WRITE and client in self._clients:
+                    self._guarded(client, client.flush)
+                if events & selectors.EVENT_READ and client in self._clients:
+                    self._guarded(client, client.read)
 
     def _accept(self) -> None:
         session = ServerSession(self._target.eos_ids, self._target.tokenizer.vocab_size, self._draft is not None)
@@ -145,7 +153,7 @@ class Server:
             self._after(client)
 
     def _after(self, client: Client) -> None:
-        if client.uploading and sum(c.held_bytes for c in self._clients) > MAX_HELD_BYTES:
+        if client.transport.pending > SMALL_FRAME_BYTES and sum(c.held_bytes for c in self._clients) > MAX_HELD_BYTES:
             largest = max(self._clients, key=lambda c: c.held_bytes)
             self._drop(largest, "this server holds too many large messages at once: try again later")
             if largest is client:
@@ -162,16 +170,14 @@ class Server:
         if (seat := self._clients.pop(client)) is not None:
             self._pass_on(seat)
         if reason is None:
-            self._selector.unregister(client.socket)
-            client.socket.close()
+            self._close(client)
             return
         _say(DROPPED + reason)
         client.refuse(reason)
-        farewell = Farewell(client.socket, perf_counter())
-        self._leaving[farewell] = None
-        self._selector.modify(client.socket, selectors.EVENT_READ, farewell)
+        self._leaving[client] = None
+        self._selector.modify(client.socket, selectors.EVENT_READ, client)
         if len(self._leaving) > MAX_CLIENTS:
-            self._end(next(iter(self._leaving)))
+            self._close(next(iter(self._leaving)))
 
     def _pass_on(self, seat: Models) -> None:
         """A seat that has become free: for the first that waits for one, or to spare."""
@@ -181,18 +187,18 @@ class Server:
         elif len(self._spare) < SPARE_SEATS:
             self._spare.append(seat)
 
-    def _end(self, farewell: Farewell) -> None:
-        del self._leaving[farewell]
-        self._selector.unregister(farewell.socket)
-        farewell.socket.close()
+    def _close(self, client: Client) -> None:
+        self._leaving.pop(client, None)
+        self._selector.unregister(client.socket)
+        client.socket.close()
 
     def _tick(self, now_s: float) -> None:
         """What is looked at now and then: who has been waited for too long, and whether newcomers have room again."""
         for client in list(self._clients):
             if (reason := client.overdue(now_s, self._timeouts)) is not None:
                 self._drop(client, reason)
-        for farewell in [one for one in self._leaving if now_s > one.until_s]:
-            self._end(farewell)
+        for client in [one for one in self._leaving if now_s > one.closes_at_s]:
+            self._close(client)
         if self._deaf_until_s and now_s > self._deaf_until_s:
             self._deaf_until_s = 0.0
             self._selector.register(self._listener, selectors.EVENT_READ)
@@ -206,24 +212,16 @@ class Server:
 
     def _perform(self, job: Job) -> None:
         queue_us = round((perf_counter() - job.since_s) * 1e6)
-        done = perform(job.work, self._seat_of(job.client), queue_us)
-        job.client.tell(done, perf_counter())
-
-    def _seat_of(self, client: Client) -> Models:
-        """The seat of a device, which gets one if it has none."""
-        seat = self._clients[client] or (self._spare.pop() if self._spare else self._new_seat())
-        self._clients[client] = seat
-        return seat
-
-    def _new_seat(self) -> Models:
-        return Models(Compute(self._target), Compute(self._draft) if self._draft is not None else None)
+        if (seat := self._clients[job.client]) is None:
+            draft = Compute(self._draft) if self._draft is not None else None
+            seat = self._spare.pop() if self._spare else Models(Compute(self._target), draft)
+            self._clients[job.client] = seat
+        job.client.tell(perform(job.work, seat, queue_us), perf_counter())
 
     def close(self) -> None:
         """Close every connection and the listening socket."""
-        for client in list(self._clients):
-            self._drop(client)
-        for farewell in list(self._leaving):
-            self._end(farewell)
+        for client in [*self._clients, *self._leaving]:
+            self._close(client)
         self._selector.close()
         self._listener.close()
         gc.enable()
