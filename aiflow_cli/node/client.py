@@ -1,6 +1,4 @@
-"""The server's end of one connection: messages of the device go to its session, and what that asks for is sent, or
-waits to be done.
-"""
+"""The server's end of one connection: messages go to its session; what that asks for is sent, or waits to be done."""
 
 from __future__ import annotations
 
@@ -15,6 +13,7 @@ from aiflow_cli.decoding.actions import DraftTokens, Extend, Prefill, Send, Work
 from aiflow_cli.decoding.events import Event, Received
 from aiflow_cli.decoding.server import ServerSession
 from aiflow_cli.errors import ProtocolError
+from aiflow_cli.node.perform import Models
 from aiflow_cli.node.stream import PeerGone, Stream
 from aiflow_cli.wire.framing import MAX_FRAME_BYTES
 from aiflow_cli.wire.messages import PROTOCOL_VERSION, Fingerprint, Hello, Message, Refused, Request, Welcome
@@ -51,19 +50,18 @@ class Timeouts:
     """A device between requests occupies a place and no cache; a sweep may come back to a link after hours."""
 
 
-class Client:
+class Client(Stream):
     """One device's connection. It never blocks: what the kernel does not take is kept and sent when it does."""
 
     def __init__(self, connection: socket.socket, session: ServerSession, greeting: Welcome) -> None:
         """Take over a connected socket. `greeting`: what a device is told, and what it is compared with."""
-        self.socket = connection
-        self._stream = Stream(connection)
-        if hasattr(socket, "TCP_USER_TIMEOUT"):
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(UNREAD_S * 1e3))
+        super().__init__(connection)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(UNREAD_S * 1e3))
         self.session = session
+        self.seat: Models | None = None
+        """The caches that it has while it is being served."""
         self.jobs: list[Job] = []
         """What the session waits for."""
-        self.transport = self._stream.transport
         self._active_s = self.transport.heard_at_s
         self._request_bytes = 0
         self._greeting = greeting
@@ -91,7 +89,7 @@ class Client:
 
     def read(self) -> None:
         """Read what is there and act on whole messages. Raises PeerGone, ProtocolError."""
-        self._stream.read()
+        super().read()
         while (arrived := self.transport.next()) is not None:
             if isinstance(arrived.message, Request):
                 self._request_bytes = arrived.n_bytes
@@ -127,7 +125,7 @@ class Client:
 
     def flush(self) -> None:
         """Send what is kept. Raises PeerGone if the device reads nothing, or the connection broke."""
-        while self.transport.unsent and self._stream.write():
+        while self.transport.unsent and self.write():
             pass
         if self.transport.unsent > MAX_UNSENT_BYTES:
             raise PeerGone(f"it leaves {self.transport.unsent:,} bytes unread")
@@ -149,7 +147,7 @@ class Client:
     def discard(self) -> bool:
         """Throw away what has come; whether the peer is gone, or has sent more than it may."""
         try:
-            self._left_bytes -= len(self._stream.take())
+            self._left_bytes -= len(self.take())
         except PeerGone:
             return True
         return self._left_bytes < 0

@@ -57,7 +57,7 @@ class Device:
     def __init__(self, model: VisionLanguageModel) -> None:
         """The model's cache is made at the first response."""
         self.model = model
-        self._models = Models(draft=Compute(model))
+        self._models = {"draft": Compute(model)}
 
     def respond(self, task: Task, connection: Connection | None, observer: Observer) -> tuple[int, ...]:
         """Make one response; its tokens. `connection` may be None for on-device. Raises LinkError, ProtocolError,

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
 from time import perf_counter
 from typing import Protocol
 
 from aiflow_cli.decoding.actions import DraftTokens, Extend, Prefill, Work
 from aiflow_cli.decoding.events import Drafted, Extended, Prefilled, WorkDone
-from aiflow_cli.errors import ProtocolError
 
 
 class Model(Protocol):
@@ -28,19 +26,8 @@ class Model(Protocol):
         """Drafted tokens, one a pass."""
 
 
-@dataclass(frozen=True)
-class Models:
-    """What a side has to work with."""
-
-    target: Model | None = None
-    draft: Model | None = None
-
-    def named(self, name: str) -> Model:
-        """The target or the draft model. Raises ProtocolError if it is not here."""
-        model = self.target if name == "target" else self.draft
-        if model is None:
-            raise ProtocolError(f"there is no {name} model here: a server drafts if it is started with --with-draft")
-        return model
+Models = Mapping[str, Model]
+"""What a side has to work with: its "target", its "draft", or both."""
 
 
 def perform(
@@ -61,16 +48,16 @@ def perform(
 
     match work:
         case Prefill():
-            token = models.named(work.model).prefill(work)
+            token = models[work.model].prefill(work)
             return Prefilled(work.ticket, token, spent_us(), queue_us)
         case Extend():
-            target = models.named("target")
+            target = models["target"]
             predictions = target.extend(work)
             margins = target.margins() if work.margins else ()
             return Extended(work.ticket, predictions, margins, spent_us(), queue_us)
         case DraftTokens():
             drafted = []
-            for token in models.named("draft").draft(work):
+            for token in models["draft"].draft(work):
                 drafted.append(token)
                 if not wanted():
                     break

@@ -37,7 +37,7 @@ MAX_CLIENTS = 256
 MAX_SEATS = 32
 """Devices that are served at the same time, each with its caches, its seat; the requests of others wait for one."""
 SPARE_SEATS = 2
-"""Seats that are kept for the next request, which is served sooner for it; all others are freed with their response."""
+"""Seats that are kept for the next requests, which are served sooner for it; others are freed with their response."""
 MAX_HELD_BYTES = 256_000_000
 """What unfinished messages and pictures of all devices may take together: eight of the largest, thousands of the usual
 size."""
@@ -66,16 +66,17 @@ class Server:
         timeouts: Timeouts | None = None,
     ) -> None:
         """Take over a listening socket. `served`: what devices are told of all this, for their results."""
-        self._target, self._draft = target, draft
+        self._target = target
+        self._models = {"target": target} | ({"draft": draft} if draft else {})
         self._timeouts = timeouts or Timeouts()
         self._greeting = Welcome(PROTOCOL_VERSION, target.fingerprint, served)
         self._selector = selectors.DefaultSelector()
         self._listener = listener
         listener.setblocking(False)
         self._selector.register(listener, selectors.EVENT_READ)
-        self._clients: dict[Client, Models | None] = {}
-        """Connected devices, each with its seat while it is being served."""
+        self._clients: dict[Client, None] = {}
         self._spare: list[Models] = []
+        """Seats that no one has."""
         self._leaving: dict[Client, None] = {}
         """Refused ones, which are closed when they have had time to read why."""
         self._deaf_until_s = 0.0
@@ -95,12 +96,8 @@ class Server:
 
     def _waiting(self) -> list[Job]:
         """The work that can be done now: that of devices which have a seat, or can have one."""
-        room = sum(seat is not None for seat in self._clients.values()) < MAX_SEATS
-        return [job for job in self._asked() if room or self._clients[job.client] is not None]
-
-    def _asked(self) -> list[Job]:
-        """All work that sessions wait for."""
-        return [job for client in self._clients for job in client.jobs]
+        room = sum(client.seat is not None for client in self._clients) < MAX_SEATS
+        return [job for client in self._clients if room or client.seat for job in client.jobs]
 
     def _expecting(self) -> bool:
         """Whether a device that is being served should speak within moments: then looking again beats sleeping."""
@@ -122,7 +119,7 @@ class Server:
                     self._guarded(client, client.read)
 
     def _accept(self) -> None:
-        session = ServerSession(self._target.eos_ids, self._target.tokenizer.vocab_size, self._draft is not None)
+        session = ServerSession(self._target.eos_ids, self._target.tokenizer.vocab_size, "draft" in self._models)
         try:
             connection, _ = self._listener.accept()
             client = Client(connection, session, self._greeting)
@@ -158,17 +155,16 @@ class Server:
             self._drop(largest, "this server holds too many large messages at once: try again later")
             if largest is client:
                 return
-        if not client.session.busy and (seat := self._clients[client]) is not None:
-            self._clients[client] = None
-            self._pass_on(seat)
+        if not client.session.busy:
+            self._unseat(client)
         wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if client.transport.unsent else 0)
         if self._selector.get_key(client.socket).events != wanted:
             self._selector.modify(client.socket, wanted, client)
 
     def _drop(self, client: Client, reason: str | None = None) -> None:
         """Forget a device. With a reason, its connection closes when it has had time to read that."""
-        if (seat := self._clients.pop(client)) is not None:
-            self._pass_on(seat)
+        del self._clients[client]
+        self._unseat(client)
         if reason is None:
             self._close(client)
             return
@@ -179,13 +175,10 @@ class Server:
         if len(self._leaving) > MAX_CLIENTS:
             self._close(next(iter(self._leaving)))
 
-    def _pass_on(self, seat: Models) -> None:
-        """A seat that has become free: for the first that waits for one, or to spare."""
-        unseated = [job for job in self._asked() if self._clients[job.client] is None]
-        if unseated:
-            self._clients[next_in_turn(unseated).client] = seat
-        elif len(self._spare) < SPARE_SEATS:
-            self._spare.append(seat)
+    def _unseat(self, client: Client) -> None:
+        if client.seat is not None and len(self._spare) < SPARE_SEATS:
+            self._spare.append(client.seat)
+        client.seat = None
 
     def _close(self, client: Client) -> None:
         self._leaving.pop(client, None)
@@ -211,12 +204,11 @@ class Server:
             gc.collect(1)
 
     def _perform(self, job: Job) -> None:
-        queue_us = round((perf_counter() - job.since_s) * 1e6)
-        if (seat := self._clients[job.client]) is None:
-            draft = Compute(self._draft) if self._draft is not None else None
-            seat = self._spare.pop() if self._spare else Models(Compute(self._target), draft)
-            self._clients[job.client] = seat
-        job.client.tell(perform(job.work, seat, queue_us), perf_counter())
+        client, queue_us = job.client, round((perf_counter() - job.since_s) * 1e6)
+        if client.seat is None:
+            new = {name: Compute(model) for name, model in self._models.items()}
+            client.seat = self._spare.pop() if self._spare else new
+        client.tell(perform(job.work, client.seat, queue_us), perf_counter())
 
     def close(self) -> None:
         """Close every connection and the listening socket."""
