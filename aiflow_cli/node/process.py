@@ -136,23 +136,12 @@ class Child(contextlib.AbstractContextManager["Child"]):
         lines = (line.strip(_FRAME) for line in self._errors.read().decode(errors="replace").splitlines())
         return [line for line in lines if line]
 
-    def end(self) -> None:
-        """End it and all it started; waits until it is gone."""
-        if self._process.returncode is None:
-            self._signal(signal.SIGTERM)
-            try:
-                self._process.wait(END_TIMEOUT_S)
-            except subprocess.TimeoutExpired:
-                self._signal(signal.SIGKILL)
-                self._process.wait()
-        if self._process.stdout is not None:
-            self._process.stdout.close()
-        self._errors.close()
-
-    def _signal(self, number: signal.Signals) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.pid, number)
-
     def __exit__(self, *_: object) -> None:
-        """End it."""
-        self.end()
+        """End it and all it started; waits until it is gone."""
+        with self._errors, self._process:
+            for number in (signal.SIGTERM, signal.SIGKILL):
+                if self._process.returncode is None:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.killpg(self.pid, number)
+                    with contextlib.suppress(subprocess.TimeoutExpired):
+                        self._process.wait(END_TIMEOUT_S)

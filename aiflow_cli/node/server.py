@@ -195,9 +195,10 @@ class Server:
 
     def _work(self, job: Job) -> None:
         """Do a piece of work and tell the session that waits for it."""
-        job.client.jobs.remove(job)
-        self._guarded(job.client, partial(self._perform, job))
-        if job.client not in self._clients or not job.client.session.busy:
+        client = job.client
+        client.jobs.remove(job)
+        self._guarded(client, partial(self._perform, job))
+        if client not in self._clients or not client.session.busy:
             gc.collect(1)
 
     def _perform(self, job: Job) -> None:

@@ -1,4 +1,4 @@
-"""What happens to a device's session out of turn ends it with an error that has a name; any messages at any time do."""
+"""What happens out of turn ends a device's session with a named error, as does any message that cannot be."""
 
 from __future__ import annotations
 
