@@ -38,7 +38,7 @@ def link(
     from aiflow_cli.link.address import parse_address
     from aiflow_cli.link.relay import Relay
     from aiflow_cli.link.spec import LinkSpec
-    from aiflow_cli.node.process import die_with_parent, parent_is_gone
+    from aiflow_cli.node.process import die_with_parent
     from aiflow_cli.units import parse_duration, parse_rate, parse_size
 
     spec = LinkSpec(parse_rate(uplink or rate), parse_rate(downlink or rate), parse_size(burst), parse_duration(delay))
@@ -49,7 +49,7 @@ def link(
         signal.signal(number, lambda got, _: stopped.append(got))
     say(json.dumps({"listening": str(relay.address)}))
     try:
-        relay.run(lambda: bool(stopped) or parent_is_gone(parent))
+        relay.run(lambda: bool(stopped))
     finally:
         relay.close()
         say(json.dumps(asdict(relay.counts)))

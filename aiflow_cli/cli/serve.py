@@ -36,7 +36,7 @@ def serve(
     from aiflow_cli.link.address import listen as open_listener
     from aiflow_cli.models.pair import check_pair, find_pair
     from aiflow_cli.models.vlm import VisionLanguageModel
-    from aiflow_cli.node.process import die_with_parent, parent_is_gone
+    from aiflow_cli.node.process import die_with_parent
     from aiflow_cli.node.server import Server
     from aiflow_cli.trials.served import describe_here
 
@@ -55,6 +55,6 @@ def serve(
     stopped = stopped_by_signals()
     say(json.dumps({"listening": str(bound_address(listener)), "target": target_model.name, "pid": os.getpid()}))
     try:
-        server.serve(lambda: stopped() or parent_is_gone(parent))
+        server.serve(stopped)
     finally:
         server.close()

@@ -3,8 +3,7 @@
 A child is another command of this program: of the very package that its parent runs, and nothing is imported from the
 current folder, where anything may lie. It prints one JSON line on standard output when it is ready. It lives in a
 process group of its own, so that Ctrl-C reaches the parent alone, which then ends its children. Should the parent die
-without a word (SIGKILL), the kernel ends the child (PR_SET_PDEATHSIG); where there is no such call, the child looks for
-its parent now and then (`parent_is_gone`).
+without a word (SIGKILL), the kernel ends the child (PR_SET_PDEATHSIG).
 """
 
 from __future__ import annotations
@@ -13,12 +12,11 @@ import contextlib
 import ctypes
 import json
 import os
-import selectors
+import select
 import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -29,7 +27,7 @@ from aiflow_cli.link.address import Address, parse_address
 READY_TIMEOUT_S = 600.0
 """A large checkpoint on a slow disk takes minutes to load."""
 END_TIMEOUT_S = 2.0
-MAX_READY_BYTES = 65_536
+MAX_READY_BYTES = 4096
 WORDS_LINES = 3
 """So many of the last lines that a child wrote on standard error are shown when it has failed."""
 LAST_WORDS_S = 0.5
@@ -49,9 +47,7 @@ _START = (
 
 
 def environment() -> dict[str, str]:
-    """This process's environment for a Python that imports nothing from the current folder, which an empty entry of
-    PYTHONPATH means too.
-    """
+    """This process's environment, for a Python that imports nothing from the current folder."""
     entries = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     kept = [entry for entry in entries if entry and not _is_current_folder(entry)]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(kept), "PYTHONSAFEPATH": "1"}
@@ -68,23 +64,14 @@ def die_with_parent(parent: int | None) -> None:
     """Have the kernel kill this process when its parent dies; exits at once if `parent`, a process id, is gone."""
     if parent is None:
         return
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if parent_is_gone(parent):
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:  # it died before the kernel was told
         os._exit(1)
 
 
-def parent_is_gone(parent: int | None) -> bool:
-    """Whether this process has been handed to another parent than the one that started it."""
-    return parent is not None and os.getppid() != parent
-
-
 def _ending(code: int) -> str:
-    if code >= 0:
-        return f"ended with exit code {code}"
-    with contextlib.suppress(ValueError):
-        return f"was ended by {signal.Signals(-code).name}"
-    return f"was ended by signal {-code}"
+    known = {number.value: number.name for number in signal.Signals}
+    return f"ended with exit code {code}" if code >= 0 else f"was ended by {known.get(-code, f'signal {-code}')}"
 
 
 class Child(contextlib.AbstractContextManager["Child"]):
@@ -105,33 +92,24 @@ class Child(contextlib.AbstractContextManager["Child"]):
             start_new_session=True,
         )
         self.pid = self._process.pid
+        self.address: Address
+        """Where it listens, once it is ready."""
 
     def ready(self, timeout_s: float = READY_TIMEOUT_S) -> Address:
         """Wait until it is ready; where it listens. If it ends before, raises its own error, an AiflowError."""
-        line = self._read_line(time.monotonic() + timeout_s)
-        if not line.endswith(b"\n") and len(line) < MAX_READY_BYTES:
+        stdout, readable = self._process.stdout, select.poll()
+        assert stdout is not None
+        readable.register(stdout, select.POLLIN)
+        # The line is printed at once, and shorter than what a pipe takes whole.
+        said = os.read(stdout.fileno(), MAX_READY_BYTES) if readable.poll(timeout_s * 1e3) else b""
+        if not said:
             raise self._failure(timeout_s)
         try:
-            return parse_address(json.loads(line)["listening"])
+            self.address = parse_address(json.loads(said.partition(b"\n")[0])["listening"])
         except (ValueError, TypeError, KeyError, AttributeError, AiflowError):
-            raise AiflowError(
-                f"the {self.name} did not start: it printed {line[:80]!r} where the address belongs on which it listens"
-            ) from None
-
-    def _read_line(self, deadline_s: float) -> bytes:
-        assert self._process.stdout is not None
-        line, fd = b"", self._process.stdout.fileno()
-        with selectors.DefaultSelector() as selector:
-            selector.register(fd, selectors.EVENT_READ)
-            while (
-                b"\n" not in line
-                and len(line) < MAX_READY_BYTES
-                and selector.select(max(0.0, deadline_s - time.monotonic()))
-            ):
-                if not (data := os.read(fd, 4096)):
-                    break
-                line += data
-        return line
+            instead = f"it printed {said[:80]!r} where the address belongs on which it listens"
+            raise AiflowError(f"the {self.name} did not start: {instead}") from None
+        return self.address
 
     def _failure(self, timeout_s: float) -> AiflowError:
         try:
@@ -158,23 +136,12 @@ class Child(contextlib.AbstractContextManager["Child"]):
         lines = (line.strip(_FRAME) for line in self._errors.read().decode(errors="replace").splitlines())
         return [line for line in lines if line]
 
-    def end(self) -> None:
-        """End it and all it started; waits until it is gone."""
-        if self._process.returncode is None:
-            self._signal(signal.SIGTERM)
-            try:
-                self._process.wait(END_TIMEOUT_S)
-            except subprocess.TimeoutExpired:
-                self._signal(signal.SIGKILL)
-                self._process.wait()
-        if self._process.stdout is not None:
-            self._process.stdout.close()
-        self._errors.close()
-
-    def _signal(self, number: signal.Signals) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.pid, number)
-
     def __exit__(self, *_: object) -> None:
-        """End it."""
-        self.end()
+        """End it and all it started; waits until it is gone."""
+        with self._errors, self._process:
+            for number in (signal.SIGTERM, signal.SIGKILL):
+                if self._process.returncode is None:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.killpg(self.pid, number)
+                    with contextlib.suppress(subprocess.TimeoutExpired):
+                        self._process.wait(END_TIMEOUT_S)
