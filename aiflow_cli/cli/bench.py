@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from aiflow_cli.analysis.bench import Checked
     from aiflow_cli.trials.bench import BenchResult
 
+WARMUPS = 2
 EXAMPLES = """Examples:
 
   aiflow bench                                     the small pair, 12 scenes, gamma 4
@@ -41,14 +42,20 @@ def bench(
     from aiflow_cli.analysis.bench import check_bounds, differing_images
     from aiflow_cli.cli.errors import unwind_on_sigterm
     from aiflow_cli.cli.progress import progress
-    from aiflow_cli.models.pair import find_pair
     from aiflow_cli.trials import bench as library
+    from aiflow_cli.trials.specfile import spec_of_options
 
-    found = find_pair(pair, draft, target)
-    settings = library.BenchSettings(found, data, images, gamma, seed, device, max_new_tokens)
+    spec = spec_of_options(
+        {
+            **{"name": "bench", "about": "the program's own speed", "pairs": [pair]},
+            **{"checkpoints": {pair: {"draft": draft, "target": target}}, "gammas": [gamma], "warmups": WARMUPS},
+            **{"methods": ["server-only", "co-located", "speculative"], "link": {"rate": ["unlimited", "1MB/s"]}},
+            **{"data": data, "images": images, "seed": seed, "device": device, "max_new_tokens": max_new_tokens},
+        }
+    )
     unwind_on_sigterm()
     with progress("responses") as show:
-        result = library.bench(settings, show)
+        result = library.bench(spec, show)
     verdicts = check_bounds(result.arms)
     if json_:
         print_json(document(result, verdicts))

@@ -16,18 +16,19 @@ from aiflow_cli.models.files import checkpoint_files, hub_blob
 from aiflow_cli.models.pair import PairSpec
 from aiflow_cli.trials import provenance
 
-RUN = ("world", "node", "decoding", "wire", "link", "models", "pairs")
-"""Folders of what a trial runs through: the world that makes it, and all that lies below."""
-STARTED = ("cli/app.py", "cli/errors.py", "cli/serve.py", "cli/link.py")
-"""The commands that a world starts as processes, and what every command passes through."""
-NAMED = ("trials/schedule.py", "trials/served.py", "trials/fingerprint.py", "trials/provenance.py")
-"""What orders trials, and what a server tells of itself."""
+SOURCES = (
+    *("*.py", "world/*.py", "node/*.py", "decoding/*.py", "wire/*.py", "link/*.py", "models/*.py", "pairs/*.py"),
+    # The commands that a world starts as processes, and what every command passes through.
+    *("cli/app.py", "cli/errors.py", "cli/serve.py", "cli/link.py"),
+    # What orders trials, and what a server tells of itself.
+    *("trials/schedule.py", "trials/served.py", "trials/fingerprint.py", "trials/provenance.py"),
+)
+"""What a trial runs through: the world that makes it and all that lies below, and a few more."""
 COMPUTING = (
     *("torch", "transformers", "tokenizers", "sentencepiece", "safetensors", "accelerate", "torchao"),
     *("numpy", "pillow", "msgspec"),
 )
 """Packages whose versions change outputs or times."""
-_CHUNK_BYTES = 1 << 22
 _SHA256 = re.compile("[0-9a-f]{64}")
 SHOWN_DIGITS = 8
 
@@ -48,8 +49,7 @@ def code_in(root: Path) -> str:
 
 def sources(root: Path) -> list[Path]:
     """The modules of the package in `root` that a trial runs."""
-    folders = [path for folder in RUN for path in (root / folder).glob("*.py")]
-    return sorted([*root.glob("*.py"), *folders, *(root / name for name in (*STARTED, *NAMED))])
+    return sorted(path for pattern in SOURCES for path in root.glob(pattern))
 
 
 def packages() -> str:
@@ -58,25 +58,17 @@ def packages() -> str:
     return ", ".join([f"python {platform.python_version()}", *versions])
 
 
-def machine() -> str:
-    """What computes, and how many cores there are to use. Not its name: a container has a new one each time."""
-    cpu, gpu = provenance.cpu(), provenance.gpu()
-    return f"{cpu['model']}, {cpu['usable_cores']} cores, {gpu['name'] if gpu else 'no GPU'}"
-
-
 def of_trials(pairs: Mapping[str, PairSpec], target: str | None = None) -> Fingerprints:
     """All that decides trials beside their settings and images; `target` as for `pair`. Raises what a missing
     checkpoint raises.
     """
     by_pair = {f"pair {name}": pair(spec, target) for name, spec in pairs.items()}
-    return {"code": code(), **by_pair, "packages": packages(), "machine": machine()}
+    return {"code": code(), **by_pair, "packages": packages(), "machine": provenance.machine()}
 
 
 def pair(spec: PairSpec, target: str | None = None) -> str:
     """Of both checkpoints and of what the registry says of the pair; `target` is what a server says of its own, which
-    need not be here.
-
-    Raises what a missing checkpoint raises.
+    need not be here. Raises what a missing checkpoint raises.
     """
     told = {name: value for name, value in asdict(spec).items() if name not in ("about", "draft", "target")}
     draft, target = checkpoint(spec.folder("draft")), target or checkpoint(spec.folder("target"))
@@ -88,19 +80,20 @@ def checkpoint(folder: Path) -> str:
     return _of((path.name, _of_file(path)) for path in checkpoint_files(folder))
 
 
+def shown(value: str | None) -> str:
+    """As people are shown it: the first digits of a hash, all of a description."""
+    if value is None:
+        return "none"
+    return value[:SHOWN_DIGITS] if _SHA256.fullmatch(value) else value
+
+
 def differences(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
     """What differs, each as `pair small: 1a2b3c4d before, 5e6f7a8b now`."""
     return [
-        f"{name}: {_short(before.get(name))} before, {_short(now.get(name))} now"
+        f"{name}: {shown(before.get(name))} before, {shown(now.get(name))} now"
         for name in dict.fromkeys([*before, *now])
         if before.get(name) != now.get(name)
     ]
-
-
-def _short(value: str | None) -> str:
-    if value is None:
-        return "none"
-    return value[:SHOWN_DIGITS] if len(value) == 64 else value
 
 
 def _of_file(path: Path) -> str:
@@ -108,15 +101,9 @@ def _of_file(path: Path) -> str:
     blob = hub_blob(path)
     if blob is not None and _SHA256.fullmatch(blob.name):
         return blob.name
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        while data := file.read(_CHUNK_BYTES):
-            digest.update(data)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _of(parts: Iterable[tuple[str, str]]) -> str:
-    digest = hashlib.sha256()
-    for name, value in parts:
-        digest.update(f"{name}\0{value}\0".encode())
-    return digest.hexdigest()
+    return hashlib.sha256("".join(f"{name}\0{value}\0" for name, value in parts).encode()).hexdigest()

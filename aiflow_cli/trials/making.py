@@ -36,10 +36,14 @@ class Failure:
         return f"failed: {self.setting} of {self.pair} on image {self.image_id} ({self.trial}): {self.error}"
 
 
+Made = list[Trial | Failure]
+
+
 class Maker(contextlib.ExitStack):
     """Enters its world when a trial is to be made and none is there, and makes the warm-ups then. A context manager.
 
-    A setting whose warm-up failed has none the next time: else it would hold up the others for ever.
+    `warm` gives the warm-ups of the n-th time, `entered` is told of each new world. A setting whose warm-up failed has
+    none the next time: else it would hold up the others for ever.
     """
 
     def __init__(
@@ -48,7 +52,6 @@ class Maker(contextlib.ExitStack):
         warm: Callable[[int], list[Planned]],
         entered: Callable[[LiveWorld], None] = lambda _: None,
     ) -> None:
-        """`warm` gives the warm-ups of the n-th time; `entered` is told of each new world."""
         super().__init__()
         self._new_world, self._warm, self._entered = world, warm, entered
         self._world: LiveWorld | None = None
@@ -65,20 +68,17 @@ class Maker(contextlib.ExitStack):
         yield self._attempt(self._world, planned)
 
     def enter(self) -> Iterator[Trial]:
-        """Enter a new world; the warm-ups in it."""
+        """Enter a new world; the warm-ups in it, up to one that breaks it."""
         self._world = world = self.enter_context(self._new_world())
         self._entered(world)
         warm, self._times = self._warm(self._times), self._times + 1
         for planned in warm:
-            if planned.trial.setting in self._cold:
-                continue
-            made = self._attempt(world, planned)
-            if isinstance(made, Trial):
-                yield made
-            else:
-                self._cold.add(planned.trial.setting)
-                if self._world is not world:
-                    return  # it broke
+            if self._world is world and planned.trial.setting not in self._cold:
+                made = self._attempt(world, planned)
+                if isinstance(made, Trial):
+                    yield made
+                else:
+                    self._cold.add(planned.trial.setting)
 
     def _attempt(self, world: LiveWorld, planned: Planned) -> Trial | Failure:
         try:
@@ -88,14 +88,9 @@ class Maker(contextlib.ExitStack):
             if self._in_a_row == FAILURES:
                 raise
             if isinstance(error, LinkError | ProtocolError):
-                self.leave()
-            wanted = planned.trial
-            setting = wanted.setting
+                self._world = None
+                self.close()
+            wanted, setting = planned.trial, planned.trial.setting
             return Failure(wanted.trial, setting.label, setting.pair, wanted.image_id, str(error), now())
         self._in_a_row = 0
         return made
-
-    def leave(self) -> None:
-        """End the processes."""
-        self._world = None
-        self.close()

@@ -9,11 +9,12 @@ trips.
 from __future__ import annotations
 
 import contextlib
-import math
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
+from statistics import fmean
 from typing import Any, NamedTuple
 
 from aiflow_cli.decoding.methods import Method
@@ -24,7 +25,7 @@ from aiflow_cli.trials import store
 from aiflow_cli.trials.experiment import choose_folder, earlier_trials, open_experiment, remaining
 from aiflow_cli.trials.spec import ExperimentSpec
 from aiflow_cli.world.live import ask
-from aiflow_cli.world.record import DRAFTING, Setting, Trial
+from aiflow_cli.world.record import Setting
 
 RESULTS_READ = 20
 """Only that many of the newest results are searched for times."""
@@ -66,7 +67,7 @@ class Plan:
 
     def as_json(self) -> dict[str, Any]:
         """The form of `--json`."""
-        return asdict(self) | {"folder": str(self.folder), "missing": list(self.missing)}
+        return asdict(self) | {"folder": str(self.folder)}
 
 
 def plan_experiment(
@@ -75,7 +76,7 @@ def plan_experiment(
     """The plan. What is missing is named in it. Raises UsageError, as for trials in the folder that may not be
     mixed.
     """
-    folder, missing = choose_folder(spec, output, restart), list(dict.fromkeys(_missing(spec)))
+    folder, missing = choose_folder(spec, output, restart), tuple(dict.fromkeys(_missing(spec)))
     images, fingerprints, done = spec.images, {}, 0
     todo = [(session, s) for session in range(spec.sessions) for s in spec.block() * spec.repeats * (images or 0)]
     if not missing:
@@ -84,25 +85,20 @@ def plan_experiment(
         lacking = [one.trial for one in remaining(experiment, earlier_trials(experiment))]
         todo, done = [(t.session, t.setting) for t in lacking], len(experiment.planned) - len(lacking)
     warm = list(dict.fromkeys(todo)) * spec.warmups
-    earlier, pairs = earlier_times(folder, fingerprints), spec.pair_specs()
-
-    def seconds_of(setting: Setting) -> float:
-        known = earlier.get(setting)
-        return formula_s(setting, pairs[setting.pair], spec.max_new_tokens) if known is None else known
-
-    starts = START_S * len({session for session, _ in todo})
-    known = images is not None
+    pairs, known = spec.pair_specs(), earlier_times(folder, fingerprints)
+    times = [known.get(s) or formula_s(s, pairs[s.pair], spec.max_new_tokens) for _, s in [*todo, *warm]]
+    starts_s, measured = START_S * len({session for session, _ in todo}), sum(s in known for _, s in todo)
     return Plan(
         folder=folder,
         images=images,
         settings=len(spec.grid()),
-        trials=done + len(todo) if known else None,
+        trials=None if images is None else done + len(todo),
         done=done,
         warmups=len(warm),
-        seconds=starts + sum(seconds_of(setting) for _, setting in [*todo, *warm]) if known else None,
-        measured=sum(setting in earlier for _, setting in todo),
-        assumed=sum(setting not in earlier for _, setting in todo),
-        missing=tuple(missing),
+        seconds=None if images is None else starts_s + sum(times),
+        measured=measured,
+        assumed=len(todo) - measured,
+        missing=missing,
     )
 
 
@@ -110,33 +106,29 @@ def _missing(spec: ExperimentSpec) -> Iterator[str]:
     """What has to be there before it can run, each with its remedy."""
     from aiflow_cli.images.source import open_images
 
-    for pair in spec.pair_specs().values():
-        for role in ("draft",) if spec.server else ("draft", "target"):
-            try:
-                pair.folder(role)
-            except AiflowError as error:
-                yield str(error)
+    roles = ("draft",) if spec.server else ("draft", "target")
+    looks: list[tuple[Callable[[], object], type[AiflowError]]] = [
+        (partial(pair.folder, role), AiflowError) for pair in spec.pair_specs().values() for role in roles
+    ]
     if spec.server:
+        looks.append((partial(ask, parse_address(spec.server)), LinkError))
+    looks.append((partial(open_images, spec.data, spec.images, spec.seed), PrerequisiteError))
+    for look, absent in looks:
         try:
-            ask(parse_address(spec.server))
-        except LinkError as error:
+            look()
+        except absent as error:
             yield str(error)
-    try:
-        open_images(spec.data, spec.images, spec.seed)
-    except PrerequisiteError as error:
-        yield str(error)
 
 
 def formula_s(setting: Setting, pair: PairSpec, max_new_tokens: int | None) -> float:
     """Seconds of a trial where none was measured."""
-    most = max_new_tokens or pair.max_new_tokens
     pace = SMALL if pair.max_new_tokens <= 2 * SMALL.tokens else LARGE
-    tokens = min(most, pace.tokens)
+    tokens = min(max_new_tokens or pair.max_new_tokens, pace.tokens)
     if setting.method is Method.ON_DEVICE:
         return DRAFT_COST * tokens * pace.step_s
     link = setting.link.spec
     upload_s = pace.image_bytes / link.uplink_bytes_per_s + 2 * link.delay_s
-    if setting.method not in DRAFTING or setting.gamma is None:
+    if setting.gamma is None:
         return upload_s + tokens * pace.step_s
     rounds = tokens * (1 - ALPHA) / (1 - ALPHA ** (setting.gamma + 1))
     trips_s = 2 * link.delay_s if setting.method is Method.SPECULATIVE else 0.0
@@ -144,15 +136,20 @@ def formula_s(setting: Setting, pair: PairSpec, max_new_tokens: int | None) -> f
 
 
 def earlier_times(folder: Path, fingerprints: Mapping[str, str]) -> dict[Setting, float]:
-    """Mean seconds of a trial by setting, over the trials of these pairs on this machine in `folder` and the newest
-    results beside it.
+    """Mean seconds of a trial by setting, over the trials of these pairs on this machine (and with this server) in
+    `folder` and the newest results beside it.
     """
     places = {folder, *store.RESULTS.glob("*"), *folder.parent.glob("*")}
-    found = sorted((p for p in places if _changed(p)), key=_changed, reverse=True)
     seconds: dict[Setting, list[float]] = defaultdict(list)
-    for trial in _comparable(found[:RESULTS_READ], fingerprints):
-        seconds[trial.setting].append(trial.latency_s)
-    return {setting: math.fsum(values) / len(values) for setting, values in seconds.items()}
+    for place in sorted(filter(_changed, places), key=_changed, reverse=True)[:RESULTS_READ]:
+        with contextlib.suppress(StoreError):  # whatever lies there: a plan can do without it
+            before = store.read_run(place).get("fingerprints", {})
+            same = {name for name, value in fingerprints.items() if before.get(name) == value}
+            here = "machine" in same and before.get("server") == fingerprints.get("server")
+            for trial in store.read_trials(place) if here else ():
+                if f"pair {trial.setting.pair}" in same and trial.deliveries:
+                    seconds[trial.setting].append(trial.latency_s)
+    return {setting: fmean(values) for setting, values in seconds.items()}
 
 
 def _changed(folder: Path) -> float:
@@ -161,13 +158,3 @@ def _changed(folder: Path) -> float:
         with contextlib.suppress(OSError):
             return (folder / name).stat().st_mtime
     return 0.0
-
-
-def _comparable(folders: Iterable[Path], fingerprints: Mapping[str, str]) -> Iterator[Trial]:
-    """Trials of results on this machine and with this server, of pairs that are still the same."""
-    for folder in folders:
-        with contextlib.suppress(StoreError):  # whatever lies there: a plan can do without it
-            before = store.read_run(folder).get("fingerprints", {})
-            same = {name for name, value in fingerprints.items() if before.get(name) == value}
-            if "machine" in same and before.get("server") == fingerprints.get("server"):
-                yield from (t for t in store.read_trials(folder) if f"pair {t.setting.pair}" in same and t.deliveries)

@@ -47,20 +47,16 @@ def gather() -> dict[str, Any]:
 
 def git_state(folder: Path) -> dict[str, Any] | None:
     """Revision and dirtiness of the checkout that `folder` is in; None outside one, or when git has no commit yet."""
-    revision = _git(folder, "rev-parse", "HEAD")
-    inside = _git(folder, "ls-files", "--error-unmatch", "__init__.py")  # a wheel's venv may lie in another checkout
-    if revision is None or inside is None:
-        return None
-    return {"revision": revision, "dirty": bool(_git(folder, "status", "--porcelain"))}
 
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(folder), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
 
-def _git(folder: Path, *arguments: str) -> str | None:
-    command = ["git", "-C", str(folder), *arguments]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
-    except (OSError, subprocess.TimeoutExpired):
+        git("ls-files", "--error-unmatch", "__init__.py")  # a wheel's venv may lie in another checkout
+        return {"revision": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain"))}
+    except (OSError, subprocess.SubprocessError):
         return None
-    return done.stdout.strip() if done.returncode == 0 else None
 
 
 def package_version(name: str) -> str | None:
@@ -73,24 +69,15 @@ def package_version(name: str) -> str | None:
 
 def cpu() -> dict[str, Any]:
     """Model, cores that this process may use, and the flags that matter."""
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        text = ""
-    model = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
-    flags = re.search(r"^(?:flags|Features)\s*:\s*(.+)$", text, re.MULTILINE)
-    present = set(flags[1].split()) if flags else set()
+    text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    told: dict[str, str] = dict(re.findall(r"^(model name|flags|Features)\s*:\s*(.+)$", text, re.MULTILINE))
+    present = (told.get("flags") or told.get("Features") or "").split()
     return {
-        "model": model[1].strip() if model else platform.processor() or platform.machine(),
+        "model": told.get("model name", platform.processor() or platform.machine()).strip(),
         "cores": os.cpu_count(),
-        "usable_cores": usable_cores(),
+        "usable_cores": len(os.sched_getaffinity(0)),
         "flags": [flag for flag in CPU_FLAGS if flag in present],
     }
-
-
-def usable_cores() -> int:
-    """How many cores this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def gpu() -> dict[str, Any] | None:
@@ -101,3 +88,9 @@ def gpu() -> dict[str, Any] | None:
         return None
     properties = torch.cuda.get_device_properties(0)
     return {"name": properties.name, "memory_bytes": properties.total_memory, "cuda": torch.version.cuda}
+
+
+def machine() -> str:
+    """What computes, and how many cores there are to use. Not its name: a container has a new one each time."""
+    found, card = cpu(), gpu()
+    return f"{found['model']}, {found['usable_cores']} cores, {card['name'] if card else 'no GPU'}"

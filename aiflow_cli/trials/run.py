@@ -8,7 +8,7 @@ anew and warmed up. When no trial is lacking but those that failed, outputs are 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -19,16 +19,15 @@ import msgspec
 
 from aiflow_cli.trials import fingerprint, identity, provenance, store
 from aiflow_cli.trials.experiment import Experiment, earlier_trials, remaining
-from aiflow_cli.trials.making import Failure, Maker
+from aiflow_cli.trials.making import Failure, Made, Maker
 from aiflow_cli.trials.schedule import Planned, warmups
-from aiflow_cli.trials.served import folder_here, pair_document, recorded
+from aiflow_cli.trials.served import folder_here, pair_document
 from aiflow_cli.trials.store import TrialWriter
 from aiflow_cli.world.live import LiveWorld
 from aiflow_cli.world.record import SCHEMA_VERSION, Link, Setting, Trial, now
 
 Document = dict[str, Any]
 """run.json."""
-Made = list[Trial | Failure]
 
 
 class Step(NamedTuple):
@@ -123,8 +122,7 @@ class _Run:
         experiment, spec, session = self._experiment, self._experiment.spec, todo[0].trial.session
         settings = _settings(todo)
         first = 1 + max((t.block for t in self._found if t.warmup and t.session == session), default=-1)
-        image = experiment.records[0]
-        warm = partial(warmups, image, settings, spec.warmups, first, session, spec.sessions)
+        warm = partial(warmups, experiment.records[0], settings, spec.warmups, first, session, spec.sessions)
         if experiment.ray:
             from aiflow_cli.trials.ray_sweep import Job, run_blocks
 
@@ -139,27 +137,24 @@ class _Run:
     def _entered(self, world: LiveWorld) -> None:
         for entry in self._document["pairs"]:
             if served := world.served.get(entry["name"]):
-                entry.update(recorded(self._experiment.pairs[entry["name"]], served))
+                entry.update(pair_document(self._experiment.pairs[entry["name"]], served))
         store.write_run(self._experiment.folder, self._document)
 
     def _keep(self, batch: Made) -> None:
+        """On the disk; a failure stays in `document` until the trial has succeeded."""
         trials = [one for one in batch if isinstance(one, Trial)]
         self._writer.append(*trials)
         self._found += trials
         warm = sum(trial.warmup for trial in trials)
         self._warm += warm
         self._done += len(batch) - warm
-        self._note_failures(batch)
-        self._tell(trials[-1] if trials else None)
-
-    def _note_failures(self, batch: Made) -> None:
-        """Failures of this batch, and none of what has succeeded since."""
         tried = {one.trial for one in batch}
         failed = [entry for entry in self._document["failed"] if entry["trial"] not in tried]
         failed += [asdict(one) for one in batch if isinstance(one, Failure)]
         if failed != self._document["failed"]:
             self._document["failed"] = failed
             store.write_run(self._experiment.folder, self._document)
+        self._tell(trials[-1] if trials else None)
 
     def _tell(self, last: Trial | None) -> None:
         total = len(self._experiment.planned) + max(self._warm_expected, self._warm)
@@ -172,10 +167,9 @@ def _settings(todo: Sequence[Planned]) -> list[Setting]:
 
 def _begin(experiment: Experiment, found: Sequence[Trial]) -> Document:
     """run.json with this call in it, written."""
-    gathered = provenance.gather()
-    call = {key: gathered[key] for key in ("started_at", "command", "git", "host", "load_at_start")}
+    document = new_document(experiment)
+    call = {key: document["provenance"][key] for key in ("started_at", "command", "git", "host", "load_at_start")}
     call |= {"ray": experiment.ray, "trials_before": len(found)}
-    document = _new_document(experiment, gathered)
     before = store.read_run(experiment.folder) if (experiment.folder / "run.json").exists() else {}
     if "sessions" in before:
         document["sessions"], document["mixed"] = before["sessions"], before["mixed"]
@@ -192,29 +186,27 @@ def _begin(experiment: Experiment, found: Sequence[Trial]) -> Document:
     return document
 
 
-def _new_document(experiment: Experiment, gathered: Document) -> Document:
+def new_document(experiment: Experiment) -> Document:
+    """run.json of an experiment before its first trial."""
     images = experiment.images
-    data = {"name": images.name, "fingerprint": images.fingerprint, "images": len(images), "note": images.note}
     return {
         "schema_version": SCHEMA_VERSION,
         "name": experiment.spec.name,
         "spec": experiment.spec.model_dump(mode="json"),
-        "provenance": gathered,
+        "provenance": provenance.gather(),
         "pairs": [pair_document(pair) for pair in experiment.pairs.values()],
         "links": [msgspec.to_builtins(Link.of(link)) for link in experiment.spec.link.links()],
-        "data": data,
+        "data": {"name": images.name, "fingerprint": images.fingerprint, "images": len(images), "note": images.note},
         "trials": len(experiment.planned),
         "fingerprints": experiment.fingerprints,
-        "sessions": [],
-        "mixed": [],
-        "failed": [],
+        **{part: [] for part in ("sessions", "mixed", "failed")},
     }
 
 
 def _finish(experiment: Experiment, document: Document, found: list[Trial]) -> RunResult:
     """Compare the outputs and write tables. Done anew where a call ended in the middle of it."""
     if any(trial.identical is None and identity.comparable(trial) for trial in found):
-        found = compare(experiment, found, document["pairs"])
+        found = _compared(experiment, document, found)
         store.rewrite_trials(experiment.folder, found)
     store.write_tables(experiment.folder, found)
     document["provenance"]["finished_at"] = now()
@@ -222,18 +214,16 @@ def _finish(experiment: Experiment, document: Document, found: list[Trial]) -> R
     return RunResult(experiment.folder, document, found)
 
 
-def compare(experiment: Experiment, trials: Sequence[Trial], pairs: Sequence[Mapping[str, Any]]) -> list[Trial]:
-    """`trials` with `identical` filled in, pair by pair; `pairs` as run.json has them, with what servers computed
-    in.
-    """
-    compared = {trial.trial: trial for trial in trials}
+def _compared(experiment: Experiment, document: Document, trials: Sequence[Trial]) -> list[Trial]:
+    """`trials` with `identical` filled in, pair by pair, by what its server computed in."""
     spec, images = experiment.spec, {image.image_id: image.data for image in experiment.records}
-    servers = {pair["name"]: pair.get("server") or {} for pair in pairs}
     device = spec.device if spec.server else spec.target_device
-    for name, pair in experiment.pairs.items():
-        dtype = servers[name].get("dtype") or spec.dtype_of(pair, device)
-        quantize, target = servers[name].get("quantize", spec.quantize), folder_here(pair, "target")
+    compared: dict[str, Trial] = {}
+    for entry in document["pairs"]:
+        pair, server = experiment.pairs[entry["name"]], entry.get("server") or {}
+        dtype = server.get("dtype") or spec.dtype_of(pair, device)
+        quantize, target = server.get("quantize", spec.quantize), folder_here(pair, "target")
         probe = identity.reference_probe(target, device, dtype, spec.question(pair), images, quantize)
-        mine = [trial for trial in trials if trial.setting.pair == name]
+        mine = [trial for trial in trials if trial.setting.pair == pair.name]
         compared |= {trial.trial: trial for trial in identity.compare(mine, dtype, probe)}
-    return list(compared.values())
+    return [compared.get(trial.trial, trial) for trial in trials]

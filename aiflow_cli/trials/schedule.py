@@ -63,17 +63,17 @@ def warmups(
     image: ImageRecord,
     settings: Sequence[Setting],
     repeats: int,
-    first_block: int,
+    first: int,
     session: int,
     sessions: int,
     times: int = 0,
 ) -> list[Planned]:
-    """An image with every setting, to be thrown away: memory, caches and clocks settle. Blocks count from
-    `first_block`, and on for each of the `times` that there were warm-ups before.
+    """An image with every setting, to be thrown away: memory, caches and clocks settle. Blocks count from `first`, and
+    on for each of the `times` that there were warm-ups before.
     """
-    prefix, first = WARMUP + _prefix(session, sessions), first_block + times * repeats
+    prefix, block = WARMUP + _prefix(session, sessions), first + times * repeats
     return [
-        planned(image, setting, first + repeat, order, repeat, session, prefix)
+        planned(image, setting, block + repeat, order, repeat, session, prefix)
         for repeat in range(repeats)
         for order, setting in enumerate(settings)
     ]

@@ -167,7 +167,7 @@ def test_a_node_makes_whole_blocks_under_its_own_name(tiny_pair: TinyPair, photo
         torn = Planned(block[0].trial, b"no image")
         made = runner.make([torn, *block[1:]])
     finally:
-        runner.stop()
+        runner.maker.close()
     assert [one.trial.endswith("-abc") for one in first] == [True] * len(grid)
     assert [one.trial for one in made] == [planned.trial.trial for planned in block]
     assert [isinstance(one, Failure) for one in made] == [True] + [False] * (len(block) - 1)
