@@ -45,10 +45,11 @@ def bench(
     from aiflow_cli.trials import bench as library
     from aiflow_cli.trials.specfile import spec_of_options
 
+    models = {role: place for role, place in (("draft", draft), ("target", target)) if place is not None}
     spec = spec_of_options(
         {
             **{"name": "bench", "about": "the program's own speed", "pairs": [pair]},
-            **{"checkpoints": {pair: {"draft": draft, "target": target}}, "gammas": [gamma], "warmups": WARMUPS},
+            **{"checkpoints": {pair: models}, "gammas": [gamma], "warmups": WARMUPS},
             **{"methods": ["server-only", "co-located", "speculative"], "link": {"rate": ["unlimited", "1MB/s"]}},
             **{"data": data, "images": images, "seed": seed, "device": device, "max_new_tokens": max_new_tokens},
         }

@@ -2,8 +2,7 @@
 
 Each way to make a response is an arm. Four run in this process without a link, two of them transformers' own
 generation (`bench_inprocess.py`); four go to a server process, over an unlimited link or a shaped one. For each image
-all arms take their turn in seeded random order, so that drift hits all alike. `analysis/bench.py` puts the figures
-beside their bounds.
+all arms take their turn in seeded random order. `analysis/bench.py` puts the figures beside their bounds.
 """
 
 from __future__ import annotations
@@ -57,14 +56,15 @@ class BenchResult:
 
 
 def bench(spec: ExperimentSpec, show: Callable[[int, int], None]) -> BenchResult:
-    """Measure one pair at one draft length, all else as `spec` says; `show` gets responses made and all of them. Raises
-    what a run can raise, and UsageError for answers too short.
-    """
+    """Measure a pair at one draft length; `show` gets responses made, and all. Raises what a run can raise."""
     if spec.max_new_tokens == 1:
         raise UsageError("1 new token has no time per token: give 2 or more")
     opened = open_experiment(spec)
     (pair,), (gamma,) = opened.pairs.values(), spec.gammas["speculative"]
-    settings = {arm: _setting(pair.name, arm, gamma) for arm in ARMS}
+    settings = {}
+    for arm, (method, link) in ARMS.items():
+        length = None if method is Method.SERVER_ONLY else gamma
+        settings[arm] = Setting(pair=pair.name, method=method, gamma=length, link=Link.of(link))
     turns = _turns(len(opened.records), spec)
     made = {arm: list[Trial]() for arm in ARMS}
     trials = sum(not warmup for _, _, warmup in turns)
@@ -79,11 +79,6 @@ def bench(spec: ExperimentSpec, show: Callable[[int, int], None]) -> BenchResult
             show(done, len(turns))
     document["provenance"]["finished_at"] = now()
     return BenchResult(document, made)
-
-
-def _setting(pair: str, arm: str, gamma: int) -> Setting:
-    method, link = ARMS[arm]
-    return Setting(pair=pair, method=method, gamma=None if method is Method.SERVER_ONLY else gamma, link=Link.of(link))
 
 
 def _turns(n_images: int, spec: ExperimentSpec) -> list[tuple[int, str, bool]]:

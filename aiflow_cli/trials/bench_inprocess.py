@@ -69,9 +69,7 @@ class InProcess:
         return self._generate(planned.trial, self._target.prepare(planned.image, self._question))
 
     def assisted(self, planned: Planned) -> Trial:
-        """transformers' assisted generation, constant draft length, with an assistant that sees the image. Raises
-        UsageError if the assistant cannot be given the target's prompt.
-        """
+        """transformers' assisted generation; raises UsageError if the assistant cannot be given the target's prompt."""
         prompt, drafts = (m.prepare(planned.image, self._question) for m in (self._target, self._draft))
         if prompt.input_ids != drafts.input_ids:
             raise UsageError(

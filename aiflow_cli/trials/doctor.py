@@ -40,7 +40,7 @@ class Finding:
 
 def examine() -> Iterator[Finding]:
     """Every finding, cheap ones first."""
-    for look in (_environment, _packages, _cpu, _memory, _gpu, _pairs, _photographs, _disk, _hub_cache):
+    for look in (_environment, _packages, _machine, _gpu, _pairs, _photographs, _disk, _hub_cache):
         name = look.__name__.replace("_", " ").strip()
         try:
             yield from look()
@@ -88,10 +88,12 @@ def _packages() -> Iterator[Finding]:
     yield Finding("packages", "ok", f"{others} others as needed")
 
 
-def _cpu() -> Iterator[Finding]:
-    from aiflow_cli.trials.provenance import cpu
+def _machine() -> Iterator[Finding]:
+    import psutil
 
-    found = cpu()
+    from aiflow_cli.trials.fingerprint import cpu
+
+    found, memory = cpu(), psutil.virtual_memory()
     cores, flags = found["usable_cores"], found["flags"]
     each = "device and server each on their own" if cores > 1 else "device and server take turns: timings are too long"
     yield _judged("cores", cores > 1, f"{cores}: {each}", "note", "use 2")
@@ -99,15 +101,9 @@ def _cpu() -> Iterator[Finding]:
     known = any(flag in _VECTORS for flag in flags)
     detail = f"{found['model']} ({', '.join(flags) or 'no vector instructions known'}{bfloat16})"
     yield Finding("cpu", "ok" if known else "note", detail)
-
-
-def _memory() -> Iterator[Finding]:
-    import psutil
-
-    found = psutil.virtual_memory()
-    detail, enough = f"{found.available / 1e9:.1f} of {found.total / 1e9:.1f} GB free", MIN_MEMORY_BYTES
-    remedy = f"two processes with torch need {enough / 1e9:.0f} GB: end other programs"
-    yield _judged("memory", found.available >= enough, detail, "note", remedy)
+    detail = f"{memory.available / 1e9:.1f} of {memory.total / 1e9:.1f} GB free"
+    remedy = f"two processes with torch need {MIN_MEMORY_BYTES / 1e9:.0f} GB: end other programs"
+    yield _judged("memory", memory.available >= MIN_MEMORY_BYTES, detail, "note", remedy)
 
 
 def _gpu() -> Iterator[Finding]:
@@ -117,11 +113,12 @@ def _gpu() -> Iterator[Finding]:
         for index in range(torch.cuda.device_count()):
             found = torch.cuda.get_device_properties(index)
             yield Finding(f"gpu {index}", "ok", f"{found.name}, {found.total_memory / 1e9:.0f} GB")
-    elif shutil.which("nvidia-smi"):
-        detail = f"there may be one, but torch {torch.__version__} cannot use it"
-        yield Finding("gpu", "note", detail, "install a CUDA build of torch that fits the driver: pytorch.org")
     else:
-        yield Finding("gpu", "note", "none: the small pair needs none, InternVL2-2B/26B do", "a machine with CUDA")
+        detail, remedy = "none: the small pair needs none, InternVL2-2B/26B do", "a machine with CUDA"
+        if shutil.which("nvidia-smi"):
+            detail = f"there may be one, but torch {torch.__version__} cannot use it"
+            remedy = "install a CUDA build of torch that fits the driver: pytorch.org"
+        yield Finding("gpu", "note", detail, remedy)
 
 
 def _pairs() -> Iterator[Finding]:

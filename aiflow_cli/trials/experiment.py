@@ -1,5 +1,4 @@
-"""An experiment, opened: its specification with the pairs, images and servers that it runs on, and the folder it goes
-into.
+"""An experiment, opened: its specification, the pairs, images and servers that it runs on, and its folder.
 
 A folder holds trials of one spec, pair, data, code and machine (`fingerprint`); anything else is refused, or, if
 allowed, noted in run.json under `mixed`.
@@ -54,8 +53,7 @@ class Experiment:
     @cached_property
     def planned(self) -> list[Planned]:
         """All trials, warm-ups aside, in their order."""
-        spec = self.spec
-        return list(schedule(self.records, spec.block(), spec.repeats, spec.seed, spec.sessions))
+        return list(schedule(self.records, self.spec))
 
 
 def open_experiment(
@@ -90,7 +88,7 @@ def choose_folder(spec: ExperimentSpec, output: Path | None, restart: bool) -> P
         if restart and _holds_result(output):
             raise UsageError(f"{output} holds a result, which is never removed: restart in another --output")
         return output
-    last = base = store.RESULTS / spec.folder_name
+    last = base = store.RESULTS / f"{spec.name}-{fingerprint.shown(spec.fingerprint)}"
     numbered = (base.with_name(f"{base.name}-{number}") for number in itertools.count(2))
     while (following := next(numbered)).exists():
         last = following

@@ -12,7 +12,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from aiflow_cli.decoding.exact import DEFAULT_BOUND
@@ -79,27 +78,17 @@ def describe(trial: Trial) -> str:
 
 
 def reference_probe(
-    target: Path | None,
-    device: str,
-    dtype: str,
-    question: str,
-    images: Mapping[str, bytes],
-    quantize: str | None = None,
+    load: Callable[[], VisionLanguageModel] | None, question: str, images: Mapping[str, bytes]
 ) -> Probe:
-    """A probe that loads the target model, if it is here, on its first call; `images`: an image's bytes by its id."""
-
-    @cache
-    def loaded(folder: Path) -> VisionLanguageModel:
-        from aiflow_cli.models.vlm import VisionLanguageModel
-
-        return VisionLanguageModel.from_folder(folder, device, dtype, quantize)
+    """A probe of the target model, which its first call loads, if it is here; `images`: an image's bytes by its id."""
+    loaded = cache(load) if load else None
 
     def probe(reference: Trial, position: int, expected: int, other: int) -> float | None:
-        if target is None:
+        if loaded is None:
             return None
         from aiflow_cli.models.reference import ReferenceDecoder
 
-        model = loaded(target)
+        model = loaded()
         decoder = ReferenceDecoder(model.model)
         decoder.prefill(model.prepare(images[reference.image_id], question))
         if position:

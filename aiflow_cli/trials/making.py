@@ -1,7 +1,6 @@
 """Making trials in a live world, one after the other, whatever becomes of each.
 
-What a trial raises is its failure, and the next is made; where its connection may be gone, in a world that is entered
-anew.
+What a trial raises is its failure, and the next is made; if the connection may be gone, in a world entered anew.
 """
 
 from __future__ import annotations
@@ -59,9 +58,8 @@ class Maker(contextlib.ExitStack):
         self._cold: set[Setting] = set()
 
     def make(self, planned: Planned) -> Iterator[Trial | Failure]:
-        """The trial, or its failure; before it the warm-ups, if there have to be any.
-
-        Raises what entering a world raises, and what the last of several failures in a row raised.
+        """The trial, or its failure; before it the warm-ups of a new world. Raises what entering one raises, and what
+        the last of several failures in a row raised.
         """
         while self._world is None:
             yield from self.enter()

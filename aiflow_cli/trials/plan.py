@@ -2,8 +2,7 @@
 
 The time of a trial is the mean of earlier trials with the same pair, method, draft length and link on this machine,
 where there are any. Else it is a formula, and the plan says for how many trials: tokens are made at an assumed pace, a
-method that drafts needs (F + c gamma) / E(gamma) of it, and the link takes its time for the image and for the round
-trips.
+method that drafts needs (F + c gamma) / E(gamma) of it, and the link takes its time for image and round trips.
 """
 
 from __future__ import annotations
@@ -50,9 +49,7 @@ ALPHA, DRAFT_COST, ROUND_COST = 0.80, 0.18, 0.95
 
 @dataclass(frozen=True)
 class Plan:
-    """`trials` without warm-ups; None where the number of images is not known. `measured` of those to go have an
-    earlier time.
-    """
+    """`trials` without warm-ups, None if images are not known; `measured` of those to go have earlier times."""
 
     folder: Path
     images: int | None
@@ -73,9 +70,7 @@ class Plan:
 def plan_experiment(
     spec: ExperimentSpec, output: Path | None = None, *, restart: bool = False, allow_mixed: bool = False
 ) -> Plan:
-    """The plan. What is missing is named in it. Raises UsageError, as for trials in the folder that may not be
-    mixed.
-    """
+    """The plan. What is missing is named in it. Raises UsageError, as for trials in the folder that cannot be mixed."""
     folder, missing = choose_folder(spec, output, restart), tuple(dict.fromkeys(_missing(spec)))
     images, fingerprints, done = spec.images, {}, 0
     todo = [(session, s) for session in range(spec.sessions) for s in spec.block() * spec.repeats * (images or 0)]
@@ -136,9 +131,7 @@ def formula_s(setting: Setting, pair: PairSpec, max_new_tokens: int | None) -> f
 
 
 def earlier_times(folder: Path, fingerprints: Mapping[str, str]) -> dict[Setting, float]:
-    """Mean seconds of a trial by setting, over the trials of these pairs on this machine (and with this server) in
-    `folder` and the newest results beside it.
-    """
+    """Mean seconds of a trial by setting, of all that is alike in `folder` and the newest results beside it."""
     places = {folder, *store.RESULTS.glob("*"), *folder.parent.glob("*")}
     seconds: dict[Setting, list[float]] = defaultdict(list)
     for place in sorted(filter(_changed, places), key=_changed, reverse=True)[:RESULTS_READ]:

@@ -21,7 +21,6 @@ import sys
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -56,12 +55,20 @@ class Job:
 
 
 class BlockRunner:
-    """On a node: a device-server pair that makes blocks. Its methods run one after another."""
+    """On a node: a device-server pair that makes blocks, one after another."""
 
     def __init__(self, job: Job, node: str) -> None:
         """Nothing is started yet. `node`: the name in the records."""
         self._job, self._node = job, f"{platform.node()}-{node}"
-        self.maker = Maker(partial(LiveWorld, job.pairs, job.settings, job.conditions), self._warm)
+        self.maker = Maker(self._world, self._warm)
+
+    def _world(self) -> LiveWorld:
+        here = fingerprint.of_trials(self._job.pairs)
+        del here["machine"]
+        expected = {name: value for name, value in self._job.expected.items() if name in here}
+        if expected and (differs := fingerprint.differences(expected, here)):
+            raise UsageError(f"it differs from the machine that asks: {'; '.join(differs)}")
+        return LiveWorld(self._job.pairs, self._job.settings, self._job.conditions)
 
     def _warm(self, times: int) -> list[Planned]:
         """Warm-ups of names that no other node gives."""
@@ -71,17 +78,10 @@ class BlockRunner:
         trial, image = planned
         return Planned(trial.replace(node=self._node, trial=trial.trial + ending), image)
 
-    def start(self) -> Made:
-        """Check this node, start its processes, make the warm-ups. Raises what starting can raise."""
-        here = fingerprint.of_trials(self._job.pairs)
-        del here["machine"]
-        expected = {name: value for name, value in self._job.expected.items() if name in here}
-        if expected and (differs := fingerprint.differences(expected, here)):
-            raise UsageError(f"it differs from the machine that asks: {'; '.join(differs)}")
-        return list(self.maker.enter())
-
     def make(self, block: Block) -> Made:
-        """Make the trials of a block. Raises what starting can raise, and what several in a row have raised."""
+        """The trials of a block, before the first one the warm-ups. Raises UsageError if this node has not what the
+        machine that asks has, what starting can raise, and what several trials in a row have raised.
+        """
         return [made for planned in block for made in self.maker.make(self._here(planned))]
 
 
@@ -94,41 +94,34 @@ class _Pool:
     blocks: deque[Block]
     actors: dict[str, Any] = field(default_factory=dict)
     tasks: dict[Any, tuple[str, Block]] = field(default_factory=dict)
-    """What nodes are doing: the node, and the block that it makes; an empty one as it starts."""
+    """Which node is making which block."""
     losses: Counter[str] = field(default_factory=Counter)
     refused: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def busy(self) -> bool:
-        """Whether blocks are to be made or under way."""
-        return bool(self.blocks) or any(block for _, block in self.tasks.values())
-
-    def recruit(self) -> None:
-        """Start an actor on every node that has none and has room for a device and a server."""
-        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
-
-        cores, on_gpu = 2 * self.job.conditions.threads, self.job.conditions.on_gpu
-        for found in self.ray.nodes():
-            name, has = found["NodeID"], found["Resources"]
-            if not found["Alive"] or name in self.actors or name in self.refused:
-                continue
-            gpus = has.get("GPU", 0) if on_gpu else 0
-            if has.get("CPU", 0) < cores or (on_gpu and not gpus):  # a head that only manages is no news
-                needs = f"{cores} cores{' and a GPU' if on_gpu else ''}"
-                self.refused[name] = f"{found['NodeManagerHostname']} has less than {needs}"
-                continue
-            here = NodeAffinitySchedulingStrategy(node_id=name, soft=False)
-            options = {"num_cpus": cores, "num_gpus": gpus, "max_restarts": 0, "scheduling_strategy": here}
-            self.actors[name] = actor = self.ray.remote(BlockRunner).options(**options).remote(self.job, name[:6])
-            self.tasks[actor.start.remote()] = name, []
 
     def assign(self) -> None:
         """Give each idle node a block."""
         at_work = {name for name, _ in self.tasks.values()}
-        for name, actor in self.actors.items():
-            if name not in at_work and self.blocks:
-                block = self.blocks.popleft()
-                self.tasks[actor.make.remote(block)] = name, block
+        for found in self.ray.nodes():
+            name = found["NodeID"]
+            if self.blocks and found["Alive"] and name not in self.refused and name not in at_work:
+                if name not in self.actors:
+                    self._start(name, found["NodeManagerHostname"], found["Resources"])
+                if name in self.actors:
+                    block = self.blocks.popleft()
+                    self.tasks[self.actors[name].make.remote(block)] = name, block
+
+    def _start(self, name: str, host: str, has: Mapping[str, float]) -> None:
+        """An actor on a node, if there is room for a device and a server."""
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        cores, on_gpu = 2 * self.job.conditions.threads, self.job.conditions.on_gpu
+        gpus = has.get("GPU", 0) if on_gpu else 0
+        if has.get("CPU", 0) < cores or (on_gpu and not gpus):  # a head that only manages is no news
+            self.refused[name] = f"{host} has less than {cores} cores{' and a GPU' if on_gpu else ''}"
+            return
+        here = NodeAffinitySchedulingStrategy(node_id=name, soft=False)
+        options = {"num_cpus": cores, "num_gpus": gpus, "max_restarts": 0, "scheduling_strategy": here}
+        self.actors[name] = self.ray.remote(BlockRunner).options(**options).remote(self.job, name[:6])
 
     def finished(self) -> Iterator[Made]:
         """Wait a little; what nodes have finished since."""
@@ -148,8 +141,7 @@ class _Pool:
                 self._lose(name, block, "its process or the node was lost")
 
     def _lose(self, name: str, block: Block, reason: str, for_good: bool = False) -> None:
-        if block:
-            self.blocks.appendleft(block)
+        self.blocks.appendleft(block)
         with contextlib.suppress(Exception):  # the actor may be gone, and so may the way to it
             self.ray.kill(self.actors.pop(name))
         self.losses[name] += 1
@@ -159,9 +151,7 @@ class _Pool:
 
 
 def run_blocks(address: str, job: Job, todo: Sequence[Planned]) -> Iterator[Made]:
-    """Make `todo` block by block on the cluster at `address`; gives each node's warm-ups, and each block when it is
-    whole.
-
+    """Make `todo` block by block on the cluster at `address`; gives whole blocks, a node's first with warm-ups.
     Raises PrerequisiteError without Ray or a cluster, LinkError with the reasons when no node is left.
     """
     blocks = [list(group) for _, group in itertools.groupby(todo, key=lambda planned: planned.trial.block)]
@@ -172,8 +162,7 @@ def run_blocks(address: str, job: Job, todo: Sequence[Planned]) -> Iterator[Made
     with _cluster(address) as ray:
         pool = _Pool(ray, replace(job, pairs=pairs), deque(blocks))
         try:
-            while pool.busy:
-                pool.recruit()
+            while pool.blocks or pool.tasks:
                 pool.assign()
                 yield from pool.finished()
         finally:

@@ -17,21 +17,21 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from aiflow_cli.trials import fingerprint, identity, provenance, store
+from aiflow_cli.trials import fingerprint, identity, store
 from aiflow_cli.trials.experiment import Experiment, earlier_trials, remaining
 from aiflow_cli.trials.making import Failure, Made, Maker
 from aiflow_cli.trials.schedule import Planned, warmups
 from aiflow_cli.trials.served import folder_here, pair_document
 from aiflow_cli.trials.store import TrialWriter
 from aiflow_cli.world.live import LiveWorld
-from aiflow_cli.world.record import SCHEMA_VERSION, Link, Setting, Trial, now
+from aiflow_cli.world.record import SCHEMA_VERSION, Link, Trial, now
 
 Document = dict[str, Any]
 """run.json."""
 
 
 class Step(NamedTuple):
-    """How far a run is: trials done of all (warm-ups included), and the last one made; None while processes start."""
+    """How far a run is: trials done of all, warm-ups aside, and the last one made; None while processes start."""
 
     done: int
     total: int
@@ -77,92 +77,64 @@ def failures(document: Document) -> list[Failure]:
 
 def run_experiment(experiment: Experiment, show: Show) -> RunResult:
     """Make what is lacking, then compare and write tables. Finished trials stay, whatever is raised: what starting
-    raises, or several trials in a row.
-
-    `show` is first called when nothing speaks against beginning: what is raised before is a refusal.
+    raises, or several trials in a row. What is raised before `show` is first called is a refusal.
     """
-    folder = store.make_folder(experiment.folder)
+    folder, total = store.make_folder(experiment.folder), len(experiment.planned)
     with store.owned(folder):
         found = earlier_trials(experiment)
         todo = remaining(experiment, found)
         if not todo and (document := store.read_run(folder))["provenance"]["finished_at"]:
             return RunResult(folder, document, found)
-        document = _begin(experiment, found)
-        with TrialWriter(folder, found) as writer:
-            _Run(experiment, document, found, writer, show).make(todo)
+        document, done = _begin(experiment, found), total - len(todo)
+        with TrialWriter(folder, found) as writer, closing(_make(experiment, document, found, todo)) as batches:
+            show(Step(done, total, None))
+            for batch in batches:
+                trials = [one for one in batch if isinstance(one, Trial)]
+                writer.append(*trials)
+                found += trials
+                _note_failures(folder, document, batch)
+                done += len(batch) - sum(trial.warmup for trial in trials)
+                show(Step(done, total, trials[-1] if trials else None))
         return _finish(experiment, document, found)
 
 
-class _Run:
-    """One call: what it makes goes to the disk, then to `found`; what fails and what servers run goes into
-    `document`.
-    """
+def _make(
+    experiment: Experiment, document: Document, found: Sequence[Trial], todo: Sequence[Planned]
+) -> Generator[Made, None, None]:
+    """Trials as they are made, session by session: one at a time here, a block at a time over Ray."""
 
-    def __init__(
-        self, experiment: Experiment, document: Document, found: list[Trial], writer: TrialWriter, show: Show
-    ) -> None:
-        self._experiment, self._document, self._found = experiment, document, found
-        self._writer, self._show = writer, show
-        self._done = self._warm = self._warm_expected = 0
+    def entered(world: LiveWorld) -> None:
+        for entry in document["pairs"]:
+            if served := world.served.get(entry["name"]):
+                entry.update(pair_document(experiment.pairs[entry["name"]], served))
+        store.write_run(experiment.folder, document)
 
-    def make(self, todo: Sequence[Planned]) -> None:
-        """Session by session."""
-        sessions = [list(group) for _, group in itertools.groupby(todo, key=lambda one: one.trial.session)]
-        self._done = len(self._experiment.planned) - len(todo)
-        if not self._experiment.ray:  # else once a node, however many there are
-            self._warm_expected = sum(len(_settings(s)) for s in sessions) * self._experiment.spec.warmups
-        self._tell(None)
-        for session in sessions:
-            with closing(self._batches(session)) as batches:
-                for batch in batches:
-                    self._keep(batch)
-
-    def _batches(self, todo: list[Planned]) -> Generator[Made, None, None]:
-        """Trials of a session as they are made: one at a time here, a block at a time over Ray."""
-        experiment, spec, session = self._experiment, self._experiment.spec, todo[0].trial.session
-        settings = _settings(todo)
-        first = 1 + max((t.block for t in self._found if t.warmup and t.session == session), default=-1)
-        warm = partial(warmups, experiment.records[0], settings, spec.warmups, first, session, spec.sessions)
+    pairs, spec = experiment.pairs, experiment.spec
+    for session, group in itertools.groupby(todo, key=lambda one: one.trial.session):
+        lacking = list(group)
+        settings = list(dict.fromkeys(planned.trial.setting for planned in lacking))
+        first = 1 + max((t.block for t in found if t.warmup and t.session == session), default=-1)
+        warm = partial(warmups, experiment.records[0], settings, spec, session, first)
         if experiment.ray:
             from aiflow_cli.trials.ray_sweep import Job, run_blocks
 
             expected = {} if experiment.allow_mixed else experiment.fingerprints
-            yield from run_blocks(experiment.ray, Job(experiment.pairs, settings, spec, warm, expected), todo)
-            return
-        with Maker(partial(LiveWorld, experiment.pairs, settings, spec), warm, self._entered) as maker:
-            for planned in todo:
-                for made in maker.make(planned):
-                    yield [made]
-
-    def _entered(self, world: LiveWorld) -> None:
-        for entry in self._document["pairs"]:
-            if served := world.served.get(entry["name"]):
-                entry.update(pair_document(self._experiment.pairs[entry["name"]], served))
-        store.write_run(self._experiment.folder, self._document)
-
-    def _keep(self, batch: Made) -> None:
-        """On the disk; a failure stays in `document` until the trial has succeeded."""
-        trials = [one for one in batch if isinstance(one, Trial)]
-        self._writer.append(*trials)
-        self._found += trials
-        warm = sum(trial.warmup for trial in trials)
-        self._warm += warm
-        self._done += len(batch) - warm
-        tried = {one.trial for one in batch}
-        failed = [entry for entry in self._document["failed"] if entry["trial"] not in tried]
-        failed += [asdict(one) for one in batch if isinstance(one, Failure)]
-        if failed != self._document["failed"]:
-            self._document["failed"] = failed
-            store.write_run(self._experiment.folder, self._document)
-        self._tell(trials[-1] if trials else None)
-
-    def _tell(self, last: Trial | None) -> None:
-        total = len(self._experiment.planned) + max(self._warm_expected, self._warm)
-        self._show(Step(self._done + self._warm, total, last))
+            yield from run_blocks(experiment.ray, Job(pairs, settings, spec, warm, expected), lacking)
+        else:
+            with Maker(partial(LiveWorld, pairs, settings, spec), warm, entered) as maker:
+                for planned in lacking:
+                    for made in maker.make(planned):
+                        yield [made]
 
 
-def _settings(todo: Sequence[Planned]) -> list[Setting]:
-    return list(dict.fromkeys(planned.trial.setting for planned in todo))
+def _note_failures(folder: Path, document: Document, batch: Made) -> None:
+    """In run.json at once; a failure stays there until the trial has succeeded."""
+    tried = {one.trial for one in batch}
+    failed = [entry for entry in document["failed"] if entry["trial"] not in tried]
+    failed += [asdict(one) for one in batch if isinstance(one, Failure)]
+    if failed != document["failed"]:
+        document["failed"] = failed
+        store.write_run(folder, document)
 
 
 def _begin(experiment: Experiment, found: Sequence[Trial]) -> Document:
@@ -193,7 +165,7 @@ def new_document(experiment: Experiment) -> Document:
         "schema_version": SCHEMA_VERSION,
         "name": experiment.spec.name,
         "spec": experiment.spec.model_dump(mode="json"),
-        "provenance": provenance.gather(),
+        "provenance": fingerprint.provenance(),
         "pairs": [pair_document(pair) for pair in experiment.pairs.values()],
         "links": [msgspec.to_builtins(Link.of(link)) for link in experiment.spec.link.links()],
         "data": {"name": images.name, "fingerprint": images.fingerprint, "images": len(images), "note": images.note},
@@ -216,6 +188,8 @@ def _finish(experiment: Experiment, document: Document, found: list[Trial]) -> R
 
 def _compared(experiment: Experiment, document: Document, trials: Sequence[Trial]) -> list[Trial]:
     """`trials` with `identical` filled in, pair by pair, by what its server computed in."""
+    from aiflow_cli.models.vlm import VisionLanguageModel
+
     spec, images = experiment.spec, {image.image_id: image.data for image in experiment.records}
     device = spec.device if spec.server else spec.target_device
     compared: dict[str, Trial] = {}
@@ -223,7 +197,8 @@ def _compared(experiment: Experiment, document: Document, trials: Sequence[Trial
         pair, server = experiment.pairs[entry["name"]], entry.get("server") or {}
         dtype = server.get("dtype") or spec.dtype_of(pair, device)
         quantize, target = server.get("quantize", spec.quantize), folder_here(pair, "target")
-        probe = identity.reference_probe(target, device, dtype, spec.question(pair), images, quantize)
+        load = partial(VisionLanguageModel.from_folder, target, device, dtype, quantize) if target else None
+        probe = identity.reference_probe(load, spec.question(pair), images)
         mine = [trial for trial in trials if trial.setting.pair == pair.name]
         compared |= {trial.trial: trial for trial in identity.compare(mine, dtype, probe)}
     return [compared.get(trial.trial, trial) for trial in trials]

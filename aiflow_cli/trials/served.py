@@ -1,8 +1,6 @@
-"""What a server says that it runs, and whether that is what a run names: a result records what ran, not what was
-asked.
+"""What a server says that it runs, which is what a result records, and whether that is what a run names.
 
-The target may lie on the server's machine alone. Where it is on this one too, both are compared by the hash of their
-files, else by name.
+The target may lie on the server's machine alone. Where it is here too, files are compared by their hash, else by name.
 """
 
 from __future__ import annotations
@@ -18,7 +16,7 @@ from aiflow_cli.errors import AiflowError, UsageError
 from aiflow_cli.link.address import Address, parse_address
 from aiflow_cli.models.pair import PairSpec
 from aiflow_cli.text import printable
-from aiflow_cli.trials import fingerprint, provenance
+from aiflow_cli.trials import fingerprint
 from aiflow_cli.trials.fingerprint import Fingerprints, shown
 from aiflow_cli.wire.messages import MAX_NAME_CHARACTERS, Served
 from aiflow_cli.world.live import ask
@@ -28,7 +26,7 @@ def describe_here(
     target: Path, draft: Path | None, device: str, dtype: str, quantize: str | None, threads: int
 ) -> Served:
     """What a server in this process tells; `target` and `draft` are the folders of what it has loaded."""
-    cpu, gpu = provenance.cpu(), provenance.gpu()
+    cpu, gpu = fingerprint.cpu(), fingerprint.gpu()
     return Served(
         target=_called(target),
         target_sha256=fingerprint.checkpoint(target),
@@ -58,9 +56,7 @@ def _called(folder: Path) -> str:
 
 
 def check_served(pair: PairSpec, served: Served, address: Address, co_located: bool) -> None:
-    """Raise UsageError unless a server runs the target of `pair`, and its draft model too where both are on the
-    server.
-    """
+    """Raise UsageError unless a server runs the target of `pair`, and for co-located its draft model too."""
     if co_located and served.draft is None:
         raise UsageError(
             f"the server at {address} has no draft model, which co-located needs: "
@@ -96,9 +92,8 @@ def pair_document(pair: PairSpec, served: Served | None = None) -> dict[str, Any
 
 
 def what_runs(pairs: Mapping[str, PairSpec], server: str | None, co_located: bool) -> Fingerprints:
-    """Fingerprints of pairs, code and machines; those of a `server` elsewhere and its target as it tells them.
-
-    Raises LinkError if none is there, UsageError if it is not for the pair.
+    """Fingerprints of pairs, code and machines; those of a `server` elsewhere and its target as it tells them. Raises
+    LinkError if none is there, UsageError if it is not for the pair.
     """
     if server is None:
         return fingerprint.of_trials(pairs)

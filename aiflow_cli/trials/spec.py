@@ -1,7 +1,4 @@
-"""What an experiment is: a frozen, checked model of a file in experiments/, or of the options of `aiflow run`.
-
-Quantities stay as people write them.
-"""
+"""What an experiment is: a file in experiments/, or the options of `aiflow run`, checked. Quantities are texts."""
 
 from __future__ import annotations
 
@@ -21,8 +18,6 @@ from aiflow_cli.models.pair import PairSpec, find_pair
 from aiflow_cli.units import parse_duration, parse_rate, parse_size
 from aiflow_cli.world.conditions import STRICT, Conditions
 from aiflow_cli.world.record import DRAFTING, SCHEMA_VERSION, Link, Setting
-
-HASH_DIGITS = 8
 
 
 def _checked(parse: Callable[[str], Any]) -> BeforeValidator:
@@ -105,15 +100,6 @@ class LinkGrid(BaseModel):
         ]
 
 
-class Checkpoints(BaseModel):
-    """Other checkpoints than the registry's for a pair: folders, or `hub:OWNER/NAME`."""
-
-    model_config = STRICT
-
-    draft: PathText | None = None
-    target: PathText | None = None
-
-
 class ExperimentSpec(Conditions):
     """An experiment. Its blocks are images; a block is every pair, link, method and draft length once, server-only
     `server_only_per_block` times, in seeded random order; `repeats` times over in each of its `sessions`, for which all
@@ -123,7 +109,8 @@ class ExperimentSpec(Conditions):
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=60)
     about: str
     pairs: Annotated[tuple[PairName, ...], Listed, Field(min_length=1)]
-    checkpoints: dict[str, Checkpoints] = Field(default_factory=dict)
+    checkpoints: dict[str, dict[Literal["draft", "target"], PathText]] = Field(default_factory=dict)
+    """Others than the registry's for a pair: folders, or `hub:OWNER/NAME`."""
     methods: Annotated[tuple[Method, ...], Listed] = (Method.SERVER_ONLY, Method.SPECULATIVE)
     gammas: Annotated[dict[Drafting, Gammas], BeforeValidator(_by_method)] = Field(DEFAULT_GAMMAS)
     server_only_per_block: StrictInt = Field(1, ge=1, le=20)
@@ -149,8 +136,7 @@ class ExperimentSpec(Conditions):
 
     def pair_specs(self) -> dict[str, PairSpec]:
         """The pairs by name."""
-        chosen = {name: self.checkpoints.get(name, Checkpoints()) for name in self.pairs}
-        return {name: find_pair(name, other.draft, other.target) for name, other in chosen.items()}
+        return {name: find_pair(name, **self.checkpoints.get(name, {})) for name in self.pairs}
 
     def grid(self) -> list[Setting]:
         """Every setting once. Server-only is the reference of `identical`: it is measured asked for or not."""
@@ -177,8 +163,3 @@ class ExperimentSpec(Conditions):
         asked = {key: value for key, value in shared.items() if not (value is None or value is False or value == {})}
         meaning = asked | {"schema": SCHEMA_VERSION, "block": msgspec.to_builtins(self.block())}
         return hashlib.sha256(json.dumps(meaning, sort_keys=True).encode()).hexdigest()
-
-    @property
-    def folder_name(self) -> str:
-        """Where its results go, under results/."""
-        return f"{self.name}-{self.fingerprint[:HASH_DIGITS]}"

@@ -1,7 +1,4 @@
-"""Reading an experiment: a TOML file and values given over it (`sweep`), or options alone (`run`).
-
-Errors name the line, or the option, and the remedy.
-"""
+"""Reading an experiment: a TOML file and values given over it, or options alone. Errors name the line or the option."""
 
 from __future__ import annotations
 
@@ -17,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from aiflow_cli.errors import UsageError
 from aiflow_cli.paths import user_path
-from aiflow_cli.trials.spec import Checkpoints, ExperimentSpec, LinkGrid
+from aiflow_cli.trials.spec import ExperimentSpec, LinkGrid
 
 SHIPPED = Path(str(files("aiflow_cli"))) / "experiments"
 """A link to experiments/ in a checkout, a folder of the package where it is installed."""
@@ -156,8 +153,7 @@ def _what(error: Mapping[str, Any]) -> str:
     key = ".".join(part for part in location if not part.isdigit() and part != "[key]")
     match error["type"]:
         case "extra_forbidden":
-            inner: dict[str, type[BaseModel]] = {"link": LinkGrid, "checkpoints": Checkpoints}
-            table = ExperimentSpec if len(location) == 1 else inner[location[0]]
+            table: type[BaseModel] = ExperimentSpec if len(location) == 1 else LinkGrid
             return f"`{key}` is not known: {_near(location[-1], table.model_fields, 'known are')}"
         case "missing":
             return f"`{key}` is missing: add it"

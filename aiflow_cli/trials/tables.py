@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any
 
 import msgspec
 from msgspec import inspect
@@ -27,7 +27,6 @@ DERIVED = ("n_tokens", "first_tokens", "ttft_s", "latency_s", "bytes_up", "bytes
 SUMS = ("drafted", "accepted", "delivered")
 """Of all rounds of a trial, in its row."""
 _KINDS: dict[Any, str] = {inspect.IntType: "int64", inspect.FloatType: "double", inspect.BoolType: "bool"}
-_OWN_KINDS: dict[Any, str] = {int: "int64", float: "double"}
 
 
 @dataclass(frozen=True)
@@ -43,8 +42,8 @@ class Column:
 @cache
 def trial_columns() -> tuple[Column, ...]:
     """What trials.parquet has: fields of the record, then what is derived from them."""
-    hints = {name: get_type_hints(getattr(Trial, name).fget)["return"] for name in DERIVED}
-    derived = [Column(name, _OWN_KINDS[hints[name]], getattr(Trial, name).__doc__) for name in DERIVED]
+    kinds = {name: "double" if name.endswith("_s") else "int64" for name in DERIVED}
+    derived = [Column(name, kind, getattr(Trial, name).__doc__) for name, kind in kinds.items()]
     sums = [Column(name, "int64", f"Tokens {name} in all rounds.") for name in SUMS]
     return (*_columns(Trial), *derived, Column("rounds", "int64", "How many."), *sums)
 

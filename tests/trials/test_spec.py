@@ -155,8 +155,8 @@ def test_an_override_replaces_a_value_and_changes_the_folder() -> None:
     plain, other = load_spec("quick"), load_spec("quick", ["link.rate=2MB/s", "images=3", "pairs=small"])
     assert other.link.links()[0].uplink_bytes_per_s == 2e6
     assert (other.images, other.pairs) == (3, ("small",))
-    assert plain.folder_name != other.folder_name
-    assert plain.folder_name == load_spec("quick", ["link.rate=1000KB/s", "about=in other words"]).folder_name
+    assert plain.fingerprint != other.fingerprint
+    assert plain.fingerprint == load_spec("quick", ["link.rate=1000KB/s", "about=in other words"]).fingerprint
 
 
 @pytest.mark.parametrize(
@@ -246,9 +246,8 @@ def test_every_key_that_run_gives_has_its_option() -> None:
 def test_each_session_has_its_own_order_and_names() -> None:
     """Images are repeated in each; without sessions, names do not carry them."""
     images = [ImageRecord(name, b"x") for name in "abc"]
-    spec = load_spec("quick")
-    one = list(schedule(images, spec.block(), 2, 6))
-    two = [planned.trial for planned in schedule(images, spec.block(), 2, 6, sessions=2)]
+    one = list(schedule(images, load_spec("quick", ["repeats=2", "seed=6"])))
+    two = [planned.trial for planned in schedule(images, load_spec("quick", ["repeats=2", "seed=6", "sessions=2"]))]
     assert len(two) == 2 * len(one) == len({trial.trial for trial in two})
     assert [trial.trial for trial in two[: len(one)]] == [f"s0-{planned.trial.trial}" for planned in one]
     assert [t.image_id for t in two[: len(one)]] == [t.image_id for t in two[len(one) :]]
