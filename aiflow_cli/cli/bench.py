@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from aiflow_cli.analysis.bench import Checked
     from aiflow_cli.trials.bench import BenchResult
 
-WARMUPS = 2
 EXAMPLES = """Examples:
 
   aiflow bench                                     the small pair, 12 scenes, gamma 4
@@ -46,14 +45,9 @@ def bench(
     from aiflow_cli.trials.specfile import spec_of_options
 
     models = {role: place for role, place in (("draft", draft), ("target", target)) if place is not None}
-    spec = spec_of_options(
-        {
-            **{"name": "bench", "about": "the program's own speed", "pairs": [pair]},
-            **{"checkpoints": {pair: models}, "gammas": [gamma], "warmups": WARMUPS},
-            **{"methods": ["server-only", "co-located", "speculative"], "link": {"rate": ["unlimited", "1MB/s"]}},
-            **{"data": data, "images": images, "seed": seed, "device": device, "max_new_tokens": max_new_tokens},
-        }
-    )
+    given = {"pairs": [pair], "checkpoints": {pair: models}, "gammas": [gamma], "data": data, "images": images}
+    more = {"seed": seed, "device": device, "max_new_tokens": max_new_tokens}
+    spec = spec_of_options(library.BASE | given | more)
     unwind_on_sigterm()
     with progress("responses") as show:
         result = library.bench(spec, show)

@@ -44,6 +44,9 @@ ARMS = {
 """What each arm does; those named `here` do it in this process."""
 OVER_A_LINK = (CO_LOCATED, SPECULATIVE, SHAPED_SPECULATIVE, SHAPED_SERVER_ONLY)
 
+BASE = {"name": "bench", "about": "the program's own speed", "link": {"rate": ["unlimited", "1MB/s"]}, "warmups": 2}
+"""What every bench has of an experiment's specification."""
+
 Make = Callable[[Planned], Trial]
 
 

@@ -36,23 +36,19 @@ class Failure:
 
 
 Made = list[Trial | Failure]
+World = contextlib.AbstractContextManager[LiveWorld, bool | None]
 
 
 class Maker(contextlib.ExitStack):
     """Enters its world when a trial is to be made and none is there, and makes the warm-ups then. A context manager.
 
-    `warm` gives the warm-ups of the n-th time, `entered` is told of each new world. A setting whose warm-up failed has
-    none the next time: else it would hold up the others for ever.
+    `warm` gives the warm-ups of the n-th time. A setting whose warm-up failed has none the next time: else it would
+    hold up the others for ever.
     """
 
-    def __init__(
-        self,
-        world: Callable[[], LiveWorld],
-        warm: Callable[[int], list[Planned]],
-        entered: Callable[[LiveWorld], None] = lambda _: None,
-    ) -> None:
+    def __init__(self, world: Callable[[], World], warm: Callable[[int], list[Planned]]) -> None:
         super().__init__()
-        self._new_world, self._warm, self._entered = world, warm, entered
+        self._new_world, self._warm = world, warm
         self._world: LiveWorld | None = None
         self._times = self._in_a_row = 0
         self._cold: set[Setting] = set()
@@ -62,21 +58,16 @@ class Maker(contextlib.ExitStack):
         the last of several failures in a row raised.
         """
         while self._world is None:
-            yield from self.enter()
+            self._world = world = self.enter_context(self._new_world())
+            warm, self._times = self._warm(self._times), self._times + 1
+            for one in warm:
+                if self._world is world and one.trial.setting not in self._cold:  # else it broke
+                    made = self._attempt(world, one)
+                    if isinstance(made, Trial):
+                        yield made
+                    else:
+                        self._cold.add(one.trial.setting)
         yield self._attempt(self._world, planned)
-
-    def enter(self) -> Iterator[Trial]:
-        """Enter a new world; the warm-ups in it, up to one that breaks it."""
-        self._world = world = self.enter_context(self._new_world())
-        self._entered(world)
-        warm, self._times = self._warm(self._times), self._times + 1
-        for planned in warm:
-            if self._world is world and planned.trial.setting not in self._cold:
-                made = self._attempt(world, planned)
-                if isinstance(made, Trial):
-                    yield made
-                else:
-                    self._cold.add(planned.trial.setting)
 
     def _attempt(self, world: LiveWorld, planned: Planned) -> Trial | Failure:
         try:

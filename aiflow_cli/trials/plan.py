@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from statistics import fmean
-from typing import Any, NamedTuple
+from typing import Any
 
 from aiflow_cli.decoding.methods import Method
 from aiflow_cli.errors import AiflowError, LinkError, PrerequisiteError, StoreError
@@ -32,17 +32,11 @@ START_S = 10.0
 """Assumption: processes start and models load in about this."""
 
 
-class Pace(NamedTuple):
-    """Assumed for the formula: tokens of an answer, seconds a server-only token, bytes of an image."""
-
-    tokens: int
-    step_s: float
-    image_bytes: int
-
-
-# Assumption: the small pair on one core of a laptop; InternVL2-26B on one GPU, a photograph at 1024 pixels.
-SMALL = Pace(50, 0.007, 6_000)
-LARGE = Pace(150, 0.04, 250_000)
+SMALL, LARGE = (50, 0.007, 6_000), (150, 0.04, 250_000)
+"""Assumption: tokens of an answer, seconds a server-only token and bytes of an image; the small pair on a core of a
+laptop, and InternVL2-26B on one GPU with a photograph of 1024 pixels."""
+LONGEST_OF_SMALL = 100
+"""A pair whose answers may be longer is taken for a large one."""
 ALPHA, DRAFT_COST, ROUND_COST = 0.80, 0.18, 0.95
 """Acceptance, draft step and verification in server-only steps: the calibration that reproduces the paper's figures."""
 
@@ -117,24 +111,24 @@ def _missing(spec: ExperimentSpec) -> Iterator[str]:
 
 def formula_s(setting: Setting, pair: PairSpec, max_new_tokens: int | None) -> float:
     """Seconds of a trial where none was measured."""
-    pace = SMALL if pair.max_new_tokens <= 2 * SMALL.tokens else LARGE
-    tokens = min(max_new_tokens or pair.max_new_tokens, pace.tokens)
+    usual, step_s, image_bytes = SMALL if pair.max_new_tokens <= LONGEST_OF_SMALL else LARGE
+    tokens = min(max_new_tokens or pair.max_new_tokens, usual)
     if setting.method is Method.ON_DEVICE:
-        return DRAFT_COST * tokens * pace.step_s
+        return DRAFT_COST * tokens * step_s
     link = setting.link.spec
-    upload_s = pace.image_bytes / link.uplink_bytes_per_s + 2 * link.delay_s
+    upload_s = image_bytes / link.uplink_bytes_per_s + 2 * link.delay_s
     if setting.gamma is None:
-        return upload_s + tokens * pace.step_s
+        return upload_s + tokens * step_s
     rounds = tokens * (1 - ALPHA) / (1 - ALPHA ** (setting.gamma + 1))
     trips_s = 2 * link.delay_s if setting.method is Method.SPECULATIVE else 0.0
-    return upload_s + rounds * ((ROUND_COST + DRAFT_COST * setting.gamma) * pace.step_s + trips_s)
+    return upload_s + rounds * ((ROUND_COST + DRAFT_COST * setting.gamma) * step_s + trips_s)
 
 
 def earlier_times(folder: Path, fingerprints: Mapping[str, str]) -> dict[Setting, float]:
     """Mean seconds of a trial by setting, of all that is alike in `folder` and the newest results beside it."""
-    places = {folder, *store.RESULTS.glob("*"), *folder.parent.glob("*")}
     seconds: dict[Setting, list[float]] = defaultdict(list)
-    for place in sorted(filter(_changed, places), key=_changed, reverse=True)[:RESULTS_READ]:
+    runs = sorted(folder.parent.glob("*/run.json"), key=lambda path: path.stat().st_mtime, reverse=True)
+    for place in (path.parent for path in runs[:RESULTS_READ]):
         with contextlib.suppress(StoreError):  # whatever lies there: a plan can do without it
             before = store.read_run(place).get("fingerprints", {})
             same = {name for name, value in fingerprints.items() if before.get(name) == value}
@@ -143,11 +137,3 @@ def earlier_times(folder: Path, fingerprints: Mapping[str, str]) -> dict[Setting
                 if f"pair {trial.setting.pair}" in same and trial.deliveries:
                     seconds[trial.setting].append(trial.latency_s)
     return {setting: fmean(values) for setting, values in seconds.items()}
-
-
-def _changed(folder: Path) -> float:
-    """When trials were last written there; 0.0 where there are none, or none that may be read."""
-    for name in (store.LINES, store.TABLE):
-        with contextlib.suppress(OSError):
-            return (folder / name).stat().st_mtime
-    return 0.0

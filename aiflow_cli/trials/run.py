@@ -8,8 +8,8 @@ anew and warmed up. When no trial is lacking but those that failed, outputs are 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Generator, Sequence
-from contextlib import closing
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -24,7 +24,7 @@ from aiflow_cli.trials.schedule import Planned, warmups
 from aiflow_cli.trials.served import folder_here, pair_document
 from aiflow_cli.trials.store import TrialWriter
 from aiflow_cli.world.live import LiveWorld
-from aiflow_cli.world.record import SCHEMA_VERSION, Link, Trial, now
+from aiflow_cli.world.record import SCHEMA_VERSION, Link, Setting, Trial, now
 
 Document = dict[str, Any]
 """run.json."""
@@ -102,13 +102,6 @@ def _make(
     experiment: Experiment, document: Document, found: Sequence[Trial], todo: Sequence[Planned]
 ) -> Generator[Made, None, None]:
     """Trials as they are made, session by session: one at a time here, a block at a time over Ray."""
-
-    def entered(world: LiveWorld) -> None:
-        for entry in document["pairs"]:
-            if served := world.served.get(entry["name"]):
-                entry.update(pair_document(experiment.pairs[entry["name"]], served))
-        store.write_run(experiment.folder, document)
-
     pairs, spec = experiment.pairs, experiment.spec
     for session, group in itertools.groupby(todo, key=lambda one: one.trial.session):
         lacking = list(group)
@@ -121,10 +114,21 @@ def _make(
             expected = {} if experiment.allow_mixed else experiment.fingerprints
             yield from run_blocks(experiment.ray, Job(pairs, settings, spec, warm, expected), lacking)
         else:
-            with Maker(partial(LiveWorld, pairs, settings, spec), warm, entered) as maker:
+            with Maker(partial(_world, experiment, document, settings), warm) as maker:
                 for planned in lacking:
                     for made in maker.make(planned):
                         yield [made]
+
+
+@contextmanager
+def _world(experiment: Experiment, document: Document, settings: Sequence[Setting]) -> Iterator[LiveWorld]:
+    """A world; what its servers say that they run goes into run.json."""
+    with LiveWorld(experiment.pairs, settings, experiment.spec) as world:
+        for entry in document["pairs"]:
+            if served := world.served.get(entry["name"]):
+                entry.update(pair_document(experiment.pairs[entry["name"]], served))
+        store.write_run(experiment.folder, document)
+        yield world
 
 
 def _note_failures(folder: Path, document: Document, batch: Made) -> None:

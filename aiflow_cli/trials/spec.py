@@ -67,8 +67,6 @@ Gamma = Annotated[StrictInt, Field(ge=1, le=MAX_GAMMA)]
 Drafting = Literal["speculative", "co-located"]
 Gammas = Annotated[tuple[Gamma, ...], Listed, Field(min_length=1)]
 
-DEFAULT_GAMMAS: dict[Drafting, tuple[int, ...]] = {"speculative": (4,), "co-located": (4,)}
-
 
 class LinkGrid(BaseModel):
     """The links of an experiment: every rate with every delay. `uplink`, `downlink`: another rate in that direction."""
@@ -112,7 +110,7 @@ class ExperimentSpec(Conditions):
     checkpoints: dict[str, dict[Literal["draft", "target"], PathText]] = Field(default_factory=dict)
     """Others than the registry's for a pair: folders, or `hub:OWNER/NAME`."""
     methods: Annotated[tuple[Method, ...], Listed] = (Method.SERVER_ONLY, Method.SPECULATIVE)
-    gammas: Annotated[dict[Drafting, Gammas], BeforeValidator(_by_method)] = Field(DEFAULT_GAMMAS)
+    gammas: Annotated[dict[Drafting, Gammas], BeforeValidator(_by_method)] = Field(4, validate_default=True)
     server_only_per_block: StrictInt = Field(1, ge=1, le=20)
     link: LinkGrid = LinkGrid()
     data: PathText = "scenes"

@@ -37,7 +37,7 @@ _REMEDIES = {
 }
 """What to write instead, by the type of pydantic's error."""
 _SPOKEN = {"pairs": "pair", "methods": "method", "gammas": "gamma"}
-"""The options of `aiflow run` that are not called as their keys."""
+"""The options that are not called as their keys."""
 _INNER = {"link": 1, "checkpoints": 2}
 """How far below these tables the key is that an option gives."""
 
@@ -78,7 +78,7 @@ def load_spec(place: str, overrides: Sequence[str] = ()) -> ExperimentSpec:
 
 
 def spec_of_options(values: Mapping[str, Any]) -> ExperimentSpec:
-    """The experiment that the options of `aiflow run` give. Raises UsageError that names the option in one line."""
+    """The experiment that a command's options give. Raises UsageError that names the option in one line."""
     try:
         return ExperimentSpec(**values)
     except ValidationError as error:
