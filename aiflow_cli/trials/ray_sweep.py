@@ -63,6 +63,7 @@ class BlockRunner:
         self.maker = Maker(self._world, self._warm)
 
     def _world(self) -> LiveWorld:
+        """One of the sources, packages and checkpoints that the machine has which asks. Raises UsageError."""
         here = fingerprint.of_trials(self._job.pairs)
         del here["machine"]
         expected = {name: value for name, value in self._job.expected.items() if name in here}
@@ -79,9 +80,7 @@ class BlockRunner:
         return Planned(trial.replace(node=self._node, trial=trial.trial + ending), image)
 
     def make(self, block: Block) -> Made:
-        """The trials of a block, before the first one the warm-ups. Raises UsageError if this node has not what the
-        machine that asks has, what starting can raise, and what several trials in a row have raised.
-        """
+        """The trials of a block, warm-ups before the first. Raises what starting and several trials in a row raise."""
         return [made for planned in block for made in self.maker.make(self._here(planned))]
 
 

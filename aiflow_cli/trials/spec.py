@@ -87,15 +87,11 @@ class LinkGrid(BaseModel):
 
     def links(self) -> list[LinkSpec]:
         """Every link once."""
-        return [
-            LinkSpec(
-                uplink_bytes_per_s=parse_rate(self.uplink or rate),
-                downlink_bytes_per_s=parse_rate(self.downlink or rate),
-                burst_bytes=parse_size(self.burst),
-                delay_s=parse_duration(delay),
-            )
-            for rate, delay in itertools.product(self.rate, self.delay)
-        ]
+        links = []
+        for rate, delay in itertools.product(self.rate, self.delay):
+            uplink, downlink = parse_rate(self.uplink or rate), parse_rate(self.downlink or rate)
+            links.append(LinkSpec(uplink, downlink, parse_size(self.burst), parse_duration(delay)))
+        return links
 
 
 class ExperimentSpec(Conditions):

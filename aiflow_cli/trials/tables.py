@@ -61,23 +61,23 @@ def _columns(part: type, path: tuple[str, ...] = (), prefix: str = "") -> Iterat
     told = inspect.type_info(part)
     assert isinstance(told, inspect.StructType)
     for field in told.fields:
-        here, about, kind = (*path, field.name), "", field.type
+        name, here, about, kind = f"{prefix}{field.name}", (*path, field.name), "", field.type
         if isinstance(kind, inspect.Metadata):
             about, kind = (kind.extra_json_schema or {}).get("description", ""), kind.type
         if isinstance(kind, inspect.UnionType):  # with null
             (kind,) = (one for one in kind.types if not isinstance(one, inspect.NoneType))
         match kind:
             case inspect.StructType(cls=inner):
-                yield from _columns(inner, here, "" if inner in UNPREFIXED else f"{prefix}{field.name}_")
+                yield from _columns(inner, here, "" if inner in UNPREFIXED else f"{name}_")
             case inspect.VarTupleType(item_type=inspect.StructType(cls=item)):
-                for column in _columns(item, here, f"{prefix}{field.name}_") if item is not Round else ():
+                for column in _columns(item, here, f"{name}_") if item is not Round else ():
                     yield dataclasses.replace(column, kind=f"list<{column.kind}>")
             case inspect.VarTupleType(item_type=item):
-                yield Column(f"{prefix}{field.name}", f"list<{_KINDS[type(item)]}>", about, here)
+                yield Column(name, f"list<{_KINDS[type(item)]}>", about, here)
             case inspect.DictType():
-                yield Column(f"{prefix}{field.name}", "map<string, int64>", about, here)
+                yield Column(name, "map<string, int64>", about, here)
             case _:
-                yield Column(f"{prefix}{field.name}", _KINDS.get(type(kind), "string"), about, here)
+                yield Column(name, _KINDS.get(type(kind), "string"), about, here)
 
 
 def of_trials(trials: Iterable[Trial]) -> dict[str, bytes]:
