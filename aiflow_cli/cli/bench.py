@@ -41,14 +41,16 @@ def bench(
     from aiflow_cli.analysis.bench import check_bounds, differing_images
     from aiflow_cli.cli.errors import unwind_on_sigterm
     from aiflow_cli.cli.progress import progress
-    from aiflow_cli.models.pair import find_pair
     from aiflow_cli.trials import bench as library
+    from aiflow_cli.trials.specfile import spec_of_options
 
-    found = find_pair(pair, draft, target)
-    settings = library.BenchSettings(found, data, images, gamma, seed, device, max_new_tokens)
+    models = {role: place for role, place in (("draft", draft), ("target", target)) if place is not None}
+    given = {"pairs": [pair], "checkpoints": {pair: models}, "gammas": [gamma], "data": data, "images": images}
+    more = {"seed": seed, "device": device, "max_new_tokens": max_new_tokens}
+    spec = spec_of_options(library.BASE | given | more)
     unwind_on_sigterm()
     with progress("responses") as show:
-        result = library.bench(settings, show)
+        result = library.bench(spec, show)
     verdicts = check_bounds(result.arms)
     if json_:
         print_json(document(result, verdicts))
