@@ -21,8 +21,7 @@ from aiflow_cli.images.attribution import write_attributions
 from aiflow_cli.images.download import DownloadReport, download
 from aiflow_cli.images.fetch import Fetcher
 from aiflow_cli.images.openimages import GIVE_UP_AFTER, SPLITS
-from aiflow_cli.images.photostore import PhotoStore
-from aiflow_cli.images.vehicles import manifest
+from aiflow_cli.images.vehicles import PhotoStore, manifest
 from tests.e2e.tools import wait_for
 from tests.images.bucket_server import QUICK, BucketServer, make_image, real_photos, serve_bucket
 
