@@ -16,7 +16,7 @@ from pathlib import Path
 
 from aiflow_cli import environment
 from aiflow_cli.images.fetch import Fetcher, FetchError, Progress
-from aiflow_cli.images.vehicles import write
+from aiflow_cli.images.vehicles import save
 
 METADATA_URL = "https://storage.googleapis.com/openimages"
 TABLES = {
@@ -91,4 +91,4 @@ def write_attributions(file: Path, rows: Iterable[dict[str, str]]) -> None:
     writer = csv.DictWriter(out, [*COLUMNS, SPLIT], lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    write(file, out.getvalue().encode())
+    save(file, out.getvalue().encode())

@@ -18,7 +18,7 @@ from aiflow_cli.images.attribution import find_attributions, read_attributions, 
 from aiflow_cli.images.exports import fetch_kaggle, fetch_roboflow, import_photos
 from aiflow_cli.images.fetch import Fetcher, FetchError, Progress
 from aiflow_cli.images.openimages import SPLITS, Answers, Bucket
-from aiflow_cli.images.vehicles import Kind, PhotoStore, manifest
+from aiflow_cli.images.vehicles import Kind, manifest, stored_kind, storing
 from aiflow_cli.paths import user_path
 from aiflow_cli.text import printable
 
@@ -82,20 +82,23 @@ def download(
     StoreError (disk full, a folder that cannot be written); photographs that do not come are in the report.
     """
     _check(source, limit, jobs)
-    store, wanted, missing = PhotoStore(folder), list(manifest())[:limit], {}
+    wanted, missing = list(manifest())[:limit], {}
     with _alone(folder, tell):
         answers = Answers(folder, forget_absent=force)
-        there = {} if force else _take_stock(store, answers, wanted, progress)
+        there = {} if force else _take_stock(folder, answers, wanted, progress)
         if lacking := [image_id for image_id in wanted if image_id not in there]:
             with Fetcher(policy) as fetcher:
-                missing = _obtain(source, lacking, jobs, Bucket(fetcher, answers, store), progress)
-        came = _take_stock(store, answers, lacking, _silent)
+                missing = _obtain(source, lacking, jobs, Bucket(fetcher, answers, folder), progress)
+        came = _take_stock(folder, answers, lacking, _silent)
     kinds = Counter(map(str, (*there.values(), *came.values())))
     reasons = {i: missing.get(i, "not sound after it was written") for i in lacking if i not in came}
     return DownloadReport(folder, source, len(wanted), len(came.keys() - missing.keys()), dict(kinds), reasons)
 
 
 def _alone(folder: Path, tell: Tell) -> AbstractContextManager[None]:
+    """Make the folder if need be, and hold it."""
+    with storing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     line = f"another download into {folder} is running: waiting for its end"
     return alone(folder / ".download.lock", partial(tell, line))
 
@@ -113,10 +116,10 @@ def _check(source: str, limit: int | None, jobs: int) -> None:
         raise UsageError(f"--jobs {jobs}: give 1 to 64")
 
 
-def _take_stock(store: PhotoStore, answers: Answers, wanted: list[str], progress: Progress) -> dict[str, Kind]:
+def _take_stock(folder: Path, answers: Answers, wanted: list[str], progress: Progress) -> dict[str, Kind]:
     there: dict[str, Kind] = {}
     for done, image_id in enumerate(wanted, 1):
-        if kind := store.kind(image_id, answers.sha256):
+        if kind := stored_kind(folder, image_id, answers.sha256):
             there[image_id] = kind
         progress("checking", done, len(wanted))
     return there
@@ -136,7 +139,7 @@ def _obtain(source: str, lacking: list[str], jobs: int, bucket: Bucket, progress
         archive = fetch_roboflow(bucket.fetcher, progress)
     else:
         archive = fetch_kaggle() if source == "kaggle" else user_path(source)
-    return import_photos(archive, lacking, bucket.store, on_done)
+    return import_photos(archive, lacking, bucket.folder, on_done)
 
 
 @dataclass(frozen=True)
@@ -166,7 +169,7 @@ def download_attributions(
     Rows that it holds already are kept, unless `force`. Raises AiflowError if a table cannot be read; what was found by
     then is written.
     """
-    file, wanted = PhotoStore(folder).folder / "attribution.csv", list(manifest())[:limit]
+    file, wanted = folder / "attribution.csv", list(manifest())[:limit]
     with _alone(folder, tell):
         rows = {} if force else read_attributions(file)
         lacking = [image_id for image_id in wanted if image_id not in rows]

@@ -26,7 +26,7 @@ from aiflow_cli import environment
 from aiflow_cli.errors import AiflowError, PrerequisiteError, UsageError
 from aiflow_cli.images.fetch import Fetcher, FetchError, Progress
 from aiflow_cli.images.folder import reading
-from aiflow_cli.images.vehicles import PhotoStore, identify
+from aiflow_cli.images.vehicles import identify, save
 from aiflow_cli.text import one_line
 
 ROBOFLOW_URL = "https://api.roboflow.com"
@@ -91,9 +91,9 @@ def fetch_kaggle() -> Path:
 
 
 def import_photos(
-    source: Path | io.BytesIO, wanted: list[str], store: PhotoStore, on_done: Callable[[], None]
+    source: Path | io.BytesIO, wanted: list[str], folder: Path, on_done: Callable[[], None]
 ) -> dict[str, str]:
-    """Copy the wanted photographs out of a folder or a zip; why each missing one is missing, by id.
+    """Copy the wanted photographs out of a folder or a zip into `folder`; why each missing one is missing, by id.
 
     Raises UsageError if `source` is neither, or holds none of the photographs.
     """
@@ -107,14 +107,14 @@ def import_photos(
             holds = "holds none of the photographs (files named <image_id>.jpg)"
             raise UsageError(f"{_named(source)} {holds}: name another folder or zip")
         for image_id in wanted:
-            reason = _import_one(image_id, found.get(image_id, []), store)
+            reason = _import_one(image_id, found.get(image_id, []), folder)
             if reason is not None:
                 missing[image_id] = reason
             on_done()
     return missing
 
 
-def _import_one(image_id: str, candidates: list[Candidate], store: PhotoStore) -> str | None:
+def _import_one(image_id: str, candidates: list[Candidate], folder: Path) -> str | None:
     reason = "not in the source"
     for name, read in candidates:
         try:
@@ -123,7 +123,7 @@ def _import_one(image_id: str, candidates: list[Candidate], store: PhotoStore) -
         except Exception as error:  # whatever a damaged or encrypted member raises; its duplicate may be sound
             reason = one_line(error)
             continue
-        store.save(image_id, data)
+        save(folder / f"{image_id}.jpg", data)
         return None
     return reason
 

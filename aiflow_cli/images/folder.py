@@ -42,7 +42,7 @@ def open_path(path: Path, count: int | None, seed: int) -> ImageSet:
             return _from_folder(path, count, seed) if saved is None else _from_dataset(path, saved, count, seed)
         if path.suffix.lower() != ".parquet":
             raise UsageError(f"{path} is a file: give the folder that holds the images, or a .parquet file")
-        return _from_dataset(path, _from_parquet([path]), count, seed)
+        return _from_dataset(path, _parquet(path), count, seed)
 
 
 @contextmanager
@@ -66,13 +66,18 @@ def _refusing(what: str, remedy: str) -> Iterator[None]:
 
 
 def _from_folder(path: Path, count: int | None, seed: int) -> ImageSet:
+    from datasets import concatenate_datasets
+
     found = _list_folder(path)
-    tables = [file for file in found.parquet if _image_column(_parquet_features(file)) is not None]
-    if found.pictures and tables:
-        both = f"{len(found.pictures)} images and {tables[0].name}"
+    tables = {file: _parquet(file) for file in found.parquet}
+    of_images = {file: table for file, table in tables.items() if _image_column(table.features) is not None}
+    if found.pictures and of_images:
+        both = f"{len(found.pictures)} images and {next(iter(of_images)).name}"
         raise UsageError(f"{path} holds {both}: name that file, or move either")
-    if found.parquet and not found.pictures:
-        return _from_dataset(path, _from_parquet(tables or found.parquet), count, seed)
+    if tables and not found.pictures:
+        with _refusing(f"the parquet files in {path} do not fit together", "name one of them"):
+            table = concatenate_datasets(list((of_images or tables).values()))
+        return _from_dataset(path, table, count, seed)
     if not found.pictures:
         inner = sorted(valid_text(entry.name) for entry in path.iterdir() if entry.is_dir() and entry.name[0] != ".")
         subfolders = f"name one of its subfolders ({', '.join(inner[:3])})"
@@ -121,27 +126,13 @@ def _open_saved(folder: Path) -> Dataset | None:
         return load_from_disk(str(folder))
 
 
-def _from_parquet(files: list[Path]) -> Dataset:
-    import pyarrow as pa
+def _parquet(file: Path) -> Dataset:
     from datasets import Dataset
     from datasets.table import InMemoryTable
     from pyarrow import parquet
 
-    tables = []
-    for file in files:
-        with _refusing(f"{file} cannot be read as parquet", "replace the file"):
-            tables.append(parquet.read_table(file))
-    with _refusing(f"{files[0]} to {files[-1].name} do not fit together", "name one of them"):
-        return Dataset(InMemoryTable(pa.concat_tables(tables)))
-
-
-def _parquet_features(file: Path) -> Mapping[str, Any]:
-    from datasets import Features
-    from pyarrow import parquet
-
     with _refusing(f"{file} cannot be read as parquet", "replace the file"):
-        features: Mapping[str, Any] = Features.from_arrow_schema(parquet.read_schema(file))
-    return features
+        return Dataset(InMemoryTable(parquet.read_table(file)))
 
 
 def _from_dataset(path: Path, dataset: Dataset, count: int | None, seed: int) -> ImageSet:

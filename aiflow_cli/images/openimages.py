@@ -19,7 +19,7 @@ from typing import Any
 
 from aiflow_cli import environment
 from aiflow_cli.images.fetch import ABSENT, Fetcher, FetchError
-from aiflow_cli.images.vehicles import PhotoStore, identify, not_written
+from aiflow_cli.images.vehicles import identify, save, storing
 
 DEFAULT_URL = "https://open-images-dataset.s3.amazonaws.com"
 SPLITS = ("train", "validation", "test")
@@ -73,19 +73,12 @@ class Answers:
         with self._lock:
             self._held_back.append(entry)
             if status == 200 or self.sha256:
-                self._write()
-
-    def _write(self) -> None:
-        lines = "".join(json.dumps(entry) + "\n" for entry in self._held_back)
-        try:
-            with self._file.open("a", encoding="utf-8") as file:
-                file.write(self._before_next + lines)
-        except OSError as error:
-            raise not_written(self._file, error) from error
-        self._before_next = ""
-        for entry in self._held_back:
-            self._apply(entry)
-        self._held_back.clear()
+                lines = "".join(json.dumps(entry) + "\n" for entry in self._held_back)
+                with storing(self._file), self._file.open("a", encoding="utf-8") as file:
+                    file.write(self._before_next + lines)
+                for entry in self._held_back:
+                    self._apply(entry)
+                self._before_next, self._held_back = "", []
 
 
 @dataclass(frozen=True)
@@ -94,7 +87,7 @@ class Bucket:
 
     fetcher: Fetcher
     answers: Answers
-    store: PhotoStore
+    folder: Path
     url: str = field(default_factory=lambda: environment.OPENIMAGES_URL.value() or DEFAULT_URL)
 
     def fetch_all(self, image_ids: list[str], jobs: int, on_done: Callable[[], None]) -> dict[str, str]:
@@ -131,7 +124,7 @@ class Bucket:
             for split in self.answers.splits_to_try(image_id):
                 reply = self.fetcher.get(f"{self.url}/{split}/{name}", lambda data: identify(image_id, data, name))
                 if reply.data:
-                    self.store.save(image_id, reply.data)
+                    save(self.folder / name, reply.data)
                 self.answers.add(image_id, split, reply.status, reply.data)
                 if reply.data:
                     return image_id, None

@@ -11,7 +11,8 @@ from __future__ import annotations
 import csv
 import errno
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from enum import StrEnum
 from functools import cache
 from importlib import resources
@@ -107,41 +108,27 @@ def identify(image_id: str, data: bytes, name: str, known_sha256: str | None = N
     return Kind.UNRESIZED
 
 
-class PhotoStore:
-    """The folder of downloaded photographs, `<folder>/<image_id>.jpg`: what is in it and sound, and how more come."""
-
-    def __init__(self, folder: Path) -> None:
-        """Make the folder if need be; StoreError if that fails."""
-        self.folder = folder
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            remedy = "give another folder with --output"
-            raise StoreError(f"{folder} cannot be made ({error.strerror}): {remedy}") from error
-
-    def kind(self, image_id: str, known: Mapping[str, str]) -> Kind | None:
-        """What is stored for that id, checked; None if nothing, or nothing sound. `known`: SHA-256 of checked files."""
-        path = self.folder / f"{image_id}.jpg"
-        try:
-            return identify(image_id, path.read_bytes(), path.name, known.get(image_id))
-        except (OSError, ImageError):
-            return None
-
-    def save(self, image_id: str, data: bytes) -> None:
-        """Store a checked file; StoreError if that fails."""
-        write(self.folder / f"{image_id}.jpg", data)
-
-
-def write(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all, as `replace_file` does, or raise StoreError."""
+def stored_kind(folder: Path, image_id: str, known: Mapping[str, str]) -> Kind | None:
+    """What is stored for that id, checked; None if nothing, or nothing sound. `known`: SHA-256 of checked files."""
+    path = folder / f"{image_id}.jpg"
     try:
+        return identify(image_id, path.read_bytes(), path.name, known.get(image_id))
+    except (OSError, ImageError):
+        return None
+
+
+def save(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all; StoreError if that fails."""
+    with storing(path):
         replace_file(path, data)
+
+
+@contextmanager
+def storing(path: Path) -> Iterator[None]:
+    """StoreError, with what to do, if the system does not let `path` be written."""
+    try:
+        yield
     except OSError as error:
-        raise not_written(path, error) from error
-
-
-def not_written(path: Path, error: OSError) -> StoreError:
-    """What to say of a file that could not be written, by what the system said."""
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-    remedy = "free some space" if full else "check the folder, or give another with --output"
-    return StoreError(f"{path} cannot be written ({error.strerror or error}): {remedy}")
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        remedy = "free some space" if full else "check the folder, or give another with --output"
+        raise StoreError(f"{path} cannot be written ({error.strerror or error}): {remedy}") from error

@@ -17,7 +17,7 @@ from aiflow_cli.errors import ImageError, UsageError
 from aiflow_cli.images.exports import import_photos
 from aiflow_cli.images.imageset import valid_text
 from aiflow_cli.images.source import open_images
-from aiflow_cli.images.vehicles import PhotoStore, manifest
+from aiflow_cli.images.vehicles import manifest
 from tests.images.bucket_server import make_image
 from tests.models.pictures import encoded, noise, with_orientation
 
@@ -136,7 +136,7 @@ def import_source(folder: Path) -> str:
     """Why nothing comes of a download from `folder`."""
     try:
         wanted = list(manifest())[:1]
-        return str(import_photos(folder, wanted, PhotoStore(folder.parent), lambda: None))
+        return str(import_photos(folder, wanted, folder.parent, lambda: None))
     except UsageError as error:
         return str(error)
 

@@ -21,7 +21,7 @@ from aiflow_cli.images.attribution import write_attributions
 from aiflow_cli.images.download import DownloadReport, download
 from aiflow_cli.images.fetch import Fetcher
 from aiflow_cli.images.openimages import GIVE_UP_AFTER, SPLITS
-from aiflow_cli.images.vehicles import PhotoStore, manifest
+from aiflow_cli.images.vehicles import manifest, save
 from tests.e2e.tools import wait_for
 from tests.images.bucket_server import QUICK, BucketServer, make_image, real_photos, serve_bucket
 
@@ -260,13 +260,11 @@ def test_disk_full(bucket: BucketServer, tmp_path: Path) -> None:
 def test_what_fails_first_is_what_is_said(tmp_path: Path) -> None:
     """Not what fails when the rest is cleared away: here the folder has become a file meanwhile."""
     folder = tmp_path / "photos"
-    store = PhotoStore(folder)
-    folder.rmdir()
     folder.write_text("")
     with pytest.raises(
         StoreError, match=r"\.jpg cannot be written \(Not a directory\): check the folder, or give another"
     ):
-        store.save(IDS[0], make_image(0))
+        save(folder / f"{IDS[0]}.jpg", make_image(0))
     with pytest.raises(StoreError, match=r"attribution\.csv cannot be written \(Not a directory\)"):
         write_attributions(folder / "attribution.csv", [])
 
