@@ -10,7 +10,7 @@ from __future__ import annotations
 import codecs
 import csv
 import io
-from collections.abc import Collection, Generator, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import closing, suppress
 from pathlib import Path
 
@@ -46,24 +46,20 @@ def find_attributions(
     """
     base, left = environment.METADATA_URL.value() or METADATA_URL, set(wanted)
     for split in (split for split in TABLES if split in splits):
-        with closing(_table_rows(fetcher, f"{base}/{TABLES[split]}", f"table of {split}", progress)) as rows:
-            while left and (row := next(rows, None)):
-                if row["ImageID"] in left:
-                    left.remove(row["ImageID"])
-                    yield {ours: row.get(theirs) or "" for ours, theirs in COLUMNS.items()} | {SPLIT: split}
-
-
-def _table_rows(fetcher: Fetcher, url: str, what: str, progress: Progress) -> Generator[dict[str, str], None, None]:
-    try:
-        with closing(fetcher.stream(url, what, progress)) as pieces:
-            table = csv.DictReader(_lines(pieces))
-            if "ImageID" not in (table.fieldnames or ()):
-                raise FetchError("no table of images")
-            yield from table
-    except csv.Error as error:
-        raise FetchError(f"{url} is damaged ({error})") from error
-    except FetchError as error:
-        raise FetchError(f"{url}: {error}") from error
+        url = f"{base}/{TABLES[split]}"
+        try:
+            with closing(fetcher.stream(url, f"table of {split}", progress)) as pieces:
+                table = csv.DictReader(_lines(pieces))
+                if "ImageID" not in (table.fieldnames or ()):
+                    raise FetchError("no table of images")
+                while left and (row := next(table, None)):
+                    if row["ImageID"] in left:
+                        left.remove(row["ImageID"])
+                        yield {ours: row.get(theirs) or "" for ours, theirs in COLUMNS.items()} | {SPLIT: split}
+        except (FetchError, csv.Error) as error:
+            raise FetchError(f"{url}: {error}") from error
+        if not left:
+            return
 
 
 def _lines(pieces: Iterable[bytes]) -> Iterator[str]:

@@ -62,11 +62,8 @@ def fetch_roboflow(fetcher: Fetcher, progress: Progress, poll_s: float = 3.0, pa
 
 def _wait_for_link(fetcher: Fetcher, url: httpx.URL, poll_s: float, ends: float) -> str:
     while True:
-        reply = fetcher.get(url)
-        if reply.status >= 400:
-            raise FetchError(f"HTTP {reply.status}")
         try:
-            export = (json.loads(reply.data).get("export") or {}) if reply.status == 200 else {}
+            export = json.loads(fetcher.get(url)).get("export") or {}  # nothing yet while it is being made
             if "link" in export:
                 return str(export["link"])
         except (ValueError, AttributeError, TypeError) as error:

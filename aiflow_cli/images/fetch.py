@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
-from typing import NamedTuple, Self
+from collections.abc import Callable, Generator
+from contextlib import closing
+from typing import Self
 
 import httpx
 
@@ -28,22 +28,20 @@ _LARGEST_BYTES = 64_000_000
 
 
 class FetchError(AiflowError):
-    """A request that failed for good, after its retries."""
+    """A request that failed; `response` is the server's refusal, if it was one, and `passing` what may pass by itself.
 
+    What leaves this module has failed for good, after its retries.
+    """
 
-class Reply(NamedTuple):
-    """The answer to a request; `data` is empty for an absent one."""
-
-    status: int
-    data: bytes
-
-
-class _PassingError(Exception):
-    """A failure that is likely to pass by itself; `response` is the server's refusal, if it was one."""
-
-    def __init__(self, reason: str, response: httpx.Response | None = None) -> None:
+    def __init__(self, reason: str, response: httpx.Response | None = None, passing: bool = False) -> None:
         super().__init__(reason)
-        self.response = response
+        self.response, self.passing = response, passing
+
+    @property
+    def absent(self) -> int | None:
+        """The status that says that there is no such thing."""
+        status = None if self.response is None else self.response.status_code
+        return status if status in ABSENT else None
 
 
 class Fetcher:
@@ -71,43 +69,32 @@ class Fetcher:
         self.stop.set()
         self._client.close()
 
-    def get(self, url: str | httpx.URL, check: Callable[[bytes], object] = len) -> Reply:
-        """The body at `url`, once `check` (which raises ImageError) is content with it, or the status of an absent one.
+    def get(self, url: str | httpx.URL, check: Callable[[bytes], object] = len) -> bytes:
+        """The body at `url`, once `check` (which raises ImageError) is content with it.
 
         Raises FetchError after the last attempt, or at once on a status that no retry would mend.
         """
         try:
             return retrying(self.policy, self.stop, _is_passing)(self._once, url, check)
-        except _PASSING as error:
+        except (FetchError, httpx.RequestError) as error:
+            if not _is_passing(error):
+                raise
             raise FetchError(f"{_reason(error)} (after {self.policy.attempts} attempts)") from error
 
-    def _once(self, url: str | httpx.URL, check: Callable[[bytes], object]) -> Reply:
+    def _once(self, url: str | httpx.URL, check: Callable[[bytes], object]) -> bytes:
         ends, body = time.monotonic() + self.policy.deadline_s, bytearray()
-        with self._reply(url) as reply:
-            if reply.status_code in ABSENT:
-                return Reply(reply.status_code, b"")
-            for chunk in reply.iter_bytes():
-                body += chunk
+        with closing(self._pieces(url, 0)) as pieces:
+            for piece in pieces:
+                body += piece
                 if len(body) > _LARGEST_BYTES:
                     raise FetchError(f"the answer is larger than {_LARGEST_BYTES} bytes")
                 if time.monotonic() > ends or self.stop.is_set():
-                    raise _PassingError(f"not complete after {self.policy.deadline_s:g} s")
+                    raise FetchError(f"not complete after {self.policy.deadline_s:g} s", passing=True)
         try:
             check(bytes(body))
         except ImageError as error:
-            raise _PassingError(f"wrong bytes: {error}") from error
-        return Reply(reply.status_code, bytes(body))
-
-    @contextmanager
-    def _reply(self, url: str | httpx.URL, offset: int = 0) -> Iterator[httpx.Response]:
-        """A success, or what an absent thing gives: its body, from `offset` on if the server can, is still to come."""
-        headers = {"Range": f"bytes={offset}-"} if offset else {}
-        with self._client.stream("GET", url, headers=headers) as reply:
-            if passes(reply.status_code):
-                raise _PassingError(f"HTTP {reply.status_code}", reply)
-            if not (reply.is_success or reply.status_code in ABSENT):
-                raise FetchError(f"HTTP {reply.status_code}")
-            yield reply
+            raise FetchError(f"wrong bytes: {error}", passing=True) from error
+        return bytes(body)
 
     def stream(self, url: str, what: str, progress: Progress) -> Generator[bytes, None, None]:
         """The body at `url` in pieces, however long it is and takes; a broken connection goes on from the last byte.
@@ -125,32 +112,34 @@ class Fetcher:
                         progress(f"{what}, MB", offset // 1_000_000, 0)
                         yield piece
                     return
-        except _PASSING as error:
+        except (FetchError, httpx.RequestError) as error:
+            if not _is_passing(error):
+                raise
             raise FetchError(f"it broke off after {offset} bytes ({_reason(error)})") from error
 
-    def _pieces(self, url: str, offset: int) -> Iterator[bytes]:
-        with self._reply(url, offset) as reply:
-            if reply.status_code not in (200, 206):
-                raise FetchError(f"HTTP {reply.status_code}")
-            if reply.status_code == 206 and not reply.headers.get("Content-Range", "").startswith(f"bytes {offset}-"):
+    def _pieces(self, url: str | httpx.URL, offset: int) -> Generator[bytes, None, None]:
+        """The body from `offset` on, in one attempt."""
+        headers = {"Range": f"bytes={offset}-"} if offset else {}
+        with self._client.stream("GET", url, headers=headers) as reply:
+            status = reply.status_code
+            if not reply.is_success:
+                raise FetchError(f"HTTP {status}", reply, passes(status))
+            if status == 206 and not reply.headers.get("Content-Range", "").startswith(f"bytes {offset}-"):
                 raise FetchError("HTTP 206, of another part than was asked for")
-            skip = offset if reply.status_code == 200 else 0  # a server that does not know ranges begins anew
+            skip = 0 if status == 206 else offset  # a server that does not know ranges begins anew
             for chunk in reply.iter_bytes():
                 if len(chunk) > skip:
                     yield chunk[skip:]
                 skip = max(0, skip - len(chunk))
 
 
-_PASSING = (_PassingError, httpx.RequestError)
-
-
 def _is_passing(error: BaseException) -> bool:
-    return isinstance(error, _PASSING)
+    return error.passing if isinstance(error, FetchError) else isinstance(error, httpx.RequestError)
 
 
 def _reason(error: Exception) -> str:
     """A short reason, without the address (which may hold a key)."""
     text, name = str(error), type(error).__name__
-    if isinstance(error, _PassingError):
+    if isinstance(error, FetchError):
         return text
     return f"{name}: {text}" if text and "://" not in text else name

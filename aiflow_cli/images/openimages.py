@@ -120,14 +120,15 @@ class Bucket:
         if self.fetcher.stop.is_set():
             return image_id, _NOT_ASKED
         name = f"{image_id}.jpg"
-        try:
-            for split in self.answers.splits_to_try(image_id):
-                reply = self.fetcher.get(f"{self.url}/{split}/{name}", lambda data: identify(image_id, data, name))
-                if reply.data:
-                    save(self.folder / name, reply.data)
-                self.answers.add(image_id, split, reply.status, reply.data)
-                if reply.data:
-                    return image_id, None
-        except FetchError as error:
-            return image_id, str(error)
+        for split in self.answers.splits_to_try(image_id):
+            try:
+                data = self.fetcher.get(f"{self.url}/{split}/{name}", lambda data: identify(image_id, data, name))
+            except FetchError as error:
+                if error.absent is None:
+                    return image_id, str(error)
+                self.answers.add(image_id, split, error.absent, b"")
+                continue
+            save(self.folder / name, data)
+            self.answers.add(image_id, split, 200, data)
+            return image_id, None
         return image_id, _IN_NO_SPLIT

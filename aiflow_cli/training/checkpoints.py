@@ -7,9 +7,9 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from jinja2 import StrictUndefined, Template
@@ -35,8 +35,7 @@ _PROBED_SCENES = 60
 _GAMMAS = (1, 2, 4, 6, 8, 12, 16, 20, 28)
 
 
-@dataclass(frozen=True)
-class LayerWorth:
+class LayerWorth(NamedTuple):
     """Without one layer: share of the model's own tokens still predicted, and of caption slots still right."""
 
     layer: int
@@ -45,12 +44,20 @@ class LayerWorth:
 
 
 def finish_pair(recipe: Recipe, folder: Path, scenes: int, say: Callable[[str], None]) -> dict[str, Evaluation]:
-    """Write all checkpoints with their cards to `folder`; the evaluation of each pair on `scenes` held-out scenes."""
+    """Write all checkpoints with their cards to `folder`; the evaluation of each pair on `scenes` held-out scenes.
+
+    A checkpoint is weights in bfloat16, config.json, and the tokenizer that all three share.
+    """
+    vocab_size, generation = Words(recipe.tokenizer).vocab_size, {"eos_token_id": EOS_ID, "max_new_tokens": 96}
     loaded: dict[Size, VisionLanguageModel] = {}
-    for size in STAGES_OF:
+    for size, stages in STAGES_OF.items():
         say(f"writing {size.folder}")
-        write_checkpoint(recipe, size, folder / size.folder)
-        loaded[size] = VisionLanguageModel.from_folder(folder / size.folder)
+        place = folder / size.folder
+        save_checkpoint(trained_model(recipe, stages[-1], size), original_config(size, vocab_size), place)
+        shutil.copytree(recipe.tokenizer, place, dirs_exist_ok=True)
+        document = json.dumps(generation | {"do_sample": False}, indent=2) + "\n"
+        (place / "generation_config.json").write_text(document, encoding="utf-8")
+        loaded[size] = VisionLanguageModel.from_folder(place)
     evaluations: dict[str, Evaluation] = {}
     for name, draft in PAIRS.items():
         say(f"evaluating pair {name} on {scenes} held-out scenes")
@@ -61,15 +68,6 @@ def finish_pair(recipe: Recipe, folder: Path, scenes: int, say: Callable[[str], 
         card = model_card(recipe, size, model.parameters, evaluations, worth)
         (folder / size.folder / "README.md").write_text(card, encoding="utf-8")
     return evaluations
-
-
-def write_checkpoint(recipe: Recipe, size: Size, folder: Path) -> None:
-    """The checkpoint of one model: weights in bfloat16, config.json, and the tokenizer that all three share."""
-    config = original_config(size, Words(recipe.tokenizer).vocab_size)
-    save_checkpoint(trained_model(recipe, STAGES_OF[size][-1], size), config, folder)
-    shutil.copytree(recipe.tokenizer, folder, dirs_exist_ok=True)
-    generation = {"eos_token_id": EOS_ID, "max_new_tokens": 96, "do_sample": False}
-    (folder / "generation_config.json").write_text(json.dumps(generation, indent=2) + "\n", encoding="utf-8")
 
 
 @torch.inference_mode()

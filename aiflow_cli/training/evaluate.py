@@ -11,11 +11,12 @@ from __future__ import annotations
 import base64
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib import resources
 from itertools import chain
 from typing import Any
 
+import msgspec
 from jinja2 import StrictUndefined, Template
 
 from aiflow_cli.decoding.run_lengths import conditional_acceptance, split_into_rounds
@@ -68,9 +69,9 @@ class Evaluation:
 
     def as_json(self) -> dict[str, Any]:
         """The document of `aiflow pairs evaluate --json`."""
-        marks = {name: value for name, value in asdict(self).items() if name != "matches"}
-        derived = {name: getattr(self, name) for name in ("alpha", "tokens_per_round", "conditional_acceptance")}
-        return {"schema_version": 1, "seed": HELD_OUT_SEED} | marks | derived
+        told = ("scenes", "target", "draft", "alpha", "tokens_per_round", "conditional_acceptance")
+        values: dict[str, Any] = msgspec.to_builtins({name: getattr(self, name) for name in told}, str_keys=True)
+        return {"schema_version": 1, "seed": HELD_OUT_SEED} | values
 
 
 def grade(captions: Sequence[str], scenes: Sequence[Scene]) -> Quality:

@@ -93,15 +93,6 @@ def caption_logits(model: Model, pixels: Tensor, ids: Tensor, task: CaptionTask)
     return logits
 
 
-def caption_loss(model: Model, pixels: Tensor, captions: list[list[int]], task: CaptionTask) -> Tensor:
-    """Weighted mean cross-entropy over the tokens of `captions` (padding on the right: attention is causal)."""
-    longest = max(map(len, captions))
-    ids = torch.tensor([c + [-100] * (longest - len(c)) for c in captions], device=pixels.device)
-    logits = caption_logits(model, pixels, ids, task)
-    weights = task.weights.to(logits.device) if task.weights is not None else None
-    return F.cross_entropy(logits.flatten(0, 1).float(), ids.flatten(), weights, ignore_index=-100)
-
-
 @torch.inference_mode()
 def greedy_captions(
     model: Model, view: Array, task: CaptionTask, max_new: int = 96, batch: int = 100
@@ -167,16 +158,22 @@ def train_captions(
 
 
 def _loss_at(model: Model, task: CaptionTask, schedule: Schedule, step: int) -> Tensor:
-    """The loss of one step's batch; each epoch permutes all. (Batches of one length save padding, but learn slower.)"""
+    """Weighted mean cross-entropy over the captions of one step's batch (padding on the right: attention is causal).
+
+    Each epoch permutes all scenes. (Batches of one length save padding, but learn slower.)
+    """
     model.train()
     model.model.vision_tower.eval()
     epoch, within = divmod(step, len(task.view) // schedule.batch)
     order = np.random.default_rng((schedule.seed, epoch)).permutation(len(task.view))
     rows = sorted(order[within * schedule.batch : (within + 1) * schedule.batch].tolist())
-    device = str(model.lm_head.weight.device)
-    with mixed_precision(device):
-        captions = [task.caption(row, epoch) for row in rows]
-        return caption_loss(model, normalise(task.view[rows], device), captions, task)
+    captions, device = [task.caption(row, epoch) for row in rows], model.lm_head.weight.device
+    longest = max(map(len, captions))
+    ids = torch.tensor([c + [-100] * (longest - len(c)) for c in captions], device=device)
+    weights = None if task.weights is None else task.weights.to(device)
+    with mixed_precision(str(device)):
+        logits = caption_logits(model, normalise(task.view[rows], str(device)), ids, task)
+        return F.cross_entropy(logits.flatten(0, 1).float(), ids.flatten(), weights, ignore_index=-100)
 
 
 def _save(model: Model, optimiser: Optimiser, path: Path, step: int, history: History) -> None:
