@@ -95,14 +95,15 @@ def import_photos(
     Raises UsageError if `source` is neither, or holds none of the photographs.
     """
     missing: dict[str, str] = {}
-    with _candidates(source) as files:
+    what = str(source) if isinstance(source, Path) else "the archive"
+    with _candidates(source, what) as files:
         found: dict[str, list[Candidate]] = {}
         for name, read in files:
             if match := _NAME.fullmatch(name):
                 found.setdefault(match["image_id"].lower(), []).append((name, read))
         if not found:
             holds = "holds none of the photographs (files named <image_id>.jpg)"
-            raise UsageError(f"{_named(source)} {holds}: name another folder or zip")
+            raise UsageError(f"{what} {holds}: name another folder or zip")
         for image_id in wanted:
             reason = _import_one(image_id, found.get(image_id, []), folder)
             if reason is not None:
@@ -125,12 +126,8 @@ def _import_one(image_id: str, candidates: list[Candidate], folder: Path) -> str
     return reason
 
 
-def _named(source: Path | io.BytesIO) -> str:
-    return str(source) if isinstance(source, Path) else "the archive"
-
-
 @contextmanager
-def _candidates(source: Path | io.BytesIO) -> Iterator[Iterable[Candidate]]:
+def _candidates(source: Path | io.BytesIO, what: str) -> Iterator[Iterable[Candidate]]:
     """The files of a folder or an archive, which stays open meanwhile."""
     if isinstance(source, Path) and source.is_dir():
         with reading(source):
@@ -141,7 +138,7 @@ def _candidates(source: Path | io.BytesIO) -> Iterator[Iterable[Candidate]]:
     try:
         archive = zipfile.ZipFile(source)
     except Exception as error:  # a damaged directory of a zip raises many kinds (struct.error, UnicodeDecodeError, ...)
-        raise UsageError(f"{_named(source)} is neither a folder nor a zip that can be read ({error})") from error
+        raise UsageError(f"{what} is neither a folder nor a zip that can be read ({error})") from error
     with archive:
         members = [m for m in archive.infolist() if not m.is_dir() and m.file_size <= _LARGEST_BYTES]
         # Some programs write Windows' separator.

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from aiflow_cli.errors import AiflowError, ImageError, UsageError
 from aiflow_cli.images.imageset import ImageRecord, ImageSet, build_image_set, check_size, sample, valid_text
@@ -21,14 +21,6 @@ OTHER_PICTURES = re.compile(
     r"\.(arw|avif|cr[23]|dng|eps|exr|hei[cf]|icns|ico|j2k|jp2|jxl|nef|orf|p[bgnp]m|pcx|psd|raf|raw|rw2|svg|tga|tiff?)"
 )
 """Suffixes of pictures that nothing here reads: a run says how many it leaves out."""
-
-
-class Listing(NamedTuple):
-    """What lies in a folder: pictures to be read, parquet files, and what a run should say of what it leaves out."""
-
-    pictures: list[Path]
-    parquet: list[Path]
-    notes: list[str]
 
 
 def open_path(path: Path, count: int | None, seed: int) -> ImageSet:
@@ -68,29 +60,32 @@ def _refusing(what: str, remedy: str) -> Iterator[None]:
 def _from_folder(path: Path, count: int | None, seed: int) -> ImageSet:
     from datasets import concatenate_datasets
 
-    found = _list_folder(path)
-    tables = {file: _parquet(file) for file in found.parquet}
+    pictures, parquet, notes = _list_folder(path)
+    tables = {file: _parquet(file) for file in parquet}
     of_images = {file: table for file, table in tables.items() if _image_column(table.features) is not None}
-    if found.pictures and of_images:
-        both = f"{len(found.pictures)} images and {next(iter(of_images)).name}"
+    if pictures and of_images:
+        both = f"{len(pictures)} images and {next(iter(of_images)).name}"
         raise UsageError(f"{path} holds {both}: name that file, or move either")
-    if tables and not found.pictures:
+    if tables and not pictures:
         with _refusing(f"the parquet files in {path} do not fit together", "name one of them"):
             table = concatenate_datasets(list((of_images or tables).values()))
         return _from_dataset(path, table, count, seed)
-    if not found.pictures:
+    if not pictures:
         inner = sorted(valid_text(entry.name) for entry in path.iterdir() if entry.is_dir() and entry.name[0] != ".")
         subfolders = f"name one of its subfolders ({', '.join(inner[:3])})"
         remedy = subfolders if inner else "put some there or name another folder"
         kinds = ", ".join(suffix[1:] for suffix in SUFFIXES)
-        raise UsageError(f"no image ({kinds}) in {path}: {'; '.join(found.notes) or remedy}")
-    chosen = sample(found.pictures, count, seed)
+        raise UsageError(f"no image ({kinds}) in {path}: {'; '.join(notes) or remedy}")
+    chosen = sample(pictures, count, seed)
     records = (ImageRecord(valid_text(file.name), read_image_file(file)) for file in chosen)
-    return build_image_set(str(path), records, count, found.notes)
+    return build_image_set(str(path), records, count, notes)
 
 
-def _list_folder(folder: Path) -> Listing:
-    """What lies directly in `folder`. Hidden files, which some systems strew about (`._a.jpg`), do not count."""
+def _list_folder(folder: Path) -> tuple[list[Path], list[Path], list[str]]:
+    """What lies directly in `folder`: pictures, parquet files, and what a run should say of what it leaves out.
+
+    Hidden files, which some systems strew about (`._a.jpg`), do not count.
+    """
     entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith(".") and not entry.is_dir())
     named = [(entry, entry.suffix.lower()) for entry in entries]
     pictures = [entry for entry, suffix in named if suffix in SUFFIXES]
@@ -101,7 +96,7 @@ def _list_folder(folder: Path) -> Listing:
     if dead_links:
         notes.append(f"links that lead nowhere: {dead_links}")
     parquet = [entry for entry, suffix in named if suffix == ".parquet"]
-    return Listing([entry for entry in pictures if entry.is_file()], parquet, notes)
+    return [entry for entry in pictures if entry.is_file()], parquet, notes
 
 
 def read_image_file(file: Path) -> bytes:
