@@ -157,14 +157,14 @@ def gallery(
     from aiflow_cli.cli.progress import progress
     from aiflow_cli.models.pair import find_pair, same_target
     from aiflow_cli.models.vlm import VisionLanguageModel
-    from aiflow_cli.training.gallery import gallery_page
+    from aiflow_cli.training.evaluate import gallery_page
 
     spec = find_pair(pair, draft, target)
     if not output.parent.is_dir() or output.is_dir():  # said before the captioning, which takes a while
         raise StoreError(f"cannot write {output}: give the name of a file in a folder that is there as --output")
     folders = {"target": spec.folder("target")}
     folders |= {f"draft of {one.name}": one.folder("draft") for one in ([spec] if draft else same_target(spec))}
-    models = [(name, VisionLanguageModel.from_folder(folder)) for name, folder in folders.items()]
+    models = {name: VisionLanguageModel.from_folder(folder) for name, folder in folders.items()}
     with progress("captioning", scenes) as advance:
         page = gallery_page(f"What pair {pair} says of scenes it has not seen", models, spec.question, scenes, advance)
     try:
@@ -197,7 +197,7 @@ def train(
     from aiflow_cli.cli.progress import stages_progress
     from aiflow_cli.training.checkpoints import finish_pair
     from aiflow_cli.training.recipe import Recipe
-    from aiflow_cli.training.schedule import run_recipe
+    from aiflow_cli.training.stages import run_recipe
     from aiflow_cli.trials.store import make_folder, owned
 
     recipe = Recipe(work, device or ("cuda" if torch.cuda.is_available() else "cpu"))
