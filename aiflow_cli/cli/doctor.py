@@ -9,7 +9,7 @@ import typer
 from aiflow_cli.cli.options import Json
 from aiflow_cli.cli.output import note, print_json, say
 
-EXAMPLES = "Example: aiflow doctor --json"
+EXAMPLES = "aiflow doctor --json"
 MARKS = {"ok": "ok", "note": "note", "missing": "MISSING"}
 
 

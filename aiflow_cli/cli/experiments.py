@@ -2,36 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from aiflow_cli.cli.output import note, print_json, print_table, say
+from aiflow_cli.cli.output import note, present, print_items, say
 
 if TYPE_CHECKING:
     from aiflow_cli.analysis.intervals import Interval
     from aiflow_cli.analysis.summary import Group, MethodSummary
     from aiflow_cli.trials.experiment import Experiment
-    from aiflow_cli.trials.run import RunResult
-
-_COLUMNS = (
-    "method",
-    "gamma",
-    "TTFT\nms",
-    "latency\nper token\nms",
-    "TPOT\nms",
-    "decode\nTPOT\nms",
-    "tokens\nper\nround",
-    "bytes\nper token\nup / down",
-    "speed-up\nin decode\nTPOT",
-    "speed-up\nin latency\nper token",
-    "identical",
-)
-_FIRST_OUT = [_COLUMNS[i] for i in (7, 4, 2, 6, 9, 3)]
-"""What goes first on a narrow terminal: decode TPOT, its speed-up and `identical` are what a run is for."""
+    from aiflow_cli.trials.run import RunResult, Step
 
 
 def conduct(opened: Experiment, again: str, json_: bool, captions: bool = False) -> None:
@@ -40,8 +24,10 @@ def conduct(opened: Experiment, again: str, json_: bool, captions: bool = False)
     """
     from aiflow_cli.analysis.summary import summarise_groups
     from aiflow_cli.cli.errors import unwind_on_sigterm
-    from aiflow_cli.cli.reading import note_torn
+    from aiflow_cli.cli.results import note_torn
     from aiflow_cli.errors import AiflowError
+    from aiflow_cli.trials.exactness import exactness
+    from aiflow_cli.trials.identity import describe
 
     unwind_on_sigterm()
     if opened.images.note:
@@ -49,11 +35,15 @@ def conduct(opened: Experiment, again: str, json_: bool, captions: bool = False)
     note_torn(opened.folder)
     result = _run(opened, again)
     groups = summarise_groups(result.trials)
-    if json_:
-        print_json(document(result, groups, captions))
-    else:
-        print_groups(result.folder, groups)
-    for line in _notes(result):
+    document = {**result.document, "result": str(result.folder), "groups": [group.as_json() for group in groups]}
+    if opened.spec.exact:
+        document["exact"] = [one.as_json() for one in exactness(result.trials)]
+    if captions:
+        document["images"] = _captions(result)
+    present(json_, document, lambda: print_groups(result.folder, groups))
+    for one in exactness(result.trials) if opened.spec.exact else ():
+        note(one.line())
+    for line in (*map(describe, result.mismatches), *(failure.line for failure in result.failures)):
         note(line)
     if failed := len(result.failures):
         told = f"{failed} of {len(opened.planned)} trials failed, the others are in {result.folder}"
@@ -66,16 +56,17 @@ def _run(opened: Experiment, again: str) -> RunResult:
     """The result. A run that has begun and ends early says what failed, how far it came and how it goes on; it has
     begun when it first shows how far it is.
     """
-    from aiflow_cli.cli.progress import trials_progress
-    from aiflow_cli.trials.run import Step, run_experiment
+    from aiflow_cli.cli.progress import display
+    from aiflow_cli.trials.run import run_experiment
 
-    begun: set[bool] = set()
+    begun = False
     try:
-        with trials_progress() as show:
+        with display() as show:
 
             def shown(step: Step) -> None:
-                begun.add(True)
-                show(step)
+                nonlocal begun
+                begun = True
+                show("trials", step.done, step.total, words_of(step))
 
             return run_experiment(opened, shown)
     except BaseException:
@@ -84,15 +75,11 @@ def _run(opened: Experiment, again: str) -> RunResult:
         raise
 
 
-def _notes(result: RunResult) -> Iterator[str]:
-    """What `--exact` did, a line for every output that is not server-only's, and one for every trial that failed."""
-    from aiflow_cli.trials.exactness import exactness
-    from aiflow_cli.trials.identity import describe
-
-    if result.document["spec"]["exact"]:
-        yield from (one.line() for one in exactness(result.trials))
-    yield from map(describe, result.mismatches)
-    yield from (failure.line for failure in result.failures)
+def words_of(step: Step) -> str:
+    """The last trial's setting and caption."""
+    if (trial := step.trial) is None:
+        return ""
+    return f"{trial.setting.pair} {trial.setting.words}{' (warm-up)' if trial.warmup else ''}: {trial.caption}"
 
 
 def _left(opened: Experiment, again: str) -> Iterator[str]:
@@ -108,17 +95,8 @@ def _left(opened: Experiment, again: str) -> Iterator[str]:
             yield f"{kept} of {len(planned)} trials are in {opened.folder}: {again} goes on there"
 
 
-def document(result: RunResult, groups: Sequence[Group], captions: bool = False) -> dict[str, Any]:
-    """The document of `--json`; `captions`: with what every setting said of each image."""
-    from aiflow_cli.trials.exactness import exactness
-
-    told = {**result.document, "result": str(result.folder), "groups": [group.as_json() for group in groups]}
-    if result.document["spec"]["exact"]:
-        told["exact"] = [one.as_json() for one in exactness(result.trials)]
-    return told | ({"images": _captions(result)} if captions else {})
-
-
 def _captions(result: RunResult) -> list[dict[str, Any]]:
+    """What every setting said of each image."""
     images: dict[str, dict[str, str]] = {}
     for trial in result.measured:
         images.setdefault(trial.image_id, {}).setdefault(trial.setting.label, trial.caption)
@@ -130,10 +108,11 @@ def print_groups(folder: Path, groups: Sequence[Group]) -> None:
     the trials are.
     """
     from aiflow_cli.analysis.metrics import FORMULAS
+    from aiflow_cli.analysis.result import TRIAL_FILES
 
     for group in groups:
         say(f"pair {group.pair}, {group.link.describe()}")
-        print_table(_COLUMNS, [_row(summary) for summary in group.methods], first_out=_FIRST_OUT)
+        print_items(_COLUMNS, group.methods, first_out=_FIRST_OUT)
     summaries = [summary for group in groups for summary in group.methods]
     for what in dict.fromkeys(summary.resampled for summary in summaries if not summary.too_few):
         say(f"Below a value: its 95 % bootstrap interval over {what}.")
@@ -142,31 +121,33 @@ def print_groups(folder: Path, groups: Sequence[Group]) -> None:
     say("Speed-ups are ratios of sums against server-only.")
     for name, formula in FORMULAS.items():
         say(f"{name} = {formula}")
-    say(f"trials: {folder / 'trials.jsonl'}")
-
-
-def _row(s: MethodSummary) -> list[str]:
-    return [
-        s.method,
-        "" if s.gamma is None else str(s.gamma),
-        f"{s.ttft_ms:.1f}",
-        _interval(s.latency_per_token_ms, 2),
-        _number(s.tpot_ms),
-        _interval(s.decode_tpot_ms, 2),
-        _number(s.tokens_per_round),
-        f"{s.bytes_up / s.tokens:.1f} / {s.bytes_down / s.tokens:.1f}",
-        "1" if s.method == "server-only" else _interval(s.speedup, 2),
-        "1" if s.method == "server-only" else _interval(s.speedup_latency, 2),
-        s.identity,
-    ]
+    for path in [folder / name for name in TRIAL_FILES if (folder / name).is_file()][:1]:
+        say(f"trials: {path}")
 
 
 def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.2f}"
 
 
-def _interval(interval: Interval | None, digits: int) -> str:
+def _interval(interval: Interval | None) -> str:
     if interval is None:
         return "-"
-    value, low, high = (f"{x:.{digits}f}" for x in interval)
+    value, low, high = map(_number, interval)
     return f"{value}\n{low} - {high}" if interval.known else value
+
+
+_COLUMNS: dict[str, Callable[[MethodSummary], str]] = {
+    "method": lambda s: s.method,
+    "gamma": lambda s: "" if s.gamma is None else str(s.gamma),
+    "TTFT\nms": lambda s: f"{s.ttft_ms:.1f}",
+    "latency\nper token\nms": lambda s: _interval(s.latency_per_token_ms),
+    "TPOT\nms": lambda s: _number(s.tpot_ms),
+    "decode\nTPOT\nms": lambda s: _interval(s.decode_tpot_ms),
+    "tokens\nper\nround": lambda s: _number(s.tokens_per_round),
+    "bytes\nper token\nup / down": lambda s: f"{s.bytes_up / s.tokens:.1f} / {s.bytes_down / s.tokens:.1f}",
+    "speed-up\nin decode\nTPOT": lambda s: "1" if s.method == "server-only" else _interval(s.speedup),
+    "speed-up\nin latency\nper token": lambda s: "1" if s.method == "server-only" else _interval(s.speedup_latency),
+    "identical": lambda s: s.identity,
+}
+_FIRST_OUT = [list(_COLUMNS)[i] for i in (7, 4, 2, 6, 9, 3)]
+"""What goes first on a narrow terminal: decode TPOT, its speed-up and `identical` are what a run is for."""

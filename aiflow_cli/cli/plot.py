@@ -7,19 +7,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from aiflow_cli.cli.options import RESULT, Json, output_option
-from aiflow_cli.cli.output import note, print_json, say
+from aiflow_cli.cli.options import Json, Results, path_option
+from aiflow_cli.cli.output import note, present, say
 
 if TYPE_CHECKING:
     from aiflow_cli.analysis.figures.plotting import Plotted
 
-EXAMPLES = """Examples:
-
-  aiflow plot results/figure6-1a2b3c4d             every figure that the result has: PNG, PDF, SVG, and its data as CSV
-
-  aiflow plot figure6-1a2b3c4d --figure speedup -o paper/figures
-
-  aiflow plot results/* --trace                    and one image's responses for ui.perfetto.dev
+EXAMPLES = """\
+aiflow plot results/figure6-1a2b3c4d             every figure that the result has: PNG, PDF, SVG, and its data as CSV
+aiflow plot figure6-1a2b3c4d --figure speedup -o paper/figures
+aiflow plot results/* --trace                    and one image's responses for ui.perfetto.dev
 """
 _FIGURES = "figure6, speedup, acceptance, round-time, waterfall, bytes or link; may be repeated. [default: all]"
 _OUTPUT = "Folder of the files, one in it for each of several results. [default: RESULT/figures]"
@@ -27,9 +24,9 @@ _TRACE = "Also write trace.json: one image's responses as Chrome trace events."
 
 
 def plot(
-    results: Annotated[list[str], typer.Argument(metavar="RESULT...", help=RESULT)],
+    results: Results,
     figure: Annotated[list[str] | None, typer.Option("--figure", "-f", help=_FIGURES)] = None,
-    output: Annotated[Path | None, output_option(_OUTPUT)] = None,
+    output: Annotated[Path | None, path_option(_OUTPUT)] = None,
     trace: Annotated[bool, typer.Option("--trace", help=_TRACE)] = False,
     image: Annotated[str | None, typer.Option("--image", help="The image of --trace. [default: a typical one]")] = None,
     json_: Json = False,
@@ -39,7 +36,7 @@ def plot(
     from aiflow_cli.analysis.figures.plotting import plot as draw
     from aiflow_cli.analysis.result import find
     from aiflow_cli.cli.progress import progress
-    from aiflow_cli.cli.reading import read_result
+    from aiflow_cli.cli.results import read_result
 
     check_names(figure or ())
     done: dict[Path, Plotted] = {}
@@ -50,11 +47,9 @@ def plot(
     for folder, plotted in done.items():
         for name, reason in plotted.skipped:
             note(f"no {name}: {reason}" if len(done) == 1 else f"{folder}: no {name}: {reason}")
-    if json_:
-        print_json({"results": [_document(folder, plotted) for folder, plotted in done.items()]})
-    else:
-        for path in (path for plotted in done.values() for path in plotted.paths):
-            say(path)
+    paths = [str(path) for plotted in done.values() for path in plotted.paths]
+    document = {"results": [_document(folder, plotted) for folder, plotted in done.items()]}
+    present(json_, document, lambda: say("\n".join(paths)))
 
 
 def _document(folder: Path, plotted: Plotted) -> dict[str, Any]:

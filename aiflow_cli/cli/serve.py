@@ -8,24 +8,23 @@ from typing import Annotated
 
 import typer
 
-from aiflow_cli.cli.options import Device, Draft, Dtype, Listen, Pair, Parent, Quantize, Target, Threads
+from aiflow_cli.cli import options
 
 EXAMPLES = "aiflow serve --pair small --listen 0.0.0.0:7411      then, on the device:  aiflow run --server HOST:7411"
+_WITH_DRAFT = "Load the draft model too, for co-located speculation."
 
 
 def serve(
-    pair: Pair = "small",
-    target: Target = None,
-    draft: Draft = None,
-    with_draft: Annotated[
-        bool, typer.Option("--with-draft", help="Load the draft model too, for co-located speculation.")
-    ] = False,
-    listen: Listen = "127.0.0.1:7411",
-    device: Device = "cpu",
-    dtype: Dtype = None,
-    quantize: Quantize = None,
-    threads: Threads = 1,
-    parent: Parent = None,
+    pair: options.Pair = "small",
+    target: options.Target = None,
+    draft: options.Draft = None,
+    with_draft: Annotated[bool, typer.Option("--with-draft", help=_WITH_DRAFT)] = False,
+    listen: options.Listen = "127.0.0.1:7411",
+    device: options.Device = "cpu",
+    dtype: options.Dtype = None,
+    quantize: options.Quantize = None,
+    threads: options.Threads = 1,
+    parent: options.Parent = None,
 ) -> None:
     """Serve the target model to devices, until interrupted. Prints one JSON line when it listens."""
     import torch

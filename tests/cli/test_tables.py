@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from aiflow_cli.cli.app import app
-from aiflow_cli.cli.layout import GAP, Need, lay_out
-from aiflow_cli.cli.output import print_table
+from aiflow_cli.cli.output import GAP, Need, lay_out, print_table
 from tests.analysis.records import FakePair, FakeSweep, write_result
 
 WIDTHS = [40, 60, 80, 200]
@@ -48,9 +47,7 @@ def test_every_letter_is_there_or_its_column_is_named(width: int, rows: list[lis
     assert letters(out) == letters(*kept)
 
 
-NEEDS = st.builds(
-    lambda whole, word, text: Need(whole, min(whole, word), text), st.integers(0, 99), st.integers(0, 99), st.booleans()
-)
+NEEDS = st.builds(lambda whole, word: Need(whole, min(whole, word)), st.integers(0, 99), st.integers(0, 99))
 
 
 @given(st.lists(NEEDS, min_size=1, max_size=12), st.integers(1, 250), st.data())
