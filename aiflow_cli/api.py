@@ -1,11 +1,4 @@
-"""aiflow from Python: run experiments, and have their results as data frames.
-
-from aiflow_cli import api
-
-spec = api.Experiment(name="mine", about="gamma 4 and 8", pairs="small", gammas=[4, 8], images=12)
-result = api.run(spec, "results/mine")
-result.rounds.groupby("gamma")["accepted"].mean()
-"""
+"""aiflow from Python: run experiments, and have their results as data frames. The README has an example."""
 
 from __future__ import annotations
 

@@ -23,8 +23,6 @@ COMMANDS = (
     *("bench", "serve", "link", "download", "pull", "doctor"),
 )
 """Each is a function in a module of the same name, which has examples of it."""
-_CHATTY = ("torchao", "torch.utils._pytree")
-"""Loggers that warn, when torchao is installed, of kernels that it has not for this machine."""
 
 
 class _Program(TyperGroup):
@@ -81,7 +79,7 @@ def main() -> None:
     if "--debug" in sys.argv:
         sys.argv.remove("--debug")
         os.environ[environment.DEBUG.name] = "1"
-    for chatty in _CHATTY:
+    for chatty in ("torchao", "torch.utils._pytree"):  # they warn of kernels that torchao has not for this machine
         logging.getLogger(chatty).setLevel(logging.ERROR)
     open_streams()
     code: int | str | None = 0

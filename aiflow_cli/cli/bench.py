@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from aiflow_cli.cli import options
+from aiflow_cli.cli.errors import unwind_on_sigterm
 from aiflow_cli.cli.output import note, present, print_items, print_table, say
+from aiflow_cli.cli.progress import progress
+from aiflow_cli.errors import ToleranceError
 
 if TYPE_CHECKING:
     from aiflow_cli.analysis.bench import Checked
@@ -37,10 +40,7 @@ def bench(
 
     Both sides of a ratio are measured in this run, on the same images, in turns.
     """
-    from aiflow_cli.analysis.bench import check_bounds, differing_images
-    from aiflow_cli.cli.errors import unwind_on_sigterm
-    from aiflow_cli.cli.progress import progress
-    from aiflow_cli.errors import ToleranceError
+    from aiflow_cli.analysis.bench import check_bounds
     from aiflow_cli.models.pair import find_pair
     from aiflow_cli.trials import bench as library
 
@@ -50,10 +50,11 @@ def bench(
     with progress("responses") as show:
         result = library.bench(settings, show)
     verdicts = check_bounds(result.arms)
-    present(json_, document(result, verdicts), lambda: print_verdicts(result, verdicts))
-    if differing := differing_images(result.arms):
-        told = f"{len(differing)} of {images} images have outputs that differ, {differing[0]} first"
-        note(f"{told}: `aiflow run` says why")
+    told = document(result, verdicts)
+    present(json_, told, lambda: print_verdicts(told, verdicts))
+    if differing := told["differing_images"]:
+        counted = f"{len(differing)} of {images} images have outputs that differ"
+        note(f"{counted}, {differing[0]} first: `aiflow run` says why")
     not_judged = "not judged", "give more --images, or longer answers"
     for state, (what, remedy) in {False: ("missed", "is the machine busy?"), None: not_judged}.items():
         keys = [verdict.bound.key for verdict in verdicts if verdict.holds is state]
@@ -75,19 +76,15 @@ def document(result: BenchResult, verdicts: list[Checked]) -> dict[str, Any]:
     }
 
 
-def print_verdicts(result: BenchResult, verdicts: list[Checked]) -> None:
-    """A row for each bound, then the times behind the ratios."""
-    from aiflow_cli.analysis.bench import decode_tpot_ms
-    from aiflow_cli.analysis.intervals import too_few
-
-    images = result.document["data"]["images"]
+def print_verdicts(told: dict[str, Any], verdicts: list[Checked]) -> None:
+    """A row for each bound, then the times behind the ratios, of the document."""
     print_items(_COLUMNS, verdicts, left=2, first_out=("95 %", "at most"))
-    times = {arm: "-" if ms is None else f"{ms:.2f}" for arm, ms in decode_tpot_ms(result.arms).items()}
-    print_table(("arm", "decode TPOT\nms"), list(times.items()))
-    say(f"{images} images, gamma {result.document['gamma']}, arms in turns on each image.")
+    times = [(arm, "-" if ms is None else f"{ms:.2f}") for arm, ms in told["decode_tpot_ms"].items()]
+    print_table(("arm", "decode TPOT\nms"), times)
+    say(f"{told['data']['images']} images, gamma {told['gamma']}, arms in turns on each image.")
     say("Ratios are of sums; their intervals are by bootstrap over images.")
-    if few := too_few(images):
-        say(f"No bound is judged: {few}.")
+    if told["no_verdicts"]:
+        say(f"No bound is judged: {told['no_verdicts']}.")
 
 
 _COLUMNS: dict[str, Callable[[Checked], str]] = {

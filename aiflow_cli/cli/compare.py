@@ -11,10 +11,12 @@ import typer
 
 from aiflow_cli.cli.options import RESULT, Json
 from aiflow_cli.cli.output import note, present, print_items, say
+from aiflow_cli.cli.results import read_result
 
 if TYPE_CHECKING:
     from aiflow_cli.analysis.compare import Compared, Comparison
     from aiflow_cli.analysis.intervals import Interval
+    from aiflow_cli.analysis.result import Result
 
 EXAMPLES = """\
 aiflow compare results/figure6-1a2b3c4d results/figure6-1a2b3c4d-2
@@ -29,21 +31,19 @@ def compare(
     json_: Json = False,
 ) -> None:
     """Say what differs between two results: in set-up, and, with intervals, in figures."""
-    from aiflow_cli.analysis.compare import compare as compare_results
-    from aiflow_cli.analysis.result import find
-    from aiflow_cli.cli.results import read_result
+    from aiflow_cli.analysis import compare as analysis
 
-    first, second = find(a), find(b)
-    comparison = compare_results(read_result(first), read_result(second))
+    first, second = read_result(a), read_result(b)
+    comparison = analysis.compare(first, second)
     document = {
-        "a": str(first),
-        "b": str(second),
+        "a": str(first.folder),
+        "b": str(second.folder),
         "set_up": [asdict(difference) for difference in comparison.differences],
         "settings": [_setting(compared) for compared in comparison.settings],
         "only_a": comparison.only_a,
         "only_b": comparison.only_b,
     }
-    present(json_, document, lambda: print_comparison(str(first), str(second), comparison))
+    present(json_, document, lambda: print_comparison(first, second, comparison))
 
 
 def _setting(compared: Compared) -> dict[str, Any]:
@@ -55,9 +55,9 @@ def _setting(compared: Compared) -> dict[str, Any]:
     return told
 
 
-def print_comparison(a: str, b: str, comparison: Comparison) -> None:
+def print_comparison(a: Result, b: Result, comparison: Comparison) -> None:
     """What differs in set-up, then a line for each setting that both have."""
-    say(f"A: {a}\nB: {b}\n")
+    say(f"A: {a.folder}\nB: {b.folder}\n")
     if comparison.differences:
         columns = {"set-up": lambda d: d.what, "A": lambda d: _shown(d.a), "B": lambda d: _shown(d.b)}
         print_items(columns, comparison.differences, left=3)

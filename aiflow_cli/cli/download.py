@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,6 +9,7 @@ import typer
 
 from aiflow_cli.cli.options import Json, path_option
 from aiflow_cli.cli.output import note, print_json, say
+from aiflow_cli.cli.progress import display
 
 if TYPE_CHECKING:
     from aiflow_cli.images.download import DownloadReport
@@ -21,7 +21,7 @@ aiflow download --limit 16 --attribution         a few, and who made them
 aiflow download --source ~/Downloads/export.zip  the 416 x 416 export, from a zip or a folder
 """
 _SOURCE = "openimages, roboflow (ROBOFLOW_API_KEY), kaggle, or a folder or zip."
-_OUTPUT = "Folder for the photographs. [default: data/vehicles-openimage]"
+_OUTPUT = "Folder for the photographs. (default: data/vehicles-openimage)"
 
 
 def download(
@@ -35,7 +35,6 @@ def download(
     json_: Json = False,
 ) -> None:
     """Download the photographs of Vehicles-OpenImage; what is there already is checked and kept."""
-    from aiflow_cli.cli.progress import display
     from aiflow_cli.images import download as library
     from aiflow_cli.images.vehicles import data_folder
 
@@ -66,10 +65,8 @@ def _print(report: DownloadReport) -> None:
     mixed = len(report.kinds) > 1
     kinds = "".join(f"{f'{n} ' if mixed else ''}{kind}, " for kind, n in report.kinds.items())
     say(f"{report.present} of {report.wanted} photographs in {report.folder} ({kinds}{report.fetched} new)")
-    by_reason: dict[str, list[str]] = defaultdict(list)
-    for image_id, reason in report.missing.items():
-        by_reason[reason].append(image_id)
-    for reason, image_ids in by_reason.items():
+    for reason in dict.fromkeys(report.missing.values()):
+        image_ids = [image_id for image_id, why in report.missing.items() if why == reason]
         more = f" and {len(image_ids) - _NAMED} more (--json names all)" if len(image_ids) > _NAMED else ""
         note(f"missing {len(image_ids)}, {reason}: {' '.join(image_ids[:_NAMED])}{more}")
     if report.missing:

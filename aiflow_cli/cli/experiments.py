@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
+from aiflow_cli.cli.errors import unwind_on_sigterm
 from aiflow_cli.cli.output import note, present, print_items, say
+from aiflow_cli.cli.progress import display
+from aiflow_cli.cli.results import note_torn
+from aiflow_cli.errors import AiflowError, StoreError
 
 if TYPE_CHECKING:
     from aiflow_cli.analysis.intervals import Interval
@@ -19,13 +23,10 @@ if TYPE_CHECKING:
 
 
 def conduct(opened: Experiment, again: str, json_: bool, captions: bool = False) -> None:
-    """Run an experiment and show its result; `again` is the command that goes on with it. Ends with exit code 1 if an
-    output is wrong. Raises what starting raises, and AiflowError if trials have failed.
+    """Run an experiment and show its result; `again` is the command that goes on with it. Raises what starting raises,
+    AiflowError if trials have failed, and ends with exit code 1 if an output is wrong.
     """
     from aiflow_cli.analysis.summary import summarise_groups
-    from aiflow_cli.cli.errors import unwind_on_sigterm
-    from aiflow_cli.cli.results import note_torn
-    from aiflow_cli.errors import AiflowError
     from aiflow_cli.trials.exactness import exactness
     from aiflow_cli.trials.identity import describe
 
@@ -36,14 +37,17 @@ def conduct(opened: Experiment, again: str, json_: bool, captions: bool = False)
     result = _run(opened, again)
     groups = summarise_groups(result.trials)
     document = {**result.document, "result": str(result.folder), "groups": [group.as_json() for group in groups]}
+    exact = exactness(result.trials) if opened.spec.exact else []
     if opened.spec.exact:
-        document["exact"] = [one.as_json() for one in exactness(result.trials)]
+        document["exact"] = [one.as_json() for one in exact]
     if captions:
         document["images"] = _captions(result)
     present(json_, document, lambda: print_groups(result.folder, groups))
-    for one in exactness(result.trials) if opened.spec.exact else ():
-        note(one.line())
-    for line in (*map(describe, result.mismatches), *(failure.line for failure in result.failures)):
+    for line in (
+        *(one.line() for one in exact),
+        *map(describe, result.mismatches),
+        *(failure.line for failure in result.failures),
+    ):
         note(line)
     if failed := len(result.failures):
         told = f"{failed} of {len(opened.planned)} trials failed, the others are in {result.folder}"
@@ -53,11 +57,8 @@ def conduct(opened: Experiment, again: str, json_: bool, captions: bool = False)
 
 
 def _run(opened: Experiment, again: str) -> RunResult:
-    """The result. A run that has begun and ends early says what failed, how far it came and how it goes on; it has
-    begun when it first shows how far it is.
-    """
-    from aiflow_cli.cli.progress import display
-    from aiflow_cli.trials.run import run_experiment
+    """The result. A run that has begun (shown how far it is) and ends early says what failed and how it goes on."""
+    from aiflow_cli.trials import run, store
 
     begun = False
     try:
@@ -68,10 +69,15 @@ def _run(opened: Experiment, again: str) -> RunResult:
                 begun = True
                 show("trials", step.done, step.total, words_of(step))
 
-            return run_experiment(opened, shown)
+            return run.run_experiment(opened, shown)
     except BaseException:
-        for line in _left(opened, again) if begun else ():
-            note(line)
+        with suppress(StoreError):
+            if begun:
+                for failure in run.failures(store.read_run(opened.folder)):
+                    note(failure.line)
+                planned = {one.trial.trial for one in opened.planned}  # there may be trials of an earlier spec too
+                if kept := sum(trial.trial in planned for trial in store.read_trials(opened.folder)):
+                    note(f"{kept} of {len(planned)} trials are in {opened.folder}: {again} goes on there")
         raise
 
 
@@ -80,19 +86,6 @@ def words_of(step: Step) -> str:
     if (trial := step.trial) is None:
         return ""
     return f"{trial.setting.pair} {trial.setting.words}{' (warm-up)' if trial.warmup else ''}: {trial.caption}"
-
-
-def _left(opened: Experiment, again: str) -> Iterator[str]:
-    """What a run leaves that ends early. A folder may hold trials of an earlier spec too: only planned ones count."""
-    from aiflow_cli.errors import StoreError
-    from aiflow_cli.trials.run import failures
-    from aiflow_cli.trials.store import read_run, read_trials
-
-    with suppress(StoreError):
-        yield from (failure.line for failure in failures(read_run(opened.folder)))
-        planned = {one.trial.trial for one in opened.planned}
-        if kept := sum(trial.trial in planned for trial in read_trials(opened.folder)):
-            yield f"{kept} of {len(planned)} trials are in {opened.folder}: {again} goes on there"
 
 
 def _captions(result: RunResult) -> list[dict[str, Any]]:
@@ -104,9 +97,7 @@ def _captions(result: RunResult) -> list[dict[str, Any]]:
 
 
 def print_groups(folder: Path, groups: Sequence[Group]) -> None:
-    """A table for each pair and link, what its columns mean, why values have no interval if they have none, and where
-    the trials are.
-    """
+    """A table for each pair and link, what its columns mean, why values have no interval, and where the trials are."""
     from aiflow_cli.analysis.metrics import FORMULAS
     from aiflow_cli.analysis.result import TRIAL_FILES
 

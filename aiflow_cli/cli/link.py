@@ -9,7 +9,9 @@ from typing import Annotated
 import typer
 
 from aiflow_cli.cli import options
+from aiflow_cli.cli.errors import stopped_by_signals
 from aiflow_cli.cli.output import say
+from aiflow_cli.units import parse_duration, parse_rate, parse_size
 
 EXAMPLES = "aiflow link --listen 127.0.0.1:7001 --to 127.0.0.1:7000 --rate 1MB/s --delay 10ms"
 
@@ -29,20 +31,18 @@ def link(
     Rates and delay are of the application's bytes. Prints one JSON line when it listens, and one with what passed when
     it ends.
     """
-    from aiflow_cli.cli.errors import stopped_by_signals
     from aiflow_cli.link.address import parse_address
     from aiflow_cli.link.relay import Relay
     from aiflow_cli.link.spec import LinkSpec
-    from aiflow_cli.node.process import die_with_parent, parent_is_gone
-    from aiflow_cli.units import parse_duration, parse_rate, parse_size
+    from aiflow_cli.node import process
 
     spec = LinkSpec(parse_rate(uplink or rate), parse_rate(downlink or rate), parse_size(burst), parse_duration(delay))
     relay = Relay(parse_address(listen), parse_address(to), spec)
-    die_with_parent(parent)
+    process.die_with_parent(parent)
     stopped = stopped_by_signals()
     say(json.dumps({"listening": str(relay.address)}))
     try:
-        relay.run(lambda: stopped() or parent_is_gone(parent))
+        relay.run(lambda: stopped() or process.parent_is_gone(parent))
     finally:
         relay.close()
         say(json.dumps(asdict(relay.counts)))

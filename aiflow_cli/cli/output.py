@@ -11,7 +11,7 @@ import json
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from aiflow_cli.text import printable, printable_json
 
@@ -19,10 +19,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 T = TypeVar("T")
-PLAIN_WIDTH = 200
-"""The width of a table where there is no terminal and COLUMNS does not say."""
-GAP = 2
-"""Spaces between columns."""
+PLAIN_WIDTH = 200  # the width of a table where there is no terminal and COLUMNS does not say
+GAP = 2  # spaces between columns
 _LONG_WORD = 24
 """A longer word of a text claims no more than this: it is folded before another column is left out for it."""
 _NARROWEST = 4
@@ -78,15 +76,19 @@ def print_table(
     `first_out` (their headings) are left out in that order, and a note names them; then words are broken.
     """
     from rich import box
+    from rich.cells import cell_len
     from rich.console import ConsoleDimensions
     from rich.table import Table
     from rich.text import Text
 
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     cells = [[printable(cell, encoding) for cell in row] for row in (columns, *rows)]
-    needs = [_need(column, i < left) for i, column in enumerate(zip(*cells, strict=True))]
+    by_column = ["\n".join(column) for column in zip(*cells, strict=True)]
+    whole = [max(cell_len(line) for line in column.split("\n")) for column in by_column]
+    words = [max(map(cell_len, column.split()), default=0) for column in by_column]
+    least = [min(word, _LONG_WORD) if i < left else whole[i] for i, word in enumerate(words)]
     width = shutil.get_terminal_size((PLAIN_WIDTH, 0)).columns
-    kept, widths = lay_out(needs, width, [list(columns).index(heading) for heading in first_out])
+    kept, widths = lay_out(whole, least, width, [list(columns).index(heading) for heading in first_out])
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, GAP - 1, 0, 0), header_style="bold")
     for i, taken in zip(kept, widths, strict=True):
         table.add_column(Text(cells[0][i]), justify="left" if i < left else "right", width=taken, overflow="fold")
@@ -99,36 +101,22 @@ def print_table(
         note(f"left out for want of room: {'; '.join(gone)} (a wider terminal shows them, --json has them all)")
 
 
-class Need(NamedTuple):
-    """What a column asks for: the width of its longest line, and the one below which it is not read well."""
-
-    whole: int
-    least: int
-
-
-def _need(column: Sequence[str], text: bool) -> Need:
-    """Only a text may be broken between words."""
-    from rich.cells import cell_len
-
-    whole = max(cell_len(line) for cell in column for line in cell.split("\n"))
-    word = max((cell_len(word) for cell in column for word in cell.split()), default=0)
-    return Need(whole, min(word, _LONG_WORD) if text else whole)
-
-
-def lay_out(needs: Sequence[Need], width: int, droppable: Sequence[int]) -> tuple[list[int], list[int]]:
-    """The columns of a table of `width`, by index, and how wide each is. While there is no room for all, those in
-    `droppable` go, in that order.
+def lay_out(
+    whole: Sequence[int], least: Sequence[int], width: int, droppable: Sequence[int]
+) -> tuple[list[int], list[int]]:
+    """The columns of a table of `width`, by index, and how wide each is: no more than its longest line (`whole`), and
+    no less than reads well (`least`). While there is no room for all, those in `droppable` go, in that order.
 
     What is left is then folded; where even that has no room, the table is wider than `width`. No letter is left out.
     """
-    kept = list(range(len(needs)))
+    kept = list(range(len(whole)))
     for index in droppable:
-        if sum(needs[i].least + GAP for i in kept) - GAP > width:
+        if sum(least[i] + GAP for i in kept) - GAP > width:
             kept.remove(index)
     room = width - GAP * (len(kept) - 1)
-    widths = [needs[i].least for i in kept]
+    widths = [least[i] for i in kept]
     if sum(widths) > room:
-        widths = [min(least, _NARROWEST) for least in widths]
-    while sum(widths) < room and (short := [i for i, of in enumerate(kept) if widths[i] < needs[of].whole]):
+        widths = [min(taken, _NARROWEST) for taken in widths]
+    while sum(widths) < room and (short := [i for i, of in enumerate(kept) if widths[i] < whole[of]]):
         widths[min(short, key=widths.__getitem__)] += 1  # the narrowest first
     return kept, widths

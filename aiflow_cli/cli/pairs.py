@@ -10,19 +10,18 @@ import typer
 
 from aiflow_cli.cli import options
 from aiflow_cli.cli.output import note, present, print_table, say
+from aiflow_cli.cli.progress import display, progress
 from aiflow_cli.errors import StoreError
 from aiflow_cli.text import SPELT_OUT
 
 if TYPE_CHECKING:
     from aiflow_cli.models.dry_run import PairPlan
-    from aiflow_cli.models.pair import PairSpec
     from aiflow_cli.training.evaluate import Evaluation
 
 app = typer.Typer(
     name="pairs", help="Pairs of a draft and a target model: list, evaluate, show, train.", no_args_is_help=True
 )
-SHOWN = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 28)
-"""Draft lengths that the table of a quality names."""
+SHOWN = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 28)  # draft lengths that the table of a quality names
 _GPU = "Plan for GPUs of this much memory instead of this machine's; may be repeated."
 _WORK = "Where stages keep their results; a second run goes on from there."
 _WORKERS = "Stages that run side by side, a thread each."
@@ -48,18 +47,13 @@ def show(
     json_: options.Json = False,
 ) -> None:
     """Show what a pair takes (parameters, bytes, cache) and what of it fits where. Fetches and loads nothing."""
+    from aiflow_cli.models import dry_run
     from aiflow_cli.models.pair import find_pair
     from aiflow_cli.units import parse_size
 
-    show_plan(find_pair(pair, draft, target), json_, [parse_size(text) for text in gpu or ()])
-
-
-def show_plan(pair: PairSpec, json_: bool, gpus: list[int] | None = None) -> None:
-    """What a pair takes and what fits where: on this machine, or on GPUs of so many bytes."""
-    from aiflow_cli.models.dry_run import Place, plan_pair
-
-    places = [Place(f"cuda:{i}", "as asked for with --gpu", size, size) for i, size in enumerate(gpus or ())]
-    plan = plan_pair(pair, places or None)
+    sizes = [parse_size(text) for text in gpu or ()]
+    places = [dry_run.Place(f"cuda:{i}", "as asked for with --gpu", size, size) for i, size in enumerate(sizes)]
+    plan = dry_run.plan_pair(find_pair(pair, draft, target), places or None)
     present(json_, plan.as_json(), lambda: _print_plan(plan))
 
 
@@ -107,7 +101,6 @@ def evaluate(
     """Caption held-out scenes with both models: slots right, exact captions, and how often drafts are accepted."""
     import torch
 
-    from aiflow_cli.cli.progress import progress
     from aiflow_cli.models.pair import check_pair, find_pair
     from aiflow_cli.models.vlm import VisionLanguageModel
     from aiflow_cli.training.evaluate import evaluate_pair
@@ -143,7 +136,6 @@ def gallery(
     json_: options.Json = False,
 ) -> None:
     """Write one HTML page of held-out scenes with what target and drafts say of them, wrong slots marked."""
-    from aiflow_cli.cli.progress import progress
     from aiflow_cli.models.pair import find_pair, same_target
     from aiflow_cli.models.vlm import VisionLanguageModel
     from aiflow_cli.training.gallery import gallery_page
@@ -167,7 +159,7 @@ def gallery(
 @app.command("train", epilog="aiflow pairs train --work training-runs/small")
 def train(
     work: Annotated[Path, options.path_option(_WORK, "--work")] = Path("training-runs/small"),
-    output: Annotated[Path | None, options.path_option("Where checkpoints are written. [default: WORK/pairs]")] = None,
+    output: Annotated[Path | None, options.path_option("Where checkpoints are written. (default: WORK/pairs)")] = None,
     workers: Annotated[int, typer.Option("--workers", min=1, help=_WORKERS)] = 2,
     device: Annotated[str | None, typer.Option("--device", help="cpu or cuda; default: cuda if there is one.")] = None,
     scenes: options.Scenes = 500,
@@ -176,18 +168,15 @@ def train(
     """Train the small pair from nothing but this program: fixed seeds, resumable; ends with its quality table."""
     import torch
 
-    from aiflow_cli.cli.progress import display
-    from aiflow_cli.training.checkpoints import finish_pair
-    from aiflow_cli.training.recipe import Recipe
-    from aiflow_cli.training.schedule import run_recipe
-    from aiflow_cli.trials.store import make_folder, owned
+    from aiflow_cli.training import checkpoints, recipe, schedule
+    from aiflow_cli.trials import store
 
-    recipe = Recipe(work, device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    stages = recipe.Recipe(work, device or ("cuda" if torch.cuda.is_available() else "cpu"))
     folder = output or work / "pairs"
-    with owned(make_folder(work)):
+    with store.owned(store.make_folder(work)):
         with display() as show:
-            run_recipe(recipe, workers, lambda stage: show(*stage))
-        evaluations = finish_pair(recipe, folder, scenes, note if json_ else say)
+            schedule.run_recipe(stages, workers, lambda stage: show(*stage))
+        evaluations = checkpoints.finish_pair(stages, folder, scenes, note if json_ else say)
 
     def in_words() -> None:
         for name, evaluation in evaluations.items():

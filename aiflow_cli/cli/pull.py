@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from aiflow_cli.cli.options import Draft, Json, Target
+from aiflow_cli.cli.output import note, present, say
+from aiflow_cli.cli.progress import progress
 
 if TYPE_CHECKING:
     from aiflow_cli.models.hub import Repository
@@ -30,8 +32,6 @@ def pull(
 
     HF_HOME is where weights are kept, HF_TOKEN gives access to gated ones, HF_HUB_OFFLINE=1 fetches nothing.
     """
-    from aiflow_cli.cli.output import present, say
-
     models = [_model(repository, dry_run) for repository in _repositories(pair, draft, target)]
     lines = [_line(model) for model in models]
     lines = lines or [f"pair {pair} ships with the package: there is nothing to fetch"]
@@ -56,21 +56,18 @@ def _repositories(name: str, draft: str | None, target: str | None) -> list[Repo
 def _model(repository: Repository, dry_run: bool) -> dict[str, Any]:
     from huggingface_hub import constants
 
-    from aiflow_cli.cli.output import note
-    from aiflow_cli.cli.progress import progress
-    from aiflow_cli.models.hub import cached_folder, make_plan
-    from aiflow_cli.models.internvl2 import check_folder
+    from aiflow_cli.models import hub, internvl2
     from aiflow_cli.models.pull import pull as fetch
 
-    if constants.HF_HUB_OFFLINE and (folder := cached_folder(repository)):
+    if constants.HF_HUB_OFFLINE and (folder := hub.cached_folder(repository)):
         return {"repository": str(repository), "commit": folder.name, "folder": str(folder), "fetched_bytes": 0}
-    plan = make_plan(repository)
+    plan = hub.make_plan(repository)
     found: dict[str, Any] = {"repository": str(repository), "commit": plan.commit, "total_bytes": plan.total_bytes}
     if dry_run:
         return found | {"missing_bytes": plan.total_bytes - plan.here_bytes, "folder": None}
     with progress(f"pulling {repository} (MB)", round(plan.total_bytes / 1e6)) as advance:
         pulled = fetch(plan, lambda done: advance(round(done / 1e6)), tell=note)
-    check_folder(pulled.folder)
+    internvl2.check_folder(pulled.folder)
     return found | {"fetched_bytes": pulled.fetched_bytes, "folder": str(pulled.folder)}
 
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from aiflow_cli.cli.options import Json, Result, path_option
 from aiflow_cli.cli.output import note, present, print_table, say
+from aiflow_cli.cli.progress import progress
+from aiflow_cli.cli.results import read_result
 
 if TYPE_CHECKING:
     from aiflow_cli.analysis.report import Written
@@ -20,23 +22,19 @@ _COLORS = {"HOLDS": "green", "DIFFERS": "red", "UNDECIDED HERE": "dim"}
 
 def report(
     result: Result,
-    output: Annotated[Path | None, path_option("Folder of the report. [default: RESULT]")] = None,
+    output: Annotated[Path | None, path_option("Folder of the report. (default: RESULT)")] = None,
     json_: Json = False,
 ) -> None:
     """Judge the paper's claims by a result: Markdown, and one HTML page that holds everything in itself."""
     from aiflow_cli.analysis.report import write_report
-    from aiflow_cli.analysis.result import find
-    from aiflow_cli.cli.progress import progress
-    from aiflow_cli.cli.results import read_result
 
-    folder = find(result)
-    loaded = read_result(folder)
+    loaded = read_result(result)
     with progress("report") as show:
         written = write_report(loaded, output, show)
     for name, reason in written.skipped:
         note(f"no {name}: {reason}")
     document = {
-        "result": str(folder),
+        "result": str(loaded.folder),
         "claims": [finding.as_json() for finding in written.claims],
         "markdown": str(written.markdown),
         "html": str(written.html),

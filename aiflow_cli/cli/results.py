@@ -50,11 +50,11 @@ def results(root: Root = Path("results"), json_: Json = False) -> None:
             note(f"{entry.folder}: {entry.note}")
 
 
-def read_result(folder: Path) -> Result:
-    """The result in a folder, with a line before it if its last trial is torn."""
-    from aiflow_cli.analysis.result import load
+def read_result(place: Path | str) -> Result:
+    """The result in a folder, or of that name in results/, with a line before it if its last trial is torn."""
+    from aiflow_cli.analysis.result import find, load
 
-    note_torn(folder)
+    note_torn(folder := find(str(place)))
     return load(folder)
 
 

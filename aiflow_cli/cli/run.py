@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from aiflow_cli.cli import options
+from aiflow_cli.cli import options, pairs
+from aiflow_cli.cli.experiments import conduct
 
 WARMUPS = 2
 EXAMPLES = """\
@@ -16,7 +17,7 @@ aiflow run -m speculative -g 4 -g 8 --rate 500KB/s --delay 10ms --images 32 --da
 aiflow run -m co-located -m on-device            the other two baselines
 aiflow run --server 192.0.2.7:7411 --rate unlimited   over a real network, to `aiflow serve` there
 """
-_OUTPUT = "Folder of the result; a run of the same options goes on there. [default: results/STAMP-run]"
+_OUTPUT = "Folder of the result; a run of the same options goes on there. (default: results/STAMP-run)"
 _DRY_RUN = "Only say what the pair takes and whether it fits here; nothing is loaded."
 
 
@@ -53,11 +54,11 @@ def run(
     Rates and delay are of the application's bytes. Outputs are checked against server-only, token for token; a
     difference that rounding cannot explain fails the run. After an interruption the same command with -o goes on.
     """
-    from aiflow_cli.trials.specfile import spec_of_options
+    from aiflow_cli.trials import experiment, specfile
 
     checkpoints = _given(draft=draft, target=target)
     both = None if uplink and downlink else rate
-    spec = spec_of_options(
+    spec = specfile.spec_of_options(
         {
             "name": "run",
             "about": "methods over one pair and one link",
@@ -71,15 +72,9 @@ def run(
         }
     )
     if dry_run:
-        from aiflow_cli.cli.pairs import show_plan
-        from aiflow_cli.models.pair import find_pair
-
-        show_plan(find_pair(pair, draft, target), json_)
+        pairs.show(pair, draft, target, json_=json_)
         return
-    from aiflow_cli.cli.experiments import conduct
-    from aiflow_cli.trials.experiment import open_experiment
-
-    opened = open_experiment(spec, output, stamped=True)
+    opened = experiment.open_experiment(spec, output, stamped=True)
     again = "the same command" if output else f"the same command with -o {opened.folder}"
     conduct(opened, again, json_, captions=True)
 

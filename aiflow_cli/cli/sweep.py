@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from aiflow_cli.cli.experiments import conduct
 from aiflow_cli.cli.options import Json, path_option
 from aiflow_cli.cli.output import present, say
 
@@ -23,7 +24,7 @@ aiflow sweep figure6 --ray auto                   blocks shared out to the nodes
 """
 _SPEC = "A TOML file, or the name of one in experiments/."
 _SET = "Another value for a key: link.rate=2MB/s; may be repeated."
-_OUTPUT = "Folder of the result. [default: results/NAME-HASH]"
+_OUTPUT = "Folder of the result. (default: results/NAME-HASH)"
 _RESTART = "Begin anew in a new folder; what is there stays."
 _ALLOW_MIXED = "Go on although pair, data, code or machine have changed; the result notes it."
 _RAY = "Share blocks out to a Ray cluster: auto or HOST:PORT."
@@ -45,19 +46,16 @@ def sweep(
     stopped. Outputs are checked against server-only, token for token; a difference that rounding cannot explain fails
     it.
     """
-    from aiflow_cli.cli.experiments import conduct
-    from aiflow_cli.trials.experiment import open_experiment
-    from aiflow_cli.trials.plan import plan_experiment
-    from aiflow_cli.trials.specfile import load_spec
+    from aiflow_cli.trials import experiment, plan, specfile
 
-    experiment = load_spec(spec, set_ or ())
+    loaded = specfile.load_spec(spec, set_ or ())
     if not dry_run:
-        opened = open_experiment(experiment, output, restart=restart, allow_mixed=allow_mixed, ray=ray)
+        opened = experiment.open_experiment(loaded, output, restart=restart, allow_mixed=allow_mixed, ray=ray)
         conduct(opened, "the same command without --restart" if restart else "the same command", json_)
         return
-    plan = plan_experiment(experiment, output, restart=restart, allow_mixed=allow_mixed)
-    document = {"schema_version": 1, "spec": experiment.model_dump(mode="json"), "plan": plan.as_json()}
-    present(json_, document, lambda: print_plan(experiment, plan))
+    planned = plan.plan_experiment(loaded, output, restart=restart, allow_mixed=allow_mixed)
+    document = {"schema_version": 1, "spec": loaded.model_dump(mode="json"), "plan": planned.as_json()}
+    present(json_, document, lambda: print_plan(loaded, planned))
 
 
 def print_plan(spec: ExperimentSpec, plan: Plan) -> None:
