@@ -1,4 +1,4 @@
-"""`aiflow`: its commands. A command's module imports only typer at its top, so `aiflow --help` is instant."""
+"""`aiflow`: its commands. A command's module imports nothing large at its top, so `aiflow --help` is instant."""
 
 from __future__ import annotations
 

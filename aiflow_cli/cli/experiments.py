@@ -112,8 +112,8 @@ def print_groups(folder: Path, groups: Sequence[Group]) -> None:
     say("Speed-ups are ratios of sums against server-only.")
     for name, formula in FORMULAS.items():
         say(f"{name} = {formula}")
-    for path in [folder / name for name in TRIAL_FILES if (folder / name).is_file()][:1]:
-        say(f"trials: {path}")
+    files = [folder / name for name in TRIAL_FILES if (folder / name).is_file()]
+    say(f"trials: {files[0] if files else folder}")
 
 
 def _number(value: float | None) -> str:

@@ -18,9 +18,8 @@ if TYPE_CHECKING:
     from aiflow_cli.models.dry_run import PairPlan
     from aiflow_cli.training.evaluate import Evaluation
 
-app = typer.Typer(
-    name="pairs", help="Pairs of a draft and a target model: list, evaluate, show, train.", no_args_is_help=True
-)
+_HELP = "Pairs of a draft and a target model: list, evaluate, show, train."
+app = typer.Typer(name="pairs", help=_HELP, no_args_is_help=True)
 SHOWN = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 28)  # draft lengths that the table of a quality names
 _GPU = "Plan for GPUs of this much memory instead of this machine's; may be repeated."
 _WORK = "Where stages keep their results; a second run goes on from there."
@@ -32,9 +31,8 @@ def list_pairs(json_: options.Json = False) -> None:
     """List the pairs that --pair knows."""
     from aiflow_cli.models.pair import registry
 
-    pairs = registry().values()
-    document = {"schema_version": 1, "pairs": [asdict(pair) for pair in pairs]}
-    rows = [(pair.name, pair.about) for pair in pairs]
+    document = {"schema_version": 1, "pairs": [asdict(pair) for pair in registry().values()]}
+    rows = [(pair.name, pair.about) for pair in registry().values()]
     present(json_, document, lambda: print_table(("pair", "what it is"), rows, left=2))
 
 

@@ -33,8 +33,7 @@ def pull(
     HF_HOME is where weights are kept, HF_TOKEN gives access to gated ones, HF_HUB_OFFLINE=1 fetches nothing.
     """
     models = [_model(repository, dry_run) for repository in _repositories(pair, draft, target)]
-    lines = [_line(model) for model in models]
-    lines = lines or [f"pair {pair} ships with the package: there is nothing to fetch"]
+    lines = [_line(model) for model in models] or [f"pair {pair} ships with the package: there is nothing to fetch"]
     present(json_, {"schema_version": 1, "pair": pair, "models": models}, lambda: say("\n".join(lines)))
 
 
