@@ -128,7 +128,7 @@ def test_too_few_images_judge_no_bound(capsys: pytest.CaptureFixture[str]) -> No
     assert {verdict.holds for verdict in verdicts} == {None}
     told = verdicts[0].as_json()
     assert (told["ratio"], told["ratio_ci"], told["holds"]) == (pytest.approx(0.6), None, None)
-    print_verdicts(bench.BenchResult({"data": {"images": 3}, "gamma": 4}, few), verdicts)
+    print_verdicts(document(bench.BenchResult({"data": {"images": 3}, "gamma": 4}, few), verdicts), verdicts)
     out = capsys.readouterr().out
     assert "No bound is judged: 3 images: too few for an interval, which needs at least 10." in out
     assert "nan" not in out
@@ -137,12 +137,12 @@ def test_too_few_images_judge_no_bound(capsys: pytest.CaptureFixture[str]) -> No
 def test_table_and_document(capsys: pytest.CaptureFixture[str]) -> None:
     result = bench.BenchResult({"data": {"images": 12}, "gamma": 4}, RESPONSES)
     verdicts = check_bounds(RESPONSES)
-    print_verdicts(result, verdicts)
+    made = document(result, verdicts)
+    print_verdicts(made, verdicts)
     out = capsys.readouterr().out
     rows = [line for line in out.splitlines() if line.rstrip().endswith(("yes", "NO"))]
     assert [line.split()[-1] for line in rows] == ["yes", "NO", "NO", "NO", "NO"]
     assert "0.600" in rows[0]
     assert "0.75" in rows[0]
-    made = document(result, verdicts)
     assert [bound["key"] for bound in made["bounds"]] == list(RATIOS)
     assert made["decode_tpot_ms"][bench.LEAN] == pytest.approx(6.0)
