@@ -5,16 +5,16 @@ is slower than expected, drift, outliers (listed, never dropped), and what in th
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from aiflow_cli.analysis import metrics
 from aiflow_cli.analysis.arms import Arm
-from aiflow_cli.analysis.curves import Curve, Point
-from aiflow_cli.analysis.intervals import Chance, Interval, apart_interval, images_of, too_few
-from aiflow_cli.analysis.metrics import Metric
-from aiflow_cli.analysis.result import link_label
+from aiflow_cli.analysis.curves import Curve
+from aiflow_cli.analysis.intervals import Chance, Interval, apart_interval, too_few
+from aiflow_cli.analysis.metrics import DEFINITIONS
+from aiflow_cli.analysis.result import Result, link_label
 from aiflow_cli.analysis.study import Study
 from aiflow_cli.decoding.methods import Method
 from aiflow_cli.world.record import Trial
@@ -28,33 +28,25 @@ BUSY_LOAD = 0.5
 DRIFT_SHARE = 0.02
 """Drift of less than this is not called one, whatever its interval."""
 
-DEFINITIONS: dict[str, Metric] = {
-    "TTFT": metrics.ttft,
-    "latency per token": metrics.latency_per_token,
-    "TPOT": metrics.tpot,
-    "decode TPOT": metrics.decode_tpot,
-}
-"""The definitions of latency, in the order of `metrics.FORMULAS`."""
-
 
 class DefinitionRow(NamedTuple):
-    """All definitions for one setting, in milliseconds, and the speed-up over server-only by each but TTFT."""
+    """All definitions for one setting, in milliseconds, and the speed-up over server-only by each."""
 
     series: str
     setting: str
-    times_ms: dict[str, Interval | None]
-    speedups: dict[str, Interval | None]
+    times_ms: dict[str, Interval]
+    speedups: dict[str, Interval]
 
 
 class BaselineRow(NamedTuple):
-    """A baseline of one series: speed-ups over server-only, or None where it was not measured."""
+    """A baseline of one series: speed-ups over server-only, without values where it was not measured."""
 
     series: str
     name: str
     output: str
-    by_decode_tpot: Interval | None
-    by_latency: Interval | None
     note: str
+    by_decode_tpot: Interval = Interval()
+    by_latency: Interval = Interval()
 
 
 class Outlier(NamedTuple):
@@ -86,26 +78,23 @@ def examine(study: Study) -> Honesty:
         slower=[line for curve in study.curves for line in _slower(study, curve)],
         drift=list(_drift(study)),
         outliers=outliers(study.result.trials),
-        notes=[*_notes(study), *_machine_notes(study)],
+        notes=[*_notes(study), *_machine_notes(study.result)],
     )
 
 
 def _definitions(study: Study, curve: Curve) -> Iterator[DefinitionRow]:
-    result, co_located = study.result, study.co_located_of(curve.series)
-    settings: list[tuple[Method, int | None]] = [(Method.SERVER_ONLY, None)]
+    co_located = study.co_located_of(curve.series)
     chosen = dict.fromkeys((curve.gammas[0], curve.best.gamma, curve.gammas[-1]))
+    settings: list[tuple[Method, int | None]] = [(Method.SERVER_ONLY, None)]
     settings += [(Method.SPECULATIVE, gamma) for gamma in chosen]
     settings += [(Method.CO_LOCATED, co_located.best.gamma)] if co_located else []
-    base = result.baseline(curve.series)
+    base = study.result.baseline(curve.series)
     for method, gamma in [*settings, (Method.ON_DEVICE, None)]:
-        arm = result.arm(curve.series, method, gamma)
-        speedups = {
-            name: None if arm is base else base.over(arm, metric)
-            for name, metric in DEFINITIONS.items()
-            if metric is not metrics.ttft
-        }
+        arm = study.result.arm(curve.series, method, gamma)
         if arm.trials:
             times = {name: arm.ms(metric) for name, metric in DEFINITIONS.items()}
+            itself = arm is base  # has no speed-up
+            speedups = {n: Interval() if itself else base.over(arm, metric) for n, metric in DEFINITIONS.items()}
             yield DefinitionRow(curve.label, _setting(method, gamma), times, speedups)
 
 
@@ -115,24 +104,20 @@ def _setting(method: Method, gamma: int | None) -> str:
 
 
 def _baselines(study: Study, curve: Curve) -> Iterator[BaselineRow]:
-    label, targets = curve.label, "the target's"
-    yield BaselineRow(label, "server-only", targets, Interval(1), Interval(1), "the paper's baseline")
-    fixed = f"best fixed γ for this link: {curve.best.gamma}"
-    yield BaselineRow(label, fixed, targets, *_speedups(curve.best), "device-edge speculation")
-    if (co_located := study.co_located_of(curve.series)) is None:
-        name, note = "co-located speculation", "not measured: add the method `co-located`"
-        yield BaselineRow(label, name, targets, None, None, note)
-    else:
-        name = f"co-located speculation, γ {co_located.best.gamma}"
+    label, targets, best = curve.label, "the target's", curve.best
+    yield BaselineRow(label, "server-only", targets, "the paper's baseline", Interval(1), Interval(1))
+    fixed = f"best fixed γ for this link: {best.gamma}"
+    yield BaselineRow(label, fixed, targets, "device-edge speculation", best.speedup, best.speedup_latency)
+    if other := study.co_located_of(curve.series):
+        name = f"co-located speculation, γ {other.best.gamma}"
         note = "both models on the server, no rounds over the link"
-        yield BaselineRow(label, name, targets, *_speedups(co_located.best), note)
-    on_device = [study.on_device(curve.series, metric) for metric in (metrics.decode_tpot, metrics.latency_per_token)]
-    note = "the draft model alone, no link" if on_device[0] else "not measured: add the method `on-device`"
-    yield BaselineRow(label, "on-device", "the draft's: another one", on_device[0], on_device[1], note)
-
-
-def _speedups(point: Point) -> tuple[Interval | None, Interval | None]:
-    return point.speedup, point.speedup_latency
+        yield BaselineRow(label, name, targets, note, other.best.speedup, other.best.speedup_latency)
+    else:
+        yield BaselineRow(label, "co-located speculation", targets, "not measured: add the method `co-located`")
+    speedups = [study.on_device(curve.series, metric) for metric in (metrics.decode_tpot, metrics.latency_per_token)]
+    measured = study.result.arm(curve.series, Method.ON_DEVICE).trials
+    note = "the draft model alone, no link" if measured else "not measured: add the method `on-device`"
+    yield BaselineRow(label, "on-device", "the draft's: another one", note, *speedups)
 
 
 def _slower(study: Study, curve: Curve) -> Iterator[str]:
@@ -148,7 +133,7 @@ def _slower(study: Study, curve: Curve) -> Iterator[str]:
         yield f"{where}: faster by decode TPOT but slower by latency per token at γ {gained}"
     if other := study.co_located_of(curve.series):
         ratio = curve.best.arm.over(other.best.arm, metrics.decode_tpot)
-        if ratio is not None and ratio.known and ratio.value > 1:
+        if ratio.known and ratio.value > 1:
             sure = "" if ratio.low > 1 else ", which the interval does not decide"
             faster = f"co-located speculation (γ {other.best.gamma}) is {ratio:.2f} times as fast as device-edge"
             yield f"{where}: {faster} (γ {curve.best.gamma}){sure}"
@@ -160,8 +145,8 @@ def _slower(study: Study, curve: Curve) -> Iterator[str]:
 
 def _drift(study: Study) -> Iterator[str]:
     """Server-only's pace late in its sessions over that early in them, target by target."""
-    arms = {id(arm := study.result.baseline(c.series)): (arm, c.series.link) for c in study.curves}
-    for arm, link in arms.values():
+    arms = {study.result.baseline(c.series): c.series.link for c in study.curves}
+    for arm, link in arms.items():
         where = "server-only" if len(study.links) == 1 else f"server-only, {link_label(link)}"
         yield f"{where}: {_drift_of(arm)}"
 
@@ -174,13 +159,14 @@ def _drift_of(arm: Arm) -> str:
     third, n = min(map(len, blocks.values())) // 3, sum(map(len, blocks.values()))
     if not third:
         return f"{n} blocks are too few to show drift"
-    early, late = (
-        {key: set(sorted(of)[part]) for key, of in blocks.items()} for part in (slice(third), slice(-third, None))
+    ordered = {key: sorted(of) for key, of in blocks.items()}
+    first, last = (
+        Arm(t for t in arm.trials if t.block in ordered[t.node, t.session][part])
+        for part in (slice(third), slice(-third, None))
     )
-    first, last = (Arm(t for t in arm.trials if t.block in of[t.node, t.session]) for of in (early, late))
     # other images early and late, in the same sessions
     ratio = apart_interval(last.sums(metrics.decode_tpot), first.sums(metrics.decode_tpot), Chance(images=1))
-    if ratio is None:
+    if not ratio.defined:
         return "no decode steps to compare"
     told = f"decode TPOT of the last third of {n} blocks is {ratio:.2f} times that of the first"
     if not ratio.known:
@@ -200,22 +186,22 @@ def outliers(trials: Iterable[Trial]) -> list[Outlier]:
         over, under = metrics.round_wall(trial) if trial.rounds else metrics.decode_tpot(trial)
         if under:
             groups.setdefault((trial.node, trial.session, trial.setting), []).append((trial, over / under))
-    found = [one for group in groups.values() if len(group) >= FEWEST_FOR_OUTLIERS for one in _outliers_of(group)]
+    found = []
+    for group in (group for group in groups.values() if len(group) >= FEWEST_FOR_OUTLIERS):
+        middle = statistics.median(pace for _, pace in group)
+        spread = _MAD_TO_SIGMA * statistics.median(abs(pace - middle) for _, pace in group)
+        far = max(middle + OUTLIER_MADS * spread, OUTLIER_SHARE * middle)
+        for trial, pace in group:
+            if pace > far:
+                setting = f"{trial.setting.pair} {_setting(trial.setting.method, trial.setting.gamma)}"
+                found.append(Outlier(trial.trial, setting, trial.image_id, pace / middle))
     return sorted(found, key=lambda outlier: -outlier.ratio)
-
-
-def _outliers_of(group: Sequence[tuple[Trial, float]]) -> Iterator[Outlier]:
-    middle = statistics.median(pace for _, pace in group)
-    spread = _MAD_TO_SIGMA * statistics.median(abs(pace - middle) for _, pace in group)
-    for trial, pace in group:
-        if pace > middle + OUTLIER_MADS * spread and pace > OUTLIER_SHARE * middle:
-            setting = f"{trial.setting.pair} {_setting(trial.setting.method, trial.setting.gamma)}"
-            yield Outlier(trial.trial, setting, trial.image_id, pace / middle)
 
 
 def _notes(study: Study) -> Iterator[str]:
     result = study.result
-    if result.unfinished:
+    short = result.planned is not None and len(result.trials) < result.planned
+    if short or result.provenance.get("finished_at", "unknown") is None:
         of = f" of {result.planned}" if result.planned else ""
         yield f"the run is not complete: {len(result.trials)}{of} trials; all figures are preliminary"
     if failed := result.document.get("failed"):
@@ -237,8 +223,8 @@ def small_pair_on_photographs(study: Study) -> bool:
     return not scenes and any(pair.split("-")[0] == "small" for pair in study.result.pairs)
 
 
-def _machine_notes(study: Study) -> Iterator[str]:
-    result, provenance = study.result, study.result.provenance
+def _machine_notes(result: Result) -> Iterator[str]:
+    provenance = result.provenance
     cpu, load = provenance.get("cpu") or {}, (provenance.get("load_at_start") or [0.0])[0]
     if cpu.get("usable_cores", 2) < 2:
         yield "device and server shared one core: they took turns, so times are too long"
@@ -252,5 +238,5 @@ def _machine_notes(study: Study) -> Iterator[str]:
         yield f"trials were made under {len(mixed) + 1} set-ups, mixed at the user's wish: {how}"
     if len(result.nodes) > 1:
         yield f"{len(result.nodes)} nodes took part ({', '.join(result.nodes)}): comparisons are paired within a node"
-    if few := too_few(images_of(result.everything.units)):
+    if few := result.everything.too_few:
         yield few

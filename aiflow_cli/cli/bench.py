@@ -59,7 +59,7 @@ def bench(
         note(f"{told}: `aiflow run` says why")
     if check:
         _fail_if_any(verdicts, False, "missed", "is the machine busy?")
-        _fail_if_any(verdicts, None, "not judged", "give more --images, or longer answers")
+        _fail_if_any(verdicts, None, "undecided", "give more --images, or longer answers")
 
 
 def _fail_if_any(verdicts: list[Checked], state: bool | None, what: str, remedy: str) -> None:
@@ -90,7 +90,7 @@ def print_verdicts(result: BenchResult, verdicts: list[Checked]) -> None:
     from aiflow_cli.analysis.intervals import too_few
 
     images = result.document["data"]["images"]
-    columns = ("measured", "over", "ratio", "95 %", "at most", "holds")
+    columns = ("measured", "over", "ratio", "95 %", "at most", "verdict")
     print_table(columns, [_row(v) for v in verdicts], left=2, first_out=("95 %", "at most"))
     times = {arm: "-" if ms is None else f"{ms:.2f}" for arm, ms in decode_tpot_ms(result.arms).items()}
     print_table(("arm", "decode TPOT\nms"), list(times.items()))
@@ -102,7 +102,6 @@ def print_verdicts(result: BenchResult, verdicts: list[Checked]) -> None:
 
 def _row(verdict: Checked) -> list[str]:
     ratio, bound = verdict.ratio, verdict.bound
-    value = "-" if ratio is None else f"{ratio.value:.3f}"
-    interval = f"{ratio.low:.3f} - {ratio.high:.3f}" if ratio and ratio.known else "-"
-    holds = {True: "yes", False: "NO", None: "-"}[verdict.holds]
-    return [bound.over, bound.under, value, interval, f"{bound.most:.2f}", holds]
+    value = f"{ratio.value:.3f}" if ratio.defined else "-"
+    interval = f"{ratio.low:.3f} - {ratio.high:.3f}" if ratio.known else "-"
+    return [bound.over, bound.under, value, interval, f"{bound.most:.2f}", verdict.verdict]

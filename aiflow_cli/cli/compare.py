@@ -58,9 +58,8 @@ def _setting(compared: Compared) -> dict[str, Any]:
     told: dict[str, Any] = {name: getattr(compared, name) for name in names}
     told["no_verdict"] = compared.too_few
     for name in _INTERVALS:
-        interval: Interval | None = getattr(compared, name)
-        told[name] = None if interval is None else interval.value
-        told[f"{name}_ci"] = None if interval is None else interval.ends
+        interval: Interval = getattr(compared, name)
+        told |= interval.as_json(name)
     return told
 
 

@@ -165,8 +165,8 @@ def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.2f}"
 
 
-def _interval(interval: Interval | None, digits: int) -> str:
-    if interval is None:
+def _interval(interval: Interval, digits: int) -> str:
+    if not interval.defined:
         return "-"
     value, low, high = (f"{x:.{digits}f}" for x in interval)
     return f"{value}\n{low} - {high}" if interval.known else value

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from aiflow_cli.analysis.arms import Arm
 from aiflow_cli.analysis.curves import Curve, break_evens
 from aiflow_cli.analysis.figures import style
-from aiflow_cli.analysis.figures.style import Drawing, Look
+from aiflow_cli.analysis.figures.style import Drawing, Look, Row
 from aiflow_cli.analysis.intervals import Interval
-from aiflow_cli.analysis.metrics import FORMULAS
+from aiflow_cli.analysis.metrics import DEFINITIONS, FORMULAS, decode_tpot
 from aiflow_cli.analysis.result import link_label
 from aiflow_cli.analysis.study import Study
 from aiflow_cli.analysis.theory import PAPER_BREAK_EVEN, PAPER_OPTIMUM, format_break_even
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-GAMMA_LABEL = "draft length γ (tokens)"
+SHOWN = ("decode TPOT", "latency per token")
+"""The definitions of time per token that Figure 6 shows."""
 ROOM_FOR_LABEL = 10
 """Draft lengths right of the paper's break-even that its label needs; an axis that ends before has it on the left."""
 
@@ -30,72 +32,51 @@ ROOM_FOR_LABEL = 10
 def figure6(study: Study, name: str, link: LinkSpec) -> Drawing:
     """Decode TPOT and latency per token against draft length, with server-only, optima and break-evens; one link."""
     curves = study.over(link)
-    base = curves[0].baseline
-    levels = [
-        ("", "server-only", None, base),
-        *((c.label, c.method.value, p.gamma, p) for c in curves for p in c.points),
-    ]
-    definitions = "; ".join(f"{what} = {FORMULAS[what]}" for what in ("decode TPOT", "latency per token"))
+    best = [(c, c.best.arm.ms(decode_tpot).value, c.baseline.ms(decode_tpot).value) for c in curves]
+    arms: list[tuple[str, str, int | None, Arm]] = [("", "server-only", None, curves[0].baseline)]
+    arms += [(c.label, c.method.value, p.gamma, p.arm) for c in curves for p in c.points]
     return Drawing(
         name=name,
         title=f"Decode TPOT and latency per token against draft length, over {link_label(link)}",
         caption=(
             f"Time per token of device-edge speculation against draft length, over {link_label(link)}, "
-            f"{curves[0].images} images ({study.result.data_name}). {definitions}. Dashed: server-only. Ring: the "
-            "lowest point. Cross: where the curve meets server-only for good, by a straight line between neighbours. "
+            f"{curves[0].images} images ({study.result.data_name}). "
+            f"{'; '.join(f'{definition} = {FORMULAS[definition]}' for definition in SHOWN)}. Dashed: server-only. "
+            "Ring: the lowest point. Cross: where the curve meets server-only for good, by a straight line between "
+            "neighbours. "
             f"{study.about_bars} What the paper states stands apart, below."
         ),
         alt="; ".join(
-            f"{c.label}: {c.best.decode_tpot_ms.value:.2f} ms per token at draft length {c.best.gamma}, server-only "
-            f"{c.baseline.decode_tpot_ms.value:.2f} ms"
-            for c in curves
+            f"{c.label}: {ms:.2f} ms per token at draft length {c.best.gamma}, server-only {base_ms:.2f} ms"
+            for c, ms, base_ms in best
         ),
         figure=_draw_figure6(curves),
-        table=style.table(
-            {
-                "series": series,
-                "method": method,
-                "gamma": gamma,
-                "trials": len(level.arm.trials),
-                "decode_tpot_ms": level.decode_tpot_ms,
-                "latency_per_token_ms": level.latency_per_token_ms,
-            }
-            for series, method, gamma, level in levels
-        ),
+        rows=[
+            {"series": series, "method": method, "gamma": gamma, "trials": len(arm.trials)}
+            | {f"{d.replace(' ', '_').lower()}_ms": arm.ms(DEFINITIONS[d]) for d in SHOWN}
+            for series, method, gamma, arm in arms
+        ],
     )
 
 
 def _draw_figure6(curves: Sequence[Curve]) -> Figure:
-    from matplotlib.gridspec import GridSpec
-
-    figure = style.new_figure(4.1)
-    grid = GridSpec(3, 1, figure, height_ratios=(1, 1, 0.13))
-    top = figure.add_subplot(grid[0])
-    bottom = figure.add_subplot(grid[1], sharex=top)
-    for axes, metric in ((top, "decode TPOT"), (bottom, "latency per token")):
-        _panel(axes, curves, metric)
-        axes.set_ylabel(f"{metric}\n(ms per token)")
-    top.tick_params(labelbottom=False)
-    bottom.set_xlabel(GAMMA_LABEL)
-    style.place_legend(figure, top)
-    paper_strip(figure.add_subplot(grid[2], sharex=top))
-    return figure
-
-
-def _panel(axes: Axes, curves: Sequence[Curve], metric: str) -> None:
+    figure, (*panels, strip) = style.panels(4.1, (1, 1, 0.13))
     styles = style.looks([curve.series.pair for curve in curves])
-    name = "decode_tpot_ms" if metric == "decode TPOT" else "latency_per_token_ms"
-    level: Interval = getattr(curves[0].baseline, name)
-    style.draw_level(axes, level, "server-only")
-    for curve in curves:
-        look, y = styles[curve.series.pair], [getattr(point, name) for point in curve.points]
-        style.draw_points(axes, curve.gammas, y, look, _legend(curve))
-        values = [interval.value for interval in y]
-        _mark_optimum(axes, curve.gammas[int(np.argmin(values))], min(values), look)
-        crossing = float(break_evens(curve.gammas, np.array([[level.value / value for value in values]]))[0])
-        if crossing > 0 and math.isfinite(crossing):
-            axes.plot([crossing], [level.value], marker="x", markersize=6, color=look.color, mew=1.3, zorder=5)
-    axes.set_ylim(bottom=0)
+    for axes, definition in zip(panels, SHOWN, strict=True):
+        level = curves[0].baseline.ms(DEFINITIONS[definition])
+        style.draw_level(axes, level, "server-only")
+        for curve in curves:
+            look, y = styles[curve.series.pair], [point.arm.ms(DEFINITIONS[definition]) for point in curve.points]
+            style.draw_points(axes, curve.gammas, y, look, _legend(curve))
+            values = [interval.value for interval in y]
+            _mark_optimum(axes, curve.gammas[int(np.argmin(values))], min(values), look)
+            crossing = float(break_evens(curve.gammas, level.value / np.array([values]))[0])
+            if crossing > 0 and math.isfinite(crossing):
+                axes.plot([crossing], [level.value], marker="x", markersize=6, color=look.color, mew=1.3, zorder=5)
+    style.name_axes(panels, style.GAMMA_LABEL, *(f"{definition}\n(ms per token)" for definition in SHOWN))
+    style.place_legend(figure, panels[0])
+    _draw_paper(strip)
+    return figure
 
 
 def _legend(curve: Curve) -> str:
@@ -109,13 +90,12 @@ def _mark_optimum(axes: Axes, x: float, y: float, look: Look) -> None:
     axes.plot([x], [y], marker="o", markersize=7.5, mfc="none", mec=look.color, mew=0.9, zorder=4)
 
 
-def paper_strip(axes: Axes) -> None:
+def _draw_paper(axes: Axes) -> None:
     """What the paper states, drawn apart from what was measured; shares the draft-length axis."""
     axes.set_ylim(0, 1)
     axes.grid(False)
     axes.tick_params(left=False, labelleft=False, bottom=False, labelbottom=False)
-    for side in axes.spines.values():
-        side.set_visible(False)
+    axes.spines[:].set_visible(False)
     words: dict[str, Any] = {"color": style.GREY, "fontsize": 6, "va": "center", "style": "italic"}
     axes.plot([PAPER_OPTIMUM], [0.5], marker="o", markersize=5, mfc="none", color=style.GREY, clip_on=False)
     axes.plot([PAPER_BREAK_EVEN], [0.5], marker="x", markersize=5, color=style.GREY, clip_on=False)
@@ -130,8 +110,8 @@ def paper_strip(axes: Axes) -> None:
 def speedup(study: Study, name: str, link: LinkSpec) -> Drawing:
     """Speed-up over server-only (decode TPOT) against draft length, with the closed form and the other baselines."""
     curves, co_located = study.over(link), study.over(link, study.co_located)
-    on_device = {c.series.pair: level for c in curves if (level := study.on_device(c.series)) is not None}
-    rows: list[dict[str, object]] = [
+    alone = {c.series.pair: level for c in curves if (level := study.on_device(c.series)).defined}
+    rows: list[Row] = [
         {
             "series": c.label,
             "method": c.method.value,
@@ -143,7 +123,6 @@ def speedup(study: Study, name: str, link: LinkSpec) -> Drawing:
         for c in (*curves, *co_located)
         for p in c.points
     ]
-    rows += [{"series": pair, "method": "on-device", "speedup": level} for pair, level in on_device.items()]
     return Drawing(
         name=name,
         title=f"Speed-up over server-only against draft length, over {link_label(link)}",
@@ -157,18 +136,14 @@ def speedup(study: Study, name: str, link: LinkSpec) -> Drawing:
         alt="; ".join(
             f"{c.label}: {c.best.speedup.value:.2f} times server-only at draft length {c.best.gamma}" for c in curves
         ),
-        figure=_draw_speedup(curves, co_located, on_device),
-        table=style.table(rows),
+        figure=_draw_speedup(curves, co_located, alone),
+        rows=[*rows, *({"series": pair, "method": "on-device", "speedup": level} for pair, level in alone.items())],
     )
 
 
 def _draw_speedup(curves: Sequence[Curve], co_located: Sequence[Curve], on_device: dict[str, Interval]) -> Figure:
     """The draft alone is named in the legend where it lies above the panel."""
-    from matplotlib.gridspec import GridSpec
-
-    figure = style.new_figure(3.1)
-    grid = GridSpec(2, 1, figure, height_ratios=(1, 0.07))
-    axes = figure.add_subplot(grid[0])
+    figure, (axes, strip) = style.panels(3.1, (1, 0.07))
     styles = style.looks([curve.series.pair for curve in curves])
     axes.axhline(1, color=style.BLACK, linestyle="--", linewidth=1.0, label="server-only")
     for curve in curves:
@@ -183,16 +158,10 @@ def _draw_speedup(curves: Sequence[Curve], co_located: Sequence[Curve], on_devic
     for pair, level in on_device.items():
         style.draw_level(axes, level, f"{pair}, on-device: {level.value:.1f}×", styles[pair].color, ":")
     axes.plot([], [], color=style.GREY, linewidth=0.9, label="closed form, fitted α, c, F")
-    axes.set_ylim(0, 1.1 * _top([p.speedup for c in (*curves, *co_located) for p in c.points], on_device.values()))
-    axes.set_ylabel("speed-up over server-only\n(decode TPOT)")
-    axes.set_xlabel(GAMMA_LABEL)
+    style.name_axes([axes], style.GAMMA_LABEL, "speed-up over server-only\n(decode TPOT)")
+    top = np.nanmax([Interval(1.1), *(p.speedup for c in (*curves, *co_located) for p in c.points)])
+    near = [level for level in on_device.values() if level.value < 1.5 * top]
+    axes.set_ylim(0, 1.1 * float(np.nanmax([Interval(float(top)), *near])))
     style.place_legend(figure, axes, 2)
-    paper_strip(figure.add_subplot(grid[1], sharex=axes))
+    _draw_paper(strip)
     return figure
-
-
-def _top(points: Sequence[Interval], levels: Iterable[Interval]) -> float:
-    """The highest of the points, and of the levels that are not far above them."""
-    _, top = style.span([Interval(1.1), *points]) or (0, 1.1)
-    _, top = style.span([Interval(top), *(level for level in levels if level.value < 1.5 * top)]) or (0, top)
-    return top

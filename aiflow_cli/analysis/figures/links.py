@@ -50,27 +50,16 @@ class LinkPoint(NamedTuple):
     speedup: Interval
 
 
-def _points(study: Study, axis: LinkAxis) -> list[LinkPoint]:
-    """A point for each curve, in the order of the axis."""
-    curves = [*study.curves, *study.co_located]
-    several = axis is DELAY and len({curve.series.link.uplink_bytes_per_s for curve in curves}) > 1
-    points = [
-        LinkPoint(
-            c.series.pair,
-            c.method.value,
-            format_rate(c.series.link.uplink_bytes_per_s) if several else "",
-            axis.value(c.series.link),
-            c.optimum,
-            c.best.speedup,
-        )
-        for c in curves
-    ]
-    return sorted((p for p in points if math.isfinite(p.x)), key=lambda p: p[:4])
-
-
 def best_over_link(study: Study, axis: LinkAxis) -> Drawing:
     """Best draft length, and speed-up there, against rate or delay; co-located speculation hollow."""
-    points = _points(study, axis)
+    curves = [curve for curve in (*study.curves, *study.co_located) if math.isfinite(axis.value(curve.series.link))]
+    several = axis is DELAY and len({curve.series.link.uplink_bytes_per_s for curve in curves}) > 1
+    points = []
+    for c in curves:
+        rate = format_rate(c.series.link.uplink_bytes_per_s) if several else ""
+        x = axis.value(c.series.link)
+        points.append(LinkPoint(c.series.pair, c.method.value, rate, x, c.optimum, c.best.speedup))
+    points.sort(key=lambda p: p[:4])
     return Drawing(
         name=f"best-{axis.name}",
         title=f"Best draft length and speed-up against {axis.name}",
@@ -83,13 +72,12 @@ def best_over_link(study: Study, axis: LinkAxis) -> Drawing:
             f"{p.pair}, {p.method}, {p.x:g}: {p.speedup.value:.2f} at {p.best_gamma.value:.0f}" for p in points
         ),
         figure=_draw(points, axis),
-        table=style.table({axis.column if name == "x" else name: v for name, v in p._asdict().items()} for p in points),
+        rows=[{axis.column if name == "x" else name: v for name, v in p._asdict().items()} for p in points],
     )
 
 
 def _draw(points: Sequence[LinkPoint], axis: LinkAxis) -> Figure:
-    figure = style.new_figure(3.6)
-    top, bottom = figure.subplots(2, 1, sharex=True)
+    figure, (top, bottom) = style.panels(3.6, (1, 1))
     styles = style.looks(list(dict.fromkeys(p.pair for p in points)))
     for which in dict.fromkeys(p[:3] for p in points):
         mine = [p for p in points if p[:3] == which]
@@ -104,9 +92,6 @@ def _draw(points: Sequence[LinkPoint], axis: LinkAxis) -> Figure:
         ticks = sorted({p.x for p in points})
         bottom.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
         bottom.set_xticks([], minor=True)
-    for axes, label in ((top, "best draft length γ"), (bottom, "speed-up there\n(decode TPOT)")):
-        axes.set_ylim(bottom=0)
-        axes.set_ylabel(label)
-    bottom.set_xlabel(axis.label)
+    style.name_axes((top, bottom), axis.label, "best draft length γ", "speed-up there\n(decode TPOT)")
     style.place_legend(figure, bottom, 2)
     return figure

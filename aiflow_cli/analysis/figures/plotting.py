@@ -20,19 +20,15 @@ from aiflow_cli.link.spec import LinkSpec
 from aiflow_cli.trials.store import make_folder, owned, replace_file
 
 _MOST_PANELS = 4
-
-
-class Planned(NamedTuple):
-    """A figure to be drawn."""
-
-    name: str
-    draw: Callable[[], Drawing]
+Show = Callable[[int, int], None]
+"""Gets the number of steps done and to be done."""
+Draw = Callable[[], Drawing]
 
 
 class Plan(NamedTuple):
-    """The figures that a result has, and those (name, reason) that it cannot have."""
+    """The figures that a result has, by name, and those (name, reason) that it cannot have."""
 
-    figures: list[Planned]
+    figures: dict[str, Draw]
     skipped: list[tuple[str, str]]
 
 
@@ -40,7 +36,6 @@ class Plan(NamedTuple):
 class Plotted:
     """What was written: each drawing with its files, and what could not be drawn and why."""
 
-    folder: Path
     drawings: list[tuple[Drawing, list[Path]]]
     skipped: list[tuple[str, str]]
     trace: Path | None = None
@@ -51,11 +46,11 @@ class Plotted:
         return [path for _, paths in self.drawings for path in paths] + ([self.trace] if self.trace else [])
 
 
-def _by_link(name: str, draw: Callable[[Study, str, LinkSpec], Drawing], study: Study) -> list[Planned]:
+def _by_link(name: str, draw: Callable[[Study, str, LinkSpec], Drawing], study: Study) -> dict[str, Draw]:
     """A figure over the draft length for each link."""
     _several_gammas(study)
-    names = {link: name if len(study.links) == 1 else f"{name}-{slug(link)}" for link in study.links}
-    return [Planned(named, partial(draw, study, named, link)) for link, named in names.items()]
+    names = {name if len(study.links) == 1 else f"{name}-{slug(link)}": link for link in study.links}
+    return {named: partial(draw, study, named, link) for named, link in names.items()}
 
 
 def _several_gammas(study: Study) -> None:
@@ -67,37 +62,27 @@ def _several_gammas(study: Study) -> None:
             )
 
 
-def _of_main(name: str, draw: Callable[[Study], Drawing], study: Study) -> list[Planned]:
-    """A figure over the reference link."""
-    assert study.main  # raises where there is none
-    return [Planned(name, partial(draw, study))]
-
-
-def _round_time(study: Study) -> list[Planned]:
+def _round_time(study: Study) -> dict[str, Draw]:
     few = len(study.curves) <= _MOST_PANELS
     curves = study.curves if few else study.over(study.reference_link)[:_MOST_PANELS]
-    return [Planned("round-time", partial(rounds.round_time, study, curves))]
+    return {"round-time": partial(rounds.round_time, study, curves)}
 
 
-def _waterfall(study: Study) -> list[Planned]:
-    return [Planned("waterfall", partial(waterfall, study, *study.shown))]
-
-
-def _link(study: Study) -> list[Planned]:
+def _link(study: Study) -> dict[str, Draw]:
     axis = links.axis_of(study.links)
     if axis is None:
         raise UsageError(f"{study.result.folder} has one link: `aiflow sweep rates` or `delay` measures several")
     _several_gammas(study)
-    return [Planned(f"best-{axis.name}", partial(links.best_over_link, study, axis))]
+    return {f"best-{axis.name}": partial(links.best_over_link, study, axis)}
 
 
-FIGURES: dict[str, Callable[[Study], list[Planned]]] = {
+FIGURES: dict[str, Callable[[Study], dict[str, Draw]]] = {
     "figure6": partial(_by_link, "figure6", gamma.figure6),
     "speedup": partial(_by_link, "speedup", gamma.speedup),
-    "acceptance": partial(_of_main, "acceptance", rounds.acceptance),
+    "acceptance": lambda study: {"acceptance": partial(rounds.acceptance, study)},
     "round-time": _round_time,
-    "waterfall": _waterfall,
-    "bytes": partial(_of_main, "bytes", rounds.bytes_per_token),
+    "waterfall": lambda study: {"waterfall": partial(waterfall, study, *study.shown)},
+    "bytes": lambda study: {"bytes": partial(rounds.bytes_per_token, study)},
     "link": _link,
 }
 """The figures by name, in their order."""
@@ -113,10 +98,11 @@ def check_names(names: Collection[str]) -> None:
 def plan(study: Study, only: Collection[str] = ()) -> Plan:
     """The figures of a result. One that is asked for in `only` and cannot be drawn raises instead."""
     check_names(only)
-    found = Plan([], [])
+    found = Plan({}, [])
     for name in only or FIGURES:
         try:
-            found.figures.extend(FIGURES[name](study))
+            assert study.main  # raises where there is no curve
+            found.figures.update(FIGURES[name](study))
         except AiflowError as error:
             if only:
                 raise
@@ -127,30 +113,39 @@ def plan(study: Study, only: Collection[str] = ()) -> Plan:
     return found
 
 
+def draw_all(result: Result, figures: dict[str, Draw], folder: Path, show: Show) -> list[tuple[Drawing, list[Path]]]:
+    """Draw figures into a folder; each drawing with its files."""
+    written = []
+    for done, draw in enumerate(figures.values()):
+        show(done, len(figures))
+        with styled():
+            drawing = draw()
+            written.append((drawing, write_drawing(drawing, folder, result.run_id, result.commit)))
+    show(len(figures), len(figures))
+    return written
+
+
 def plot(
     result: Result,
     folder: Path | None = None,
     only: Collection[str] = (),
     trace: bool = False,
     image_id: str | None = None,
-    show: Callable[[int, int], None] = lambda done, total: None,
+    show: Show = lambda done, total: None,
 ) -> Plotted:
-    """Draw the figures of a result into `folder` (its own `figures/`), with a Chrome trace of one image if asked for.
+    """Draw the figures of a result into `folder` (its own `figures/`).
 
-    `show` gets the number of figures done and to be done. Raises UsageError, StoreError.
+    `trace`: also write `trace.json`, all responses to one image for ui.perfetto.dev. Raises UsageError, StoreError.
     """
     study = Study(result)
     planned, skipped = plan(study, only)
     target = make_folder(folder or result.folder / "figures")
-    written: list[tuple[Drawing, list[Path]]] = []
     with owned(target):
-        for done, one in enumerate(planned):
-            show(done, len(planned))
-            with styled():
-                drawing = one.draw()
-                written.append((drawing, write_drawing(drawing, target, result.run_id, result.commit)))
-        show(len(planned), len(planned))
-        return Plotted(target, written, skipped, write_trace(study, target, image_id) if trace else None)
+        drawings, path = draw_all(result, planned, target, show), target / "trace.json"
+        if trace:
+            about = f"result {result.run_id}, commit {result.commit}"
+            replace_file(path, chrome_trace(study.responses(image_id), about))
+        return Plotted(drawings, skipped, path if trace else None)
 
 
 def places(folders: Sequence[Path], output: Path | None) -> dict[Path, Path | None]:
@@ -166,13 +161,6 @@ def places(folders: Sequence[Path], output: Path | None) -> dict[Path, Path | No
         if (other := found.setdefault(whole.name, folder)) != folder:
             raise UsageError(f"{other} and {folder} would both go into {output / whole.name}: plot them one at a time")
     return {folder: output / name for name, folder in found.items()}
-
-
-def write_trace(study: Study, folder: Path, image_id: str | None) -> Path:
-    """Write `trace.json`: all responses to one image, for ui.perfetto.dev. Raises UsageError, StoreError."""
-    path, result = folder / "trace.json", study.result
-    replace_file(path, chrome_trace(study.responses(image_id), f"result {result.run_id}, commit {result.commit}"))
-    return path
 
 
 def slug(link: LinkSpec) -> str:

@@ -86,39 +86,28 @@ def _steps(trial: Trial) -> Iterator[Segment]:
 
 def chrome_trace(trials: Sequence[Trial], title: str) -> bytes:
     """Responses as Chrome trace events (ui.perfetto.dev): a process each, all beginning at 0, a thread a lane."""
-    events = [event for pid, trial in enumerate(trials, 1) for event in _events(pid, trial)]
+    events = [event | {"pid": pid} for pid, trial in enumerate(trials, 1) for event in _events(pid, trial)]
     document = {"displayTimeUnit": "ms", "otherData": {"title": f"{title}; {MODELLED}"}, "traceEvents": events}
     return json.dumps(document, separators=(",", ":")).encode() + b"\n"
 
 
 def _events(pid: int, trial: Trial) -> Iterator[dict[str, Any]]:
-    gamma = "" if trial.setting.gamma is None else f" gamma {trial.setting.gamma}"
-    name = f"{trial.setting.pair} {trial.setting.method.value}{gamma}, {trial.image_id}"
-    yield _named("process", "name", name, pid, 0)
-    yield _named("process", "sort_index", pid, pid, 0)
+    def named(what: str, tid: int, name: str, place: int) -> Iterator[dict[str, Any]]:
+        for key, value in (("name", name), ("sort_index", place)):
+            yield {"ph": "M", "name": f"{what}_{key}", "tid": tid, "args": {key: value}}
+
+    def microseconds(seconds: float) -> float:
+        return round(seconds * 1e6, 1)
+
+    yield from named("process", 0, f"{trial.setting.pair} {trial.setting.words}, {trial.image_id}", pid)
     for tid, lane in enumerate(LANES, 1):
-        yield _named("thread", "name", lane, pid, tid)
-        yield _named("thread", "sort_index", tid, pid, tid)
+        yield from named("thread", tid, lane, tid)
     for s in segments(trial):
-        place = {"name": s.part, "cat": s.lane, "pid": pid, "tid": LANES.index(s.lane) + 1}
-        times = {"ts": _microseconds(s.start_s), "dur": _microseconds(s.duration_s)}
-        yield {"ph": "X"} | place | times | {"args": _arguments(trial, s)}
-    for at_s, n_tokens in ((delivery.at_s, delivery.n_tokens) for delivery in trial.deliveries):
-        event = {"ph": "i", "s": "t", "name": f"{n_tokens} token{'s' if n_tokens > 1 else ''}", "pid": pid, "tid": 1}
-        yield event | {"ts": _microseconds(at_s)}
-
-
-def _named(what: str, key: str, value: object, pid: int, tid: int) -> dict[str, Any]:
-    return {"ph": "M", "name": f"{what}_{key}", "pid": pid, "tid": tid, "args": {key: value}}
-
-
-def _microseconds(seconds: float) -> float:
-    return round(seconds * 1e6, 1)
-
-
-def _arguments(trial: Trial, segment: Segment) -> dict[str, Any]:
-    if segment.round is None:
-        return {}
-    r = trial.rounds[segment.round]
-    told = ("drafted", "accepted", "delivered", "bytes_up", "bytes_down")
-    return {"round": segment.round} | {name: getattr(r, name) for name in told}
+        args = {}
+        if s.round is not None:
+            told = ("drafted", "accepted", "delivered", "bytes_up", "bytes_down")
+            args = {"round": s.round} | {name: getattr(trial.rounds[s.round], name) for name in told}
+        times = {"ts": microseconds(s.start_s), "dur": microseconds(s.duration_s)}
+        yield {"ph": "X", "name": s.part, "cat": s.lane, "tid": LANES.index(s.lane) + 1} | times | {"args": args}
+    for at_s, n in ((delivery.at_s, delivery.n_tokens) for delivery in trial.deliveries):
+        yield {"ph": "i", "s": "t", "name": f"{n} token{'s' * (n > 1)}", "tid": 1, "ts": microseconds(at_s)}

@@ -10,7 +10,7 @@ from aiflow_cli.analysis.figures.style import Drawing
 from aiflow_cli.analysis.figures.timeline import DEVICE, DOWNLINK, LANES, SERVER, UPLINK, Segment, segments
 from aiflow_cli.analysis.result import link_label
 from aiflow_cli.analysis.study import Study
-from aiflow_cli.world.record import Delivery, Trial
+from aiflow_cli.world.record import Trial
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -50,7 +50,7 @@ def waterfall(study: Study, baseline: Trial | None, trial: Trial) -> Drawing:
         ),
         alt=f"{trial.n_tokens} tokens in {1e3 * trial.latency_s:.0f} ms",
         figure=_draw(shown, trial),
-        table=style.table(
+        rows=[
             {
                 "trial": one.trial,
                 "method": one.setting.method.value,
@@ -63,29 +63,24 @@ def waterfall(study: Study, baseline: Trial | None, trial: Trial) -> Drawing:
             }
             for one in shown
             for s in segments(one)
-        ),
+        ],
     )
 
 
 def _draw(shown: Sequence[Trial], trial: Trial) -> Figure:
-    panels = len(shown) + bool(trial.rounds)
-    figure = style.new_figure(0.5 + 1.1 * panels)
-    axes = figure.subplots(panels, 1, squeeze=False)[:, 0]
+    figure, axes = style.panels(0.5 + 1.1 * (count := len(shown) + bool(trial.rounds)), [1] * count, x=False)
     last_ms = 1e3 * max(one.latency_s for one in shown) * 1.01
     for panel, one in zip(axes, shown, strict=False):
-        _panel(panel, segments(one), (0.0, last_ms), _title(one))
-        _mark(panel, one.deliveries)
+        gamma = "" if one.setting.gamma is None else f", γ = {one.setting.gamma}"
+        rounds = f" in {len(one.rounds)} rounds" if one.rounds else ""
+        title = f"{one.setting.method.value}{gamma}: {one.n_tokens} tokens{rounds}, {1e3 * one.latency_s:.0f} ms"
+        _panel(panel, segments(one), (0.0, last_ms), title)
+        at_ms = [1e3 * delivery.at_s for delivery in one.deliveries]
+        panel.plot(at_ms, [-0.62] * len(at_ms), "v", markersize=1.8, color=style.BLACK, zorder=4, clip_on=False)
     axes[len(shown) - 1].set_xlabel("time since the image is in memory (ms)")
     if trial.rounds:
         _round_panel(axes[-1], trial, len(trial.rounds) // 2)
     return figure
-
-
-def _title(trial: Trial) -> str:
-    gamma = "" if trial.setting.gamma is None else f", γ = {trial.setting.gamma}"
-    rounds = f" in {len(trial.rounds)} rounds" if trial.rounds else ""
-    end = f"{trial.n_tokens} tokens{rounds}, {1e3 * trial.latency_s:.0f} ms"
-    return f"{trial.setting.method.value}{gamma}: {end}"
 
 
 def _round_panel(axes: Axes, trial: Trial, number: int) -> None:
@@ -93,8 +88,7 @@ def _round_panel(axes: Axes, trial: Trial, number: int) -> None:
     r, start_s = trial.rounds[number], trial.deliveries[number].at_s
     span_ms = (1e3 * start_s, 1e3 * (start_s + r.wall_s))
     accepted = f"{r.accepted} of {r.drafted} drafts accepted"
-    title = f"round {number + 1} enlarged: {accepted}, {r.bytes_up} B up, {r.bytes_down} B down"
-    _panel(axes, mine, span_ms, title)
+    _panel(axes, mine, span_ms, f"round {number + 1} enlarged: {accepted}, {r.bytes_up} B up, {r.bytes_down} B down")
     for s in mine:
         if s.part not in _UNLABELLED:
             _label(axes, s, span_ms)
@@ -104,9 +98,9 @@ def _round_panel(axes: Axes, trial: Trial, number: int) -> None:
 def _panel(axes: Axes, found: Sequence[Segment], span_ms: tuple[float, float], title: str) -> None:
     least = _LEAST_SHARE * (span_ms[1] - span_ms[0])
     for s in found:
-        width = max(1e3 * s.duration_s, least)
-        look: dict[str, Any] = {"edgecolor": "white", "linewidth": 0.2, "zorder": 2}
-        axes.barh(LANES.index(s.lane), width, 0.7, 1e3 * s.start_s, color=_color(s), **look)
+        width, color = max(1e3 * s.duration_s, least), _COLORS.get((s.lane, s.part), style.LIGHT)
+        look: dict[str, Any] = {"color": color, "edgecolor": "white", "linewidth": 0.2, "zorder": 2}
+        axes.barh(LANES.index(s.lane), width, 0.7, 1e3 * s.start_s, **look)
     axes.set_xlim(*span_ms)
     axes.set_ylim(len(LANES) - 0.5, -0.85)
     axes.set_yticks(range(len(LANES)), LANES)
@@ -115,23 +109,13 @@ def _panel(axes: Axes, found: Sequence[Segment], span_ms: tuple[float, float], t
     axes.set_title(title, fontsize=6.5, fontweight="normal")
 
 
-def _mark(axes: Axes, deliveries: Sequence[Delivery]) -> None:
-    for delivery in deliveries:
-        at_ms = 1e3 * delivery.at_s
-        axes.plot([at_ms], [-0.62], marker="v", markersize=1.8, color=style.BLACK, zorder=4, clip_on=False)
-
-
-def _color(s: Segment) -> str:
-    return _COLORS.get((s.lane, s.part), style.LIGHT)
-
-
 def _label(axes: Axes, s: Segment, span_ms: tuple[float, float]) -> None:
     """Its part and time: on it where it is wide enough, else beside it, on the side where there is room."""
     start_ms, end_ms, y = 1e3 * s.start_s, 1e3 * s.end_s, LANES.index(s.lane)
     ms = end_ms - start_ms
     text = f"{s.part} {ms:.2g} ms" if ms < 10 else f"{s.part} {ms:.1f} ms"
     if ms > 0.25 * (span_ms[1] - span_ms[0]):
-        color = "white" if _color(s) == style.BLUE else style.BLACK
+        color = "white" if _COLORS.get((s.lane, s.part)) == style.BLUE else style.BLACK
         axes.text((start_ms + end_ms) / 2, y, text, ha="center", va="center", fontsize=5.8, color=color, zorder=5)
         return
     left = end_ms > sum(span_ms) / 2
