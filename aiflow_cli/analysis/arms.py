@@ -35,6 +35,11 @@ class Arm:
         return too_few(self.images)
 
     @property
+    def nodes(self) -> list[str]:
+        """The machines that took part."""
+        return sorted({unit.node for unit in self.units})
+
+    @property
     def resampled(self) -> str:
         """What its intervals are over: `images`, or `images and 3 sessions`."""
         sessions = len({unit.session for unit in self.units})

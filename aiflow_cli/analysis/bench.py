@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 
 from aiflow_cli.analysis.arms import Arm
 from aiflow_cli.analysis.intervals import Interval
-from aiflow_cli.analysis.metrics import Ratio, decode_tpot
+from aiflow_cli.analysis.metrics import Metric, Ratio, decode_tpot
 from aiflow_cli.link.ways import ideal_ways
 from aiflow_cli.trials import bench
 from aiflow_cli.world.record import Trial
@@ -89,32 +89,23 @@ def latency_over_floor(trial: Trial) -> Ratio:
     return Ratio(trial.latency_s, upload_s + (trial.prefill.server_s or 0.0) + sum(trial.steps_s))
 
 
-def _tpot(key: str, over: tuple[str, str], under: tuple[str, str], most: float) -> Bound:
-    """Of decode TPOT: each side by its name and its arm."""
-    first, second = (f"{name}: decode TPOT" for name, _ in (over, under))
-    return Bound(key, first, second, most, lambda arms: arms[over[1]].over(arms[under[1]], decode_tpot))
+def _tpot(over: str, under: str) -> Callable[[Mapping[str, Arm]], Interval]:
+    return lambda arms: arms[over].over(arms[under], decode_tpot)
 
 
-_LEAN, _GENERATE = ("server-only in one process", bench.LEAN), ("transformers' generate()", bench.GENERATE)
-_COUPLED = ("co-located in one process", bench.COUPLED)
-_ASSISTED = ("transformers' assisted generation", bench.ASSISTED)
-_EDGE, _CO_LOCATED = ("speculative, unlimited link", bench.SPECULATIVE), ("co-located", bench.CO_LOCATED)
+def _own(arm: str, metric: Metric) -> Callable[[Mapping[str, Arm]], Interval]:
+    return lambda arms: arms[arm].interval(metric)
+
+
+_HERE, _GENERATE = "server-only in one process: decode TPOT", "transformers' generate(): decode TPOT"
+_COUPLED, _ASSISTED = "co-located in one process: decode TPOT", "transformers' assisted generation: decode TPOT"
+_EDGE, _CO_LOCATED = "speculative, unlimited link: decode TPOT", "co-located: decode TPOT"
+_ROUND, _REST = "round at 1 MB/s", "round at 1 MB/s without models and ideal link"
+_LATENCY, _FLOOR = "server-only at 1 MB/s: latency", "fluid upload + prefill + decode steps"
 BOUNDS = (
-    _tpot("decode", _LEAN, _GENERATE, 0.75),
-    _tpot("speculation", _COUPLED, _ASSISTED, 0.7),
-    _tpot("link", _EDGE, _CO_LOCATED, 1.10),
-    Bound(
-        "orchestration",
-        "round at 1 MB/s without models and ideal link",
-        "round at 1 MB/s",
-        0.05,
-        lambda arms: arms[bench.SHAPED_SPECULATIVE].interval(orchestration),
-    ),
-    Bound(
-        "latency",
-        "server-only at 1 MB/s: latency",
-        "fluid upload + prefill + decode steps",
-        1.03,
-        lambda arms: arms[bench.SHAPED_SERVER_ONLY].interval(latency_over_floor),
-    ),
+    Bound("decode", _HERE, _GENERATE, 0.75, _tpot(bench.LEAN, bench.GENERATE)),
+    Bound("speculation", _COUPLED, _ASSISTED, 0.7, _tpot(bench.COUPLED, bench.ASSISTED)),
+    Bound("link", _EDGE, _CO_LOCATED, 1.10, _tpot(bench.SPECULATIVE, bench.CO_LOCATED)),
+    Bound("orchestration", _REST, _ROUND, 0.05, _own(bench.SHAPED_SPECULATIVE, orchestration)),
+    Bound("latency", _LATENCY, _FLOOR, 1.03, _own(bench.SHAPED_SERVER_ONLY, latency_over_floor)),
 )

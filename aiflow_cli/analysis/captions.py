@@ -30,12 +30,10 @@ class Piece(NamedTuple):
 class MarkedCaption:
     """One response's caption. `pieces` is empty without the tokenizer; `picture` is a JPEG, None without the image."""
 
-    image_id: str
+    trial: Trial
     setting: str
-    caption: str
     pieces: list[Piece]
-    accepted: int
-    tokens: int
+    kinds: list[Kind]
     draft_alone: str | None
     picture: bytes | None
 
@@ -82,12 +80,10 @@ def _marked(study: Study, curve: Curve, image_id: str, folder: Path | None, pict
     alone = (t.caption for t in study.result.arm(curve.series, Method.ON_DEVICE).trials if t.image_id == image_id)
     kinds = token_kinds(trial)
     return MarkedCaption(
-        image_id=image_id,
+        trial=trial,
         setting=f"{curve.series.pair}, γ {curve.best.gamma}",
-        caption=trial.caption,
         pieces=_pieces(trial, folder) if folder and len(kinds) == trial.n_tokens else [],
-        accepted=kinds.count("accepted"),
-        tokens=len(kinds),
+        kinds=kinds,
         draft_alone=next(alone, None),
         picture=picture,
     )
@@ -99,12 +95,9 @@ def _pieces(trial: Trial, folder: Path) -> list[Piece]:
         pieces = pieces_of(trial, folder)
     except (AiflowError, IndexError):
         return []
-    return pieces if _bare("".join(piece.text for piece in pieces)) == _bare(trial.caption) else []
-
-
-def _bare(text: str) -> str:
-    """A text without an unfinished character at its end, which only one of two ways to decode shows."""
-    return text.rstrip("\ufffd").strip()
+    # an unfinished character at the end is shown by one of two ways to decode only
+    told = "".join(piece.text for piece in pieces)
+    return pieces if told.rstrip("\ufffd").strip() == trial.caption.rstrip("\ufffd").strip() else []
 
 
 def _tokenizer_folder(result: Result, pair: str) -> Path | None:

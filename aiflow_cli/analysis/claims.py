@@ -11,6 +11,7 @@ table tells what they do.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -95,40 +96,34 @@ def footnotes(findings: Sequence[Finding]) -> dict[str, str | list[str]]:
 
 
 def _identical(result: Result, label: str, curve: Curve) -> Finding:
-    def found(measured: str, interval: str, verdict: Verdict, why: str) -> Finding:
-        return Finding(margins.IDENTICAL, label, measured, interval, verdict, why)
+    from scipy.stats import binomtest
 
     methods = (Method.SPECULATIVE, Method.CO_LOCATED)
     made = [t for m in methods for g in result.gammas(curve.series, m) for t in result.arm(curve.series, m, g).trials]
     again = [t for t in repeats(result.baseline(curve.series).trials) if t.identical is not None]
     judged = [t for t in made if t.identical is not None]
-    if not judged:
-        return found("-", "", UNDECIDED, "outputs have not been compared yet: they are when the run is complete")
     wrong = [t for t in (*judged, *again) if not t.identical]
     images, broken = ({metrics.unit(t).image for t in trials} for trials in (judged, wrong))
-    measured = f"{sum(bool(t.identical) for t in judged)} of {len(judged)} outputs"
-    few, interval = too_few(len(images)), ""
-    if not few:
-        interval = f"{len(images - broken)} of {len(images)} images, {_share(len(images - broken), len(images))}"
-    if wrong:
-        kinds = [trial.mismatch.kind if trial.mismatch else "unexplained" for trial in wrong]
-        counts = ", ".join(f"{n} {kind}{'s' * (n > 1)}" for kind in sorted(set(kinds)) if (n := kinds.count(kind)))
-        ties = "; a tie is two logits that rounding alone can reorder" if "tie" in kinds else ""
-        return found(measured, interval, DIFFERS, f"{len(wrong)} differ: {counts}{ties}; the honesty panel lists them")
-    if few:
-        return found(measured, "", UNDECIDED, few)
-    why = "every draft length, device-edge and co-located"
-    why += f"; server-only's own repeats too ({len(again)} of {len(again)})" if again else ""
-    why += f"; {len(made) - len(judged)} not compared yet" if len(judged) < len(made) else ""
-    return found(measured, interval, HOLDS, why)
-
-
-def _share(successes: int, trials: int) -> str:
-    """The exact (Clopper-Pearson) 95 % interval of a share."""
-    from scipy.stats import binomtest
-
-    low, high = binomtest(successes, trials).proportion_ci(0.95, "exact")
-    return f"[{100 * low:.1f}, {100 * high:.1f}] %"
+    measured, interval = f"{sum(bool(t.identical) for t in judged)} of {len(judged)} outputs", ""
+    if not (few := too_few(len(images))):
+        right = len(images - broken)
+        low, high = binomtest(right, len(images)).proportion_ci(0.95, "exact")  # Clopper-Pearson
+        interval = f"{right} of {len(images)} images, [{100 * low:.1f}, {100 * high:.1f}] %"
+    verdict, why = HOLDS, "every draft length, device-edge and co-located"
+    if not judged:
+        measured, verdict = "-", UNDECIDED
+        why = "outputs have not been compared yet: they are when the run is complete"
+    elif wrong:
+        kinds = Counter(trial.mismatch.kind if trial.mismatch else "unexplained" for trial in wrong)
+        counts = ", ".join(f"{n} {kind}{'s' * (n > 1)}" for kind, n in sorted(kinds.items()))
+        ties = "; a tie is two logits that rounding alone can reorder" if kinds["tie"] else ""
+        verdict, why = DIFFERS, f"{len(wrong)} differ: {counts}{ties}; the honesty panel lists them"
+    elif few:
+        verdict, why = UNDECIDED, few
+    else:
+        why += f"; server-only's own repeats too ({len(again)} of {len(again)})" if again else ""
+        why += f"; {len(made) - len(judged)} not compared yet" if len(judged) < len(made) else ""
+    return Finding(margins.IDENTICAL, label, measured, interval, verdict, why)
 
 
 def _judged(claim: Claim, label: str, curve: Curve, shown: _Shown) -> Finding:
@@ -174,25 +169,25 @@ def _twice(curve: Curve) -> _Shown:
 
 
 def _below(curve: Curve) -> _Shown:
+    """Time per token at 2 and 3 against that of 4."""
     below = [gamma for gamma in margins.SLIGHTLY_BELOW if gamma in curve.gammas]
-    return _against_4(curve, below, "needs draft length 4, and 2 or 3", "")
+    return _against_4(curve, below, "needs draft length 4, and 2 or 3")
 
 
 def _above(curve: Curve) -> _Shown:
     best = curve.best.gamma
-    own = f", after a lower point at {best}" if best > PAPER_OPTIMUM else ""
     longest = [gamma for gamma in curve.gammas[-1:] if gamma > PAPER_OPTIMUM]
-    return _against_4(curve, longest, "needs draft length 4 and some above it", own)
+    shown = _against_4(curve, longest, "needs draft length 4 and some above it")
+    return shown._replace(why=f"{shown.why}, after a lower point at {best}") if best > PAPER_OPTIMUM else shown
 
 
-def _against_4(curve: Curve, gammas: Sequence[int], needs: str, more: str) -> _Shown:
-    """Time per token at some draft lengths against that of 4."""
+def _against_4(curve: Curve, gammas: Sequence[int], needs: str) -> _Shown:
     if not gammas or PAPER_OPTIMUM not in curve.gammas:
         return _Shown("-", missing=needs)
     ratios = tuple(curve.tpot_ratio(gamma, PAPER_OPTIMUM) for gamma in gammas)
     measured = ", ".join(f"γ {gamma}: {change(r.value)}" for gamma, r in zip(gammas, ratios, strict=True))
-    why = f"time per token against that of draft length 4{more}"
-    return _Shown(measured, ", ".join(ends(r, change) for r in ratios), ratios, why)
+    interval = ", ".join(ends(ratio, change) for ratio in ratios)
+    return _Shown(measured, interval, ratios, "time per token against that of draft length 4")
 
 
 def _acceptance_falls(curve: Curve) -> _Shown:
@@ -233,25 +228,20 @@ _TOLD_OF_OTHERS = (margins.OPTIMUM, margins.TWICE, margins.FALLS, margins.BREAK_
 
 def _set_up(result: Result) -> Iterator[Finding]:
     """The paper's set-up: whether it is this one."""
-
-    def found(claim: Claim, measured: str, verdict: Verdict, why: str) -> Finding:
-        return Finding(claim, "", measured, "", verdict, why)
-
     gpu = (result.provenance.get("gpu") or {}).get("name")
     cpu = (result.provenance.get("cpu") or {}).get("model", "an unknown processor")
-    models = f"{', '.join(result.pairs)} on {gpu or cpu}"
-    if PAPER_PAIR not in result.pairs:
-        yield found(margins.MODELS, models, UNDECIDED, "other models: `aiflow sweep internvl2` runs the paper's")
-    elif gpu:
-        yield found(margins.MODELS, models, HOLDS, "the same models; the paper names no server GPU")
-    else:
-        yield found(margins.MODELS, models, DIFFERS, "the same models on a processor")
+    verdict, why = UNDECIDED, "other models: `aiflow sweep internvl2` runs the paper's"
+    if PAPER_PAIR in result.pairs:
+        verdict = HOLDS if gpu else DIFFERS
+        why = "the same models; the paper names no server GPU" if gpu else "the same models on a processor"
+    yield Finding(margins.MODELS, "", f"{', '.join(result.pairs)} on {gpu or cpu}", "", verdict, why)
     same, whole = result.data_name == PAPER_DATA, result.images == PAPER_IMAGES
+    verdict = HOLDS if same and whole else UNDECIDED
     why = "other images" if not same else "the same photographs" if whole else "a part of them"
-    data = f"{result.images} of {result.data_name}"
-    yield found(margins.DATA, data, HOLDS if same and whole else UNDECIDED, why)
+    yield Finding(margins.DATA, "", f"{result.images} of {result.data_name}", "", verdict, why)
     rates = [rate for link in result.links for rate in (link.uplink_bytes_per_s, link.downlink_bytes_per_s)]
     within = all(PAPER_RATES[0] <= rate <= PAPER_RATES[1] for rate in rates)
     delays = "; the paper names no delay" if any(link.delay_s for link in result.links) else ""
     why = f"shaped by a token bucket on a real socket{delays}" if within else "some rates lie outside"
-    yield found(margins.LINK, "; ".join(map(link_label, result.links)), HOLDS if within else DIFFERS, why)
+    verdict = HOLDS if within else DIFFERS
+    yield Finding(margins.LINK, "", "; ".join(map(link_label, result.links)), "", verdict, why)

@@ -29,24 +29,15 @@ DRIFT_SHARE = 0.02
 """Drift of less than this is not called one, whatever its interval."""
 
 
-class DefinitionRow(NamedTuple):
-    """All definitions for one setting, in milliseconds, and the speed-up over server-only by each."""
+class Row(NamedTuple):
+    """A setting by every definition of latency: its times in milliseconds, and its speed-ups over server-only."""
 
     series: str
     setting: str
     times_ms: dict[str, Interval]
     speedups: dict[str, Interval]
-
-
-class BaselineRow(NamedTuple):
-    """A baseline of one series: speed-ups over server-only, without values where it was not measured."""
-
-    series: str
-    name: str
     output: str
     note: str
-    by_decode_tpot: Interval = Interval()
-    by_latency: Interval = Interval()
 
 
 class Outlier(NamedTuple):
@@ -62,8 +53,8 @@ class Outlier(NamedTuple):
 class Honesty:
     """The panel."""
 
-    definitions: list[DefinitionRow]
-    baselines: list[BaselineRow]
+    definitions: list[Row]
+    baselines: list[Row]
     slower: list[str]
     drift: list[str]
     outliers: list[Outlier]
@@ -82,42 +73,36 @@ def examine(study: Study) -> Honesty:
     )
 
 
-def _definitions(study: Study, curve: Curve) -> Iterator[DefinitionRow]:
-    co_located = study.co_located_of(curve.series)
-    chosen = dict.fromkeys((curve.gammas[0], curve.best.gamma, curve.gammas[-1]))
-    settings: list[tuple[Method, int | None]] = [(Method.SERVER_ONLY, None)]
-    settings += [(Method.SPECULATIVE, gamma) for gamma in chosen]
-    settings += [(Method.CO_LOCATED, co_located.best.gamma)] if co_located else []
-    base = study.result.baseline(curve.series)
-    for method, gamma in [*settings, (Method.ON_DEVICE, None)]:
-        arm = study.result.arm(curve.series, method, gamma)
-        if arm.trials:
-            times = {name: arm.ms(metric) for name, metric in DEFINITIONS.items()}
-            itself = arm is base  # has no speed-up
-            speedups = {n: Interval() if itself else base.over(arm, metric) for n, metric in DEFINITIONS.items()}
-            yield DefinitionRow(curve.label, _setting(method, gamma), times, speedups)
+def _row(curve: Curve, setting: str, arm: Arm, note: str = "", output: str = "the target's") -> Row:
+    times = {name: arm.ms(metric) for name, metric in DEFINITIONS.items()}
+    speedups = {name: curve.baseline.over(arm, metric) for name, metric in DEFINITIONS.items()}
+    return Row(curve.label, setting, times, speedups, output, note)
 
 
-def _setting(method: Method, gamma: int | None) -> str:
-    """`speculative, γ 4`."""
-    return method.value if gamma is None else f"{method.value}, γ {gamma}"
-
-
-def _baselines(study: Study, curve: Curve) -> Iterator[BaselineRow]:
-    label, targets, best = curve.label, "the target's", curve.best
-    yield BaselineRow(label, "server-only", targets, "the paper's baseline", Interval(1), Interval(1))
-    fixed = f"best fixed γ for this link: {best.gamma}"
-    yield BaselineRow(label, fixed, targets, "device-edge speculation", best.speedup, best.speedup_latency)
+def _definitions(study: Study, curve: Curve) -> Iterator[Row]:
+    """Server-only, the shortest, the best and the longest draft, and the other baselines where they were measured."""
+    yield _row(curve, "server-only", curve.baseline)._replace(speedups=dict.fromkeys(DEFINITIONS, Interval()))
+    for gamma in dict.fromkeys((curve.gammas[0], curve.best.gamma, curve.gammas[-1])):
+        yield _row(curve, f"speculative, γ {gamma}", curve.at(gamma).arm)
     if other := study.co_located_of(curve.series):
-        name = f"co-located speculation, γ {other.best.gamma}"
+        yield _row(curve, f"co-located, γ {other.best.gamma}", other.best.arm)
+    if (alone := study.result.arm(curve.series, Method.ON_DEVICE)).trials:
+        yield _row(curve, "on-device", alone)
+
+
+def _baselines(study: Study, curve: Curve) -> Iterator[Row]:
+    itself = dict.fromkeys(DEFINITIONS, Interval(1))
+    yield _row(curve, "server-only", curve.baseline, "the paper's baseline")._replace(speedups=itself)
+    fixed = f"best fixed γ for this link: {curve.best.gamma}"
+    yield _row(curve, fixed, curve.best.arm, "device-edge speculation")
+    if other := study.co_located_of(curve.series):
         note = "both models on the server, no rounds over the link"
-        yield BaselineRow(label, name, targets, note, other.best.speedup, other.best.speedup_latency)
+        yield _row(curve, f"co-located speculation, γ {other.best.gamma}", other.best.arm, note)
     else:
-        yield BaselineRow(label, "co-located speculation", targets, "not measured: add the method `co-located`")
-    speedups = [study.on_device(curve.series, metric) for metric in (metrics.decode_tpot, metrics.latency_per_token)]
-    measured = study.result.arm(curve.series, Method.ON_DEVICE).trials
-    note = "the draft model alone, no link" if measured else "not measured: add the method `on-device`"
-    yield BaselineRow(label, "on-device", "the draft's: another one", note, *speedups)
+        yield _row(curve, "co-located speculation", Arm(()), "not measured: add the method `co-located`")
+    alone = study.result.arm(curve.series, Method.ON_DEVICE)
+    note = "the draft model alone, no link" if alone.trials else "not measured: add the method `on-device`"
+    yield _row(curve, "on-device", alone, note, "the draft's: another one")
 
 
 def _slower(study: Study, curve: Curve) -> Iterator[str]:
@@ -193,7 +178,8 @@ def outliers(trials: Iterable[Trial]) -> list[Outlier]:
         far = max(middle + OUTLIER_MADS * spread, OUTLIER_SHARE * middle)
         for trial, pace in group:
             if pace > far:
-                setting = f"{trial.setting.pair} {_setting(trial.setting.method, trial.setting.gamma)}"
+                s = trial.setting
+                setting = f"{s.pair} {s.method.value}" + ("" if s.gamma is None else f", γ {s.gamma}")
                 found.append(Outlier(trial.trial, setting, trial.image_id, pace / middle))
     return sorted(found, key=lambda outlier: -outlier.ratio)
 
@@ -236,7 +222,7 @@ def _machine_notes(result: Result) -> Iterator[str]:
     if mixed := result.document.get("mixed"):
         how = mixed[0].get("changed", mixed[0])
         yield f"trials were made under {len(mixed) + 1} set-ups, mixed at the user's wish: {how}"
-    if len(result.nodes) > 1:
-        yield f"{len(result.nodes)} nodes took part ({', '.join(result.nodes)}): comparisons are paired within a node"
+    if len(nodes := result.everything.nodes) > 1:
+        yield f"{len(nodes)} nodes took part ({', '.join(nodes)}): comparisons are paired within a node"
     if few := result.everything.too_few:
         yield few

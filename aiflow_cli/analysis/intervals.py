@@ -1,34 +1,20 @@
 """Bootstrap intervals of ratios of sums, by resampling images and, where a result has several, sessions.
 
 Images are the unit: trials of one image share its caption and its time of day. A comparison resamples the same images
-in both arms (paired), so what makes an image slow cancels. Seeded. (`scipy.stats.bootstrap` calls its statistic with a
-loop over resamples where the paired statistic is no plain axis reduction; the sums here are one matrix product.)
+in both arms (paired), so what makes an image slow cancels. Seeded. (`scipy.stats.bootstrap` would loop over resamples;
+the sums here are one matrix product.)
 
 The method: percentiles whose tails are as far out as those of a t distribution with n - 1 degrees of freedom ("expanded
 percentiles", Hesterberg, The American Statistician 69, 2015), one method for ratios, fits, optima and break-evens. It
-was chosen by coverage: how often an interval from n images of a run of 40 (results/forty-images), drawn at random,
-holds the value of all of them (tests/analysis/test_coverage.py; nominal 95 %). Paired speed-ups of `small-weak`, mean
-over draft lengths, as `python -m tests.analysis.test_coverage` prints them:
-
-    images                                    4     8     10    16    40
-    percentiles                               77 %  85 %  88 %  91 %  93 %
-    BCa (`scipy.stats.bootstrap`)             77 %  84 %  86 %  90 %  92 %
-    expanded percentiles                      84 %  92 %  93 %  94 %  94 %
-    t, of the logarithm, by the jackknife     94 %  94 %  95 %  95 %  95 %
-
-t covers as well, but knows neither optima nor break-evens, nor that no share exceeds 1. From 10 images on coverage is
-within two points of 95 % for both pairs (`small` up to draft length 8); that is FEWEST_IMAGES, and with fewer there is
-a value and no interval. What no method covers is a figure that hangs on what is rare: of `small`, whose drafts fail on
-a few images only, speed-ups at draft lengths of 16 and more are covered in 86 % at 10 images, in 85 % at 16, in 91 % at
-40.
+was chosen by how often such an interval holds the value of all images, which tests/analysis/test_coverage.py measures:
+from 10 images on within two points of 95 %. That is FEWEST_IMAGES; with fewer there is a value and no interval. What no
+method covers is a figure that hangs on what is rare, as the failures of a draft that fails on a few images only.
 
 Sessions (`sessions = N` in a spec: processes started anew, the same images again) are few, and a machine wanders
 between them, so resampling them would be too narrow: of three, each drawn with replacement, one resample in nine has
 but one. Images are drawn once for all sessions, since it is the same ones that come again, and each value gets the
 deviations of the sessions' own values from their mean, weighted at random such that for a mean this is exactly the t
-interval with N - 1 degrees of freedom. Coverage of a speed-up over 30 images in three sessions whose own speed-ups
-deviate by 0, 3 and 9 % (made up, same test): over images alone 94, 79 and 39 %; sessions, then images in each 75, 73
-and 74 %; this method 96, 98 and 96 %.
+interval with N - 1 degrees of freedom.
 """
 
 from __future__ import annotations

@@ -178,7 +178,7 @@ def provenance_rows(result: Result) -> list[tuple[str, str]]:
         "load at start": ", ".join(f"{load:.2f}" for load in p.get("load_at_start") or []),
         "data": f"{result.data_name}, {data.get('images', '?')} images, fingerprint {print_}",
         "links": "; ".join(f"{link_label(link)}, burst {link.burst_bytes} B" for link in result.links),
-        "nodes": ", ".join(result.nodes),
+        "nodes": ", ".join(result.everything.nodes),
         "seed": str(result.told("spec").get("seed", "")),
         "intervals": f"over {result.everything.resampled}",
         **{f"fingerprint of {name}": str(value)[:64] for name, value in prints.items()},

@@ -89,11 +89,6 @@ class Result:
         """How many images it has, on whichever node."""
         return len({unit.image_id for unit in self.everything.units})
 
-    @property
-    def nodes(self) -> list[str]:
-        """The machines that took part."""
-        return sorted({unit.node for unit in self.everything.units})
-
     @cached_property
     def by_setting(self) -> dict[Key, list[Trial]]:
         """Its trials by setting."""
@@ -192,10 +187,9 @@ def find(place: str) -> Path:
     path = user_path(place)
     if path.name in FILES:
         path = path.parent
-    if path.exists():
-        return path
-    if (named := store.RESULTS / place).exists():
-        return named
+    for found in (path, store.RESULTS / place):
+        if found.exists():
+            return found
     close = difflib.get_close_matches(place, [found.name for found in folders(store.RESULTS)], n=1)
     hint = f"did you mean `{close[0]}`?" if close else "`aiflow results` lists what there is, `aiflow run` makes one"
     raise UsageError(f"no result {place!r}: {hint}")

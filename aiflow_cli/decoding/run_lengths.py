@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-__all__ = ["conditional_acceptance", "run_lengths", "split_into_rounds"]
+__all__ = ["acceptance_by_position", "run_lengths", "split_into_rounds"]
 
 
 def run_lengths(matches: Sequence[bool]) -> list[int]:
@@ -35,7 +35,7 @@ def split_into_rounds(matches: Sequence[bool], gamma: int) -> list[int]:
     return delivered
 
 
-def conditional_acceptance(texts: Sequence[Sequence[bool]], gamma: int) -> list[float | None]:
+def acceptance_by_position(texts: Sequence[Sequence[bool]], gamma: int) -> list[float | None]:
     """The share of drafts accepted at position k among those whose first k - 1 were, for k = 1..gamma; None where none
     was judged.
     """

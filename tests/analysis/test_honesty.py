@@ -38,7 +38,7 @@ def test_every_definition_of_every_method(figure6: Result) -> None:
 def test_all_four_baselines(figure6: Result, one_gamma: Result) -> None:
     assert len(examine(Study(figure6)).baselines) == 2 * 4
     rows = examine(Study(one_gamma)).baselines
-    assert [row.by_decode_tpot.defined for row in rows] == [True, True, False, False]
+    assert [row.speedups["decode TPOT"].defined for row in rows] == [True, True, False, False]
     assert "not measured: add the method `co-located`" in [row.note for row in rows]
 
 

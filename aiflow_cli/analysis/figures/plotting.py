@@ -3,26 +3,36 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import NamedTuple
 
-from aiflow_cli.analysis.figures import gamma, links, rounds
+from aiflow_cli.analysis.figures import gamma, rounds
 from aiflow_cli.analysis.figures.style import Drawing, styled, write_drawing
-from aiflow_cli.analysis.figures.timeline import chrome_trace
-from aiflow_cli.analysis.figures.waterfall import waterfall
+from aiflow_cli.analysis.figures.timeline import chrome_trace, waterfall
 from aiflow_cli.analysis.result import Result, link_label
 from aiflow_cli.analysis.study import Study
 from aiflow_cli.errors import AiflowError, StoreError, UsageError
 from aiflow_cli.link.spec import LinkSpec
 from aiflow_cli.trials.store import make_folder, owned, replace_file
 
-_MOST_PANELS = 4
 Show = Callable[[int, int], None]
 """Gets the number of steps done and to be done."""
 Draw = Callable[[], Drawing]
+FIGURES: dict[str, Callable[[Study, LinkSpec], Drawing]] = {
+    "figure6": gamma.figure6,
+    "speedup": gamma.speedup,
+    "acceptance": rounds.acceptance,
+    "round-time": rounds.round_time,
+    "waterfall": waterfall,
+    "bytes": rounds.bytes_per_token,
+    "link": gamma.best_over_link,
+}
+"""The figures by name, in their order. What they say is in templates/figures.toml."""
+EACH_LINK = ("figure6", "speedup")
+"""Figures that are drawn for each link; the others show the reference link, or all."""
 
 
 class Plan(NamedTuple):
@@ -32,8 +42,7 @@ class Plan(NamedTuple):
     skipped: list[tuple[str, str]]
 
 
-@dataclass(frozen=True)
-class Plotted:
+class Plotted(NamedTuple):
     """What was written: each drawing with its files, and what could not be drawn and why."""
 
     drawings: list[tuple[Drawing, list[Path]]]
@@ -44,48 +53,6 @@ class Plotted:
     def paths(self) -> list[Path]:
         """All files."""
         return [path for _, paths in self.drawings for path in paths] + ([self.trace] if self.trace else [])
-
-
-def _by_link(name: str, draw: Callable[[Study, str, LinkSpec], Drawing], study: Study) -> dict[str, Draw]:
-    """A figure over the draft length for each link."""
-    _several_gammas(study)
-    names = {name if len(study.links) == 1 else f"{name}-{slug(link)}": link for link in study.links}
-    return {named: partial(draw, study, named, link) for named, link in names.items()}
-
-
-def _several_gammas(study: Study) -> None:
-    for curve in study.curves:
-        if len(curve.gammas) < 2:
-            raise UsageError(
-                f"{study.result.folder} has only one draft length ({curve.gammas[0]}): a curve needs more, "
-                "`aiflow sweep quick` measures them"
-            )
-
-
-def _round_time(study: Study) -> dict[str, Draw]:
-    few = len(study.curves) <= _MOST_PANELS
-    curves = study.curves if few else study.over(study.reference_link)[:_MOST_PANELS]
-    return {"round-time": partial(rounds.round_time, study, curves)}
-
-
-def _link(study: Study) -> dict[str, Draw]:
-    axis = links.axis_of(study.links)
-    if axis is None:
-        raise UsageError(f"{study.result.folder} has one link: `aiflow sweep rates` or `delay` measures several")
-    _several_gammas(study)
-    return {f"best-{axis.name}": partial(links.best_over_link, study, axis)}
-
-
-FIGURES: dict[str, Callable[[Study], dict[str, Draw]]] = {
-    "figure6": partial(_by_link, "figure6", gamma.figure6),
-    "speedup": partial(_by_link, "speedup", gamma.speedup),
-    "acceptance": lambda study: {"acceptance": partial(rounds.acceptance, study)},
-    "round-time": _round_time,
-    "waterfall": lambda study: {"waterfall": partial(waterfall, study, *study.shown)},
-    "bytes": lambda study: {"bytes": partial(rounds.bytes_per_token, study)},
-    "link": _link,
-}
-"""The figures by name, in their order."""
 
 
 def check_names(names: Collection[str]) -> None:
@@ -101,8 +68,7 @@ def plan(study: Study, only: Collection[str] = ()) -> Plan:
     found = Plan({}, [])
     for name in only or FIGURES:
         try:
-            assert study.main  # raises where there is no curve
-            found.figures.update(FIGURES[name](study))
+            found.figures.update(_of_kind(study, name))
         except AiflowError as error:
             if only:
                 raise
@@ -111,6 +77,31 @@ def plan(study: Study, only: Collection[str] = ()) -> Plan:
     if not found.figures:
         raise StoreError(f"{study.result.folder} has nothing to draw: {found.skipped[0][1]}")
     return found
+
+
+def _of_kind(study: Study, kind: str) -> dict[str, Draw]:
+    """The figures of a kind by their own names. Raises UsageError where the result cannot have it."""
+    links, name = (study.links if kind in EACH_LINK else [study.reference_link]), kind
+    if kind == "link":
+        name = f"best-{gamma.link_axis(study).name}"
+    for curve in study.curves if kind in (*EACH_LINK, "link") else ():
+        if len(curve.gammas) < 2:
+            only = f"{study.result.folder} has only one draft length ({curve.gammas[0]})"
+            raise UsageError(f"{only}: a curve needs more, `aiflow sweep quick` measures them")
+    names = {name if len(links) == 1 else f"{name}-{slug(link)}": link for link in links}
+    return {named: partial(_drawing, study, kind, named, link) for named, link in names.items()}
+
+
+def _drawing(study: Study, kind: str, name: str, link: LinkSpec) -> Drawing:
+    drawn, images = FIGURES[kind](study, link), study.over(link)[0].images
+    told = {"link": link_label(link), "images": images, "data": study.result.data_name, "bars": study.about_bars}
+    title, caption = (_texts()[kind][part].strip().format(**told, **drawn.words) for part in ("title", "caption"))
+    return drawn._replace(name=name, title=title, caption=caption)
+
+
+@cache
+def _texts() -> dict[str, dict[str, str]]:
+    return tomllib.loads((Path(__file__).parents[1] / "templates" / "figures.toml").read_text())
 
 
 def draw_all(result: Result, figures: dict[str, Draw], folder: Path, show: Show) -> list[tuple[Drawing, list[Path]]]:

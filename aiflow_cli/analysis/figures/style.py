@@ -10,10 +10,10 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aiflow_cli.analysis.intervals import Interval
@@ -66,16 +66,19 @@ Row = dict[str, Any]
 """A row of a figure's data by column; an interval fills three."""
 
 
-@dataclass(frozen=True)
-class Drawing:
-    """A figure with its data. `title` is a line, `caption` says what is shown and how, `alt` what one would see."""
+class Drawing(NamedTuple):
+    """A figure with its data. `alt` says what one would see, `title` (a line) and `caption` what is shown and how.
 
-    name: str
-    title: str
-    caption: str
-    alt: str
+    Title and caption are filled in from `words`, which a figure tells beyond the usual.
+    """
+
     figure: Figure
     rows: list[Row]
+    alt: str
+    words: Mapping[str, object] = MappingProxyType({})
+    name: str = ""
+    title: str = ""
+    caption: str = ""
 
 
 @contextmanager
