@@ -69,10 +69,7 @@ class Arm:
         return self.interval(metric).times(1e3)
 
     def over(self, other: Arm, metric: Metric) -> Interval:
-        """This metric over that of another arm, on the units that both have.
-
-        A time of server-only over that of a method is the method's speed-up.
-        """
+        """This metric over another arm's, on the units that both have. Of times over a method's: its speed-up."""
         return self._once((metric, other), lambda: speedup_interval(self.sums(metric), other.sums(metric)))
 
     def _once(self, key: tuple[object, ...], make: Callable[[], Interval]) -> Interval:

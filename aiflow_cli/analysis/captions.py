@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import io
 from contextlib import suppress
-from dataclasses import dataclass
+from itertools import groupby, product
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from aiflow_cli.analysis.curves import Curve
 from aiflow_cli.analysis.result import Result
 from aiflow_cli.analysis.study import Study
 from aiflow_cli.decoding.methods import Method
@@ -26,15 +25,14 @@ class Piece(NamedTuple):
     kind: Kind
 
 
-@dataclass(frozen=True)
-class MarkedCaption:
-    """One response's caption. `pieces` is empty without the tokenizer; `picture` is a JPEG, None without the image."""
+class MarkedCaption(NamedTuple):
+    """One response's caption, and the draft's alone. `pieces` is empty without the tokenizer, `picture` is a JPEG."""
 
     trial: Trial
     setting: str
     pieces: list[Piece]
     kinds: list[Kind]
-    draft_alone: str | None
+    alone: Trial | None
     picture: bytes | None
 
 
@@ -52,41 +50,25 @@ def pieces_of(trial: Trial, folder: Path) -> list[Piece]:
     from aiflow_cli.models.tokenizer import StreamDecoder, load_tokenizer
 
     decoder = StreamDecoder(load_tokenizer(folder))
-    pieces: list[Piece] = []
-    for token, kind in zip(trial.tokens, token_kinds(trial), strict=True):
-        text = decoder.feed([token])
-        if pieces and pieces[-1].kind == kind:
-            pieces[-1] = Piece(pieces[-1].text + text, kind)
-        else:
-            pieces.append(Piece(text, kind))
-    return [piece for piece in pieces if piece.text]
+    tokens = [Piece(decoder.feed([token]), k) for token, k in zip(trial.tokens, token_kinds(trial), strict=True)]
+    stretches = ((kind, "".join(piece.text for piece in group)) for kind, group in groupby(tokens, lambda p: p.kind))
+    return [Piece(text, kind) for kind, text in stretches if text]
 
 
 def marked_captions(study: Study, count: int) -> list[MarkedCaption]:
     """A few captions of every pair at its best draft length, over the images shown first."""
     folders = {pair: _tokenizer_folder(study.result, pair) for pair in study.result.pairs}
     images = list(dict.fromkeys(trial.image_id for trial in (study.shown[1], *study.result.trials)))[:count]
-    pictures = _pictures(study.result, images)
-    return [
-        _marked(study, curve, image_id, folders[curve.series.pair], pictures.get(image_id))
-        for image_id in images
-        for curve in study.over(study.reference_link)
-        if any(trial.image_id == image_id for trial in curve.best.arm.trials)
-    ]
-
-
-def _marked(study: Study, curve: Curve, image_id: str, folder: Path | None, picture: bytes | None) -> MarkedCaption:
-    trial = next(trial for trial in curve.best.arm.trials if trial.image_id == image_id)
-    alone = (t.caption for t in study.result.arm(curve.series, Method.ON_DEVICE).trials if t.image_id == image_id)
-    kinds = token_kinds(trial)
-    return MarkedCaption(
-        trial=trial,
-        setting=f"{curve.series.pair}, γ {curve.best.gamma}",
-        pieces=_pieces(trial, folder) if folder and len(kinds) == trial.n_tokens else [],
-        kinds=kinds,
-        draft_alone=next(alone, None),
-        picture=picture,
-    )
+    pictures, found = _pictures(study.result, images), []
+    for image_id, curve in product(images, study.over(study.reference_link)):
+        arms = (curve.best.arm, study.result.arm(curve.series, Method.ON_DEVICE))
+        trial, alone = (next((trial for trial in arm.trials if trial.image_id == image_id), None) for arm in arms)
+        if trial is not None:
+            kinds, folder = token_kinds(trial), folders[curve.series.pair]
+            setting = f"{curve.series.pair}, γ {curve.best.gamma}"
+            pieces = _pieces(trial, folder) if folder and len(kinds) == trial.n_tokens else []
+            found.append(MarkedCaption(trial, setting, pieces, kinds, alone, pictures.get(image_id)))
+    return found
 
 
 def _pieces(trial: Trial, folder: Path) -> list[Piece]:

@@ -30,9 +30,7 @@ PAPER_PAIR, PAPER_DATA, PAPER_IMAGES = "internvl2-2b-26b", "vehicles-openimage",
 
 
 class Finding(NamedTuple):
-    """A row of the claims table. `series` is empty for what concerns the whole result, `interval` (text) where there is
-    none; no verdict: it is only told.
-    """
+    """A row of the claims table. `series` is empty for what concerns the whole result; no verdict: it is only told."""
 
     claim: Claim
     series: str
@@ -48,9 +46,7 @@ class Finding(NamedTuple):
 
 
 class _Shown(NamedTuple):
-    """What a curve shows of a claim: figures as text, and the intervals that must lie within its margin, or why it
-    shows nothing.
-    """
+    """What a curve shows of a claim: as text, and the intervals that must lie within its margin; or what is missing."""
 
     measured: str
     interval: str = ""
@@ -63,21 +59,17 @@ def claims_table(study: Study) -> list[Finding]:
     """All claims in the paper's order, for every pair and link. Raises UsageError, StoreError as `Study` does."""
     several = len(study.curves) > 1
     labelled = [(study.result.label(c.series) if several else c.series.pair, c) for c in study.curves]
+    alike = {name for name, pair in registry().items() if pair.like_paper}
     rows = [_identical(study.result, label, curve) for label, curve in labelled]
     for claim, measure in _CURVES.items():
         for label, curve in labelled:
-            if like_paper(curve.series.pair):
+            if curve.series.pair in alike:
                 rows.append(_judged(claim, label, curve, measure(curve)))
             elif claim in _TOLD_OF_OTHERS:
                 told = measure(curve)
                 why = told.missing or curve.too_few or "told, not judged"
                 rows.append(Finding(claim, label, told.measured, told.interval, None, why))
     return [*rows, *_set_up(study.result)]
-
-
-def like_paper(pair: str) -> bool:
-    """Whether a pair is meant to be like the paper's."""
-    return pair in registry() and registry()[pair].like_paper
 
 
 def footnotes(findings: Sequence[Finding]) -> dict[str, str | list[str]]:

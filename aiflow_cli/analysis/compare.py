@@ -134,16 +134,12 @@ def _arms(result: Result, other: Result) -> dict[str, Key]:
     pairs = len(result.pairs) > 1 or len(other.pairs) > 1
     links = len(result.links) > 1 or len(other.links) > 1
 
-    def place(key: Key) -> tuple[bool, str, str, str, int]:
-        server_only = key.method is Method.SERVER_ONLY
-        return not server_only, key.pair, link_label(key.link), key.method.value, key.gamma or 0
-
     def label(key: Key) -> str:
         parts = [key.pair] if pairs else []
         parts += [link_label(key.link)] if links and key.method is not Method.ON_DEVICE else []
         return ", ".join([*parts, key.method.value if key.gamma is None else f"{key.method.value} γ {key.gamma}"])
 
-    return {label(key): key for key in sorted(result.by_setting, key=place)}
+    return {label(key): key for key in sorted(result.by_setting, key=lambda key: key.place)}
 
 
 def _compared(label: str, a: Result, key_a: Key, b: Result, key_b: Key, same_data: bool) -> Compared:

@@ -97,10 +97,7 @@ class Curve:
         return self.points[self.gammas.index(gamma)]
 
     def tpot_ratio(self, gamma: int, other: int | None = None) -> Interval:
-        """Decode TPOT at `gamma` over that at `other`; None: over the lowest.
-
-        The lowest is chosen anew in each resample: picking it flatters it.
-        """
+        """Decode TPOT at `gamma` over that at `other`; None: over each resample's lowest, as picking flatters it."""
         tpot = self.tpots[:, self.gammas.index(gamma)]
         beside = self.tpots.min(axis=1) if other is None else self.tpots[:, self.gammas.index(other)]
         return percentiles(np.asarray(tpot / beside, float), self.images)
@@ -146,10 +143,7 @@ def curves(result: Result, method: Method = Method.SPECULATIVE) -> list[Curve]:
 
 
 def break_evens(lengths: Iterable[int], speedups: Array) -> Array:
-    """Where each row of speed-ups [samples, draft lengths] falls below 1 for good, by a straight line between lengths.
-
-    NEVER if no draft length wins, BEYOND if the last one does.
-    """
+    """Where each row of speed-ups [samples, draft lengths] falls below 1 for good, on straight lines; NEVER, BEYOND."""
     gammas, wins = np.array(list(lengths), float), speedups >= 1
     end = speedups.shape[1] - 1
     last = end - np.argmax(wins[:, ::-1], axis=1)

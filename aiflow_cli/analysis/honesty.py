@@ -22,7 +22,6 @@ from aiflow_cli.world.record import Trial
 OUTLIER_MADS = 6.0
 OUTLIER_SHARE = 1.25
 """An outlier is this many (scaled) median deviations, and at least this ratio, above its setting's median pace."""
-_MAD_TO_SIGMA = 1.4826
 FEWEST_FOR_OUTLIERS = 5
 BUSY_LOAD = 0.5
 DRIFT_SHARE = 0.02
@@ -63,11 +62,13 @@ class Honesty:
 
 def examine(study: Study) -> Honesty:
     """The panel of a result. Raises UsageError, StoreError where it cannot be analysed."""
+    baselines = {study.result.baseline(c.series): c.series.link for c in study.curves}
+    where = {arm: f", {link_label(link)}" if len(study.links) > 1 else "" for arm, link in baselines.items()}
     return Honesty(
         definitions=[row for curve in study.over(study.reference_link) for row in _definitions(study, curve)],
         baselines=[row for curve in study.curves for row in _baselines(study, curve)],
         slower=[line for curve in study.curves for line in _slower(study, curve)],
-        drift=list(_drift(study)),
+        drift=[f"server-only{link}: {_drift(arm)}" for arm, link in where.items()],
         outliers=outliers(study.result.trials),
         notes=[*_notes(study), *_machine_notes(study.result)],
     )
@@ -128,16 +129,8 @@ def _slower(study: Study, curve: Curve) -> Iterator[str]:
         yield f"{where}: measured speed-up is {100 * worst:+.0f} % off the closed form at γ {gamma}"
 
 
-def _drift(study: Study) -> Iterator[str]:
-    """Server-only's pace late in its sessions over that early in them, target by target."""
-    arms = {study.result.baseline(c.series): c.series.link for c in study.curves}
-    for arm, link in arms.items():
-        where = "server-only" if len(study.links) == 1 else f"server-only, {link_label(link)}"
-        yield f"{where}: {_drift_of(arm)}"
-
-
-def _drift_of(arm: Arm) -> str:
-    """What the last third of the blocks of each node and session shows beside the first."""
+def _drift(arm: Arm) -> str:
+    """Server-only's pace in the last third of the blocks of each node and session, over that in the first."""
     blocks: dict[tuple[str, int], set[int]] = {}
     for t in arm.trials:
         blocks.setdefault((t.node, t.session), set()).add(t.block)
@@ -162,10 +155,9 @@ def _drift_of(arm: Arm) -> str:
 
 
 def outliers(trials: Iterable[Trial]) -> list[Outlier]:
-    """Trials whose rounds (or decode steps) took far longer than their setting's median, the worst first.
+    """Trials whose rounds (or decode steps) took far longer than their setting's median; they stay in every figure."""
+    from scipy.stats import median_abs_deviation
 
-    They stay in every figure.
-    """
     groups: dict[tuple[object, ...], list[tuple[Trial, float]]] = {}
     for trial in trials:
         over, under = metrics.round_wall(trial) if trial.rounds else metrics.decode_tpot(trial)
@@ -173,11 +165,10 @@ def outliers(trials: Iterable[Trial]) -> list[Outlier]:
             groups.setdefault((trial.node, trial.session, trial.setting), []).append((trial, over / under))
     found = []
     for group in (group for group in groups.values() if len(group) >= FEWEST_FOR_OUTLIERS):
-        middle = statistics.median(pace for _, pace in group)
-        spread = _MAD_TO_SIGMA * statistics.median(abs(pace - middle) for _, pace in group)
-        far = max(middle + OUTLIER_MADS * spread, OUTLIER_SHARE * middle)
+        paces = [pace for _, pace in group]
+        middle, spread = statistics.median(paces), median_abs_deviation(paces, scale="normal")
         for trial, pace in group:
-            if pace > far:
+            if pace > max(middle + OUTLIER_MADS * spread, OUTLIER_SHARE * middle):
                 s = trial.setting
                 setting = f"{s.pair} {s.method.value}" + ("" if s.gamma is None else f", γ {s.gamma}")
                 found.append(Outlier(trial.trial, setting, trial.image_id, pace / middle))

@@ -182,15 +182,13 @@ def divide(a: Array, b: Array) -> Array:
 
 
 def percentiles(values: Array, images: int, method: Literal["linear", "nearest"] = "linear") -> Interval:
-    """A value (the first) with the interval of its resamples; without one if images are too few or nothing defined.
-
-    Its tails are such that a mean would have the ends of its t interval.
-    """
+    """A value (the first) with the interval of its resamples; without one if images are too few or nothing defined."""
     from scipy.stats import norm, t
 
     value, resamples = float(values[0]), values[1:]
     if images < FEWEST_IMAGES or np.isnan(resamples).all():
         return Interval(value)
+    # tails such that a mean has the ends of its t interval
     tail = 100 * norm.cdf(-t.ppf((1 + CONFIDENCE) / 2, images - 1) * math.sqrt(images / (images - 1)))
     low, high = np.nanpercentile(resamples, [tail, 100 - tail], method=method)
     return Interval(value, float(low), float(high))

@@ -70,11 +70,7 @@ DEFINITIONS: dict[str, Metric] = {
 
 
 def tokens_per_round(trial: Trial) -> Ratio:
-    """Tokens that rounds delivered, over rounds (0 over 0 without rounds).
-
-    The first token is the prefill's, no round's. It is not 1 + accepted / rounds: a round that ends with a drafted end
-    has no token beside its drafts.
-    """
+    """Tokens that rounds delivered, over rounds: not 1 + accepted / rounds, as a drafted end has no token beside it."""
     return Ratio(sum(r.delivered for r in trial.rounds), len(trial.rounds))
 
 

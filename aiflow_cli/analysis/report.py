@@ -49,22 +49,22 @@ def write_report(result: Result, folder: Path | None = None, show: Show = lambda
     Raises UsageError without server-only or speculative trials, StoreError where it cannot be analysed or written.
     """
     study = Study(result)
-    claims, planned = claims_table(study), plan(study)
+    claims, (planned, skipped) = claims_table(study), plan(study)
     target = make_folder(folder or result.folder)
-    figures, total = make_folder(target / "figures"), len(planned.figures) + 2
+    figures, total = make_folder(target / "figures"), len(planned) + 2
     with owned(figures):
-        drawings = draw_all(result, planned.figures, figures, lambda done, _: show(done, total))
+        drawings = draw_all(result, planned, figures, lambda done, _: show(done, total))
         svgs = [(drawing, (figures / f"{drawing.name}.svg").read_bytes()) for drawing, _ in drawings]
         context = report_context(study, claims) | {
             "drawings": [(drawing, data_uri("image/svg+xml", svg)) for drawing, svg in svgs],
-            "skipped": planned.skipped,
+            "skipped": skipped,
         }
         show(total - 1, total)
         for name in ("report.md", "report.html"):
             replace_file(target / name, _render(name, context))
     show(total, total)
     paths = [path for _, paths in drawings for path in paths]
-    return Written(target / "report.md", target / "report.html", paths, claims, planned.skipped)
+    return Written(target / "report.md", target / "report.html", paths, claims, skipped)
 
 
 def data_uri(kind: str, data: bytes) -> str:

@@ -38,6 +38,18 @@ class Key(NamedTuple):
     method: Method
     gamma: int | None
 
+    @classmethod
+    def of(cls, trial: Trial) -> Key:
+        """That of a trial."""
+        setting = trial.setting
+        return cls(setting.pair, setting.link.spec, setting.method, setting.gamma)
+
+    @property
+    def place(self) -> tuple[bool, str, str, str, int]:
+        """Where it stands in a list: server-only first, then by name."""
+        server_only = self.method is Method.SERVER_ONLY
+        return not server_only, self.pair, link_label(self.link), self.method.value, self.gamma or 0
+
 
 @dataclass(frozen=True)
 class Result:
@@ -94,8 +106,7 @@ class Result:
         """Its trials by setting."""
         groups: dict[Key, list[Trial]] = {}
         for trial in self.trials:
-            s = trial.setting
-            groups.setdefault(Key(s.pair, s.link.spec, s.method, s.gamma), []).append(trial)
+            groups.setdefault(Key.of(trial), []).append(trial)
         return groups
 
     @cached_property

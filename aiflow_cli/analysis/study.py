@@ -11,7 +11,7 @@ from aiflow_cli.analysis import metrics
 from aiflow_cli.analysis.curves import Curve, curves
 from aiflow_cli.analysis.intervals import Interval
 from aiflow_cli.analysis.metrics import Metric
-from aiflow_cli.analysis.result import Result, Series, link_label
+from aiflow_cli.analysis.result import Key, Result, Series, link_label
 from aiflow_cli.decoding.methods import Method
 from aiflow_cli.errors import UsageError
 from aiflow_cli.link.spec import LinkSpec
@@ -93,22 +93,12 @@ class Study:
         wanted = self.shown[1].image_id if image_id is None else image_id
         found = [trial for trial in self.result.trials if trial.image_id == wanted]
         if not found:
-            raise UsageError(
-                f"{self.result.folder} has no image {wanted!r}: `aiflow plot` without --image takes a typical one"
-            )
-
-        def place(trial: Trial) -> tuple[bool, str, str, int, str]:
-            s = trial.setting
-            return s.method is not Method.SERVER_ONLY, s.pair, s.method.value, s.gamma or 0, trial.trial
-
-        return sorted(found, key=place)
+            why = f"has no image {wanted!r}: `aiflow plot` without --image takes a typical one"
+            raise UsageError(f"{self.result.folder} {why}")
+        return sorted(found, key=lambda trial: (Key.of(trial).place, trial.trial))
 
 
 def typical(trials: Sequence[Trial]) -> Trial:
     """The response with the median latency per token (the lower one of two); the first by name among equals."""
-
-    def pace(trial: Trial) -> tuple[float, str]:
-        over, under = metrics.latency_per_token(trial)
-        return over / under, trial.trial
-
-    return sorted(trials, key=pace)[(len(trials) - 1) // 2]
+    ordered = sorted(trials, key=lambda trial: (trial.latency_s / trial.n_tokens, trial.trial))
+    return ordered[(len(trials) - 1) // 2]

@@ -121,11 +121,10 @@ def summarise_groups(trials: Iterable[Trial]) -> list[Group]:
 
 def summarise(trials: Iterable[Trial]) -> list[MethodSummary]:
     """A summary of each method and draft length (warm-ups left out), server-only first, then by name and gamma."""
-    groups: dict[tuple[str, int | None], list[Trial]] = {}
-    for trial in trials:
-        if not trial.warmup:
-            groups.setdefault((trial.setting.method.value, trial.setting.gamma), []).append(trial)
-    arms = {key: Arm(group) for key, group in groups.items()}
-    baseline = arms.get((BASELINE, None), Arm(()))
-    order = sorted(arms, key=lambda key: (key[0] != BASELINE, key[0], key[1] or 0))
-    return [MethodSummary.of(arms[key], baseline) for key in order]
+    groups: dict[tuple[bool, str, int], list[Trial]] = {}
+    for trial in (trial for trial in trials if not trial.warmup):
+        method = trial.setting.method.value
+        groups.setdefault((method != BASELINE, method, trial.setting.gamma or 0), []).append(trial)
+    arms = {key: Arm(group) for key, group in sorted(groups.items())}
+    baseline = arms.get((False, BASELINE, 0), Arm(()))
+    return [MethodSummary.of(arm, baseline) for arm in arms.values()]

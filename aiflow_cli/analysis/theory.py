@@ -57,13 +57,10 @@ class CostModel:
         return max(range(1, longest + 1), key=lambda gamma: (self.speedup(gamma), -gamma))
 
     def break_even(self, longest: int = LONGEST_DRAFT) -> float:
-        """The draft length, between integers, from which S < 1; NEVER if S < 1 for all, BEYOND if S >= 1 at `longest`.
-
-        S rises to its one maximum and falls after it, so there is one crossing after that.
-        """
+        """The draft length, between integers, from where S < 1; NEVER if S < 1 for all, BEYOND if not at `longest`."""
         from scipy.optimize import brentq
 
-        best = self.optimum(longest)
+        best = self.optimum(longest)  # S falls from there on
         if self.speedup(best) < 1:
             return NEVER
         return BEYOND if self.speedup(longest) >= 1 else brentq(lambda gamma: self.speedup(gamma) - 1, best, longest)

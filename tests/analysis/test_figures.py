@@ -47,7 +47,7 @@ def drawings(
     with styled():
         plans = [plan(Study(figure6)), plan(Study(delays), ("round-time", "link"))]
         plans += [plan(Study(one_gamma), ("acceptance", "round-time")), plan(Study(long_names))]
-        drawn = [draw() for found in plans for draw in found.figures.values()]
+        drawn = [draw() for planned, _ in plans for draw in planned.values()]
         for drawing in drawn:
             lay_out(drawing.figure)
     return drawn

@@ -101,10 +101,7 @@ def _draw_paper(axes: Axes) -> None:
 
 
 def speedup(study: Study, link: LinkSpec) -> Drawing:
-    """Speed-up over server-only (decode TPOT) against draft length, with the closed form and the other baselines.
-
-    The draft alone is named in the legend where it lies above the panel.
-    """
+    """Speed-up over server-only (decode TPOT) against draft length, with the closed form and the other baselines."""
     curves, co_located = study.over(link), study.over(link, study.co_located)
     alone = {c.series.pair: level for c in curves if (level := study.on_device(c.series)).defined}
     figure, (axes, strip) = style.panels(3.1, (1, 0.07))
@@ -123,6 +120,7 @@ def speedup(study: Study, link: LinkSpec) -> Drawing:
     axes.plot([], [], color=style.GREY, linewidth=0.9, label="closed form, fitted α, c, F")
     style.name_axes([axes], style.GAMMA_LABEL, "speed-up over server-only\n(decode TPOT)")
     top = np.nanmax([Interval(1.1), *(p.speedup for c in (*curves, *co_located) for p in c.points)])
+    # a draft alone that lies far above is named in the legend only
     near = [level for level in alone.values() if level.value < 1.5 * top]
     axes.set_ylim(0, 1.1 * float(np.nanmax([Interval(float(top)), *near])))
     style.place_legend(figure, axes, 2)
@@ -171,10 +169,34 @@ def link_axis(study: Study) -> LinkAxis:
 
 def best_over_link(study: Study, _: LinkSpec) -> Drawing:
     """Best draft length, and speed-up there, against rate or delay; co-located speculation hollow."""
-    axis = link_axis(study)
+    axis, same = link_axis(study), itemgetter("pair", "method", "rate")
+    rows = sorted(_link_rows(study, axis), key=lambda row: (same(row), row[axis.column]))
+    figure, (top, bottom) = style.panels(3.6, (1, 1))
+    styles, alt = style.looks(list(dict.fromkeys(row["pair"] for row in rows))), []
+    for (pair, method, rate), group in groupby(rows, same):
+        x, best, speedups = zip(*((row[axis.column], row["best_gamma"], row["speedup"]) for row in group), strict=True)
+        label, joined = ", ".join(filter(None, (pair, method, rate))), method == Method.SPECULATIVE.value
+        if joined:
+            style.draw_points(top, x, best, styles[pair], label)
+        style.draw_points(bottom, x, speedups, styles[pair], label, "joined" if joined else "open")
+        told = zip(x, speedups, best, strict=True)
+        alt += [f"{pair}, {method}, {at:g}: {speedup.value:.2f} at {gamma.value:.0f}" for at, speedup, gamma in told]
+    bottom.axhline(1, color=style.BLACK, linestyle="--", linewidth=1.0, label="server-only")
+    if axis is RATE:
+        bottom.set_xscale("log")
+        ticks = sorted({row[axis.column] for row in rows})
+        bottom.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        bottom.set_xticks([], minor=True)
+    style.name_axes((top, bottom), axis.label, "best draft length γ", "speed-up there\n(decode TPOT)")
+    style.place_legend(figure, bottom, 2)
+    return Drawing(figure, rows, "; ".join(alt), {"axis": axis.name, "against": axis.label.split(" (")[0]})
+
+
+def _link_rows(study: Study, axis: LinkAxis) -> list[Row]:
+    """A row a curve. `rate` tells links apart in a figure over delay."""
     curves = [curve for curve in (*study.curves, *study.co_located) if math.isfinite(axis.value(curve.series.link))]
     several = axis is DELAY and len({curve.series.link.uplink_bytes_per_s for curve in curves}) > 1
-    rows: list[Row] = [
+    return [
         {
             "pair": c.series.pair,
             "method": c.method.value,
@@ -185,26 +207,3 @@ def best_over_link(study: Study, _: LinkSpec) -> Drawing:
         }
         for c in curves
     ]
-    same = itemgetter("pair", "method", "rate")
-    rows.sort(key=lambda row: (same(row), row[axis.column]))
-    figure, (top, bottom) = style.panels(3.6, (1, 1))
-    styles = style.looks(list(dict.fromkeys(row["pair"] for row in rows)))
-    for (pair, method, rate), group in groupby(rows, same):
-        mine = list(group)
-        x, label = [row[axis.column] for row in mine], ", ".join(filter(None, (pair, method, rate)))
-        joined = method == Method.SPECULATIVE.value
-        if joined:
-            style.draw_points(top, x, [row["best_gamma"] for row in mine], styles[pair], label)
-        speedups = [row["speedup"] for row in mine]
-        style.draw_points(bottom, x, speedups, styles[pair], label, "joined" if joined else "open")
-    bottom.axhline(1, color=style.BLACK, linestyle="--", linewidth=1.0, label="server-only")
-    if axis is RATE:
-        bottom.set_xscale("log")
-        ticks = sorted({row[axis.column] for row in rows})
-        bottom.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
-        bottom.set_xticks([], minor=True)
-    style.name_axes((top, bottom), axis.label, "best draft length γ", "speed-up there\n(decode TPOT)")
-    style.place_legend(figure, bottom, 2)
-    told = (f"{row['speedup'].value:.2f} at {row['best_gamma'].value:.0f}" for row in rows)
-    alt = (f"{row['pair']}, {row['method']}, {row[axis.column]:g}: {at}" for row, at in zip(rows, told, strict=True))
-    return Drawing(figure, rows, "; ".join(alt), {"axis": axis.name, "against": axis.label.split(" (")[0]})

@@ -35,13 +35,6 @@ EACH_LINK = ("figure6", "speedup")
 """Figures that are drawn for each link; the others show the reference link, or all."""
 
 
-class Plan(NamedTuple):
-    """The figures that a result has, by name, and those (name, reason) that it cannot have."""
-
-    figures: dict[str, Draw]
-    skipped: list[tuple[str, str]]
-
-
 class Plotted(NamedTuple):
     """What was written: each drawing with its files, and what could not be drawn and why."""
 
@@ -62,21 +55,21 @@ def check_names(names: Collection[str]) -> None:
             raise UsageError(f"no figure {name!r}: give one of {', '.join(FIGURES)}")
 
 
-def plan(study: Study, only: Collection[str] = ()) -> Plan:
-    """The figures of a result. One that is asked for in `only` and cannot be drawn raises instead."""
+def plan(study: Study, only: Collection[str] = ()) -> tuple[dict[str, Draw], list[tuple[str, str]]]:
+    """The figures of a result by name, and those (name, reason) that it cannot have: one of `only` raises instead."""
     check_names(only)
-    found = Plan({}, [])
+    figures, skipped = dict[str, Draw](), list[tuple[str, str]]()
     for name in only or FIGURES:
         try:
-            found.figures.update(_of_kind(study, name))
+            figures |= _of_kind(study, name)
         except AiflowError as error:
             if only:
                 raise
             if name != "link":  # nearly every result has one link: no news
-                found.skipped.append((name, str(error)))
-    if not found.figures:
-        raise StoreError(f"{study.result.folder} has nothing to draw: {found.skipped[0][1]}")
-    return found
+                skipped.append((name, str(error)))
+    if not figures:
+        raise StoreError(f"{study.result.folder} has nothing to draw: {skipped[0][1]}")
+    return figures, skipped
 
 
 def _of_kind(study: Study, kind: str) -> dict[str, Draw]:

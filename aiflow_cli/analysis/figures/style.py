@@ -67,10 +67,7 @@ Row = dict[str, Any]
 
 
 class Drawing(NamedTuple):
-    """A figure with its data. `alt` says what one would see, `title` (a line) and `caption` what is shown and how.
-
-    Title and caption are filled in from `words`, which a figure tells beyond the usual.
-    """
+    """A figure with its data. `alt` says what one would see; `words`: what title and caption need beyond the usual."""
 
     figure: Figure
     rows: list[Row]
@@ -136,8 +133,6 @@ def draw_level(axes: Axes, level: Interval, label: str, color: str = BLACK, line
 def place_legend(figure: Figure, axes: Axes, columns: int = 1, *, backwards: bool = False) -> None:
     """A legend of `axes` above the panels, in at most so many columns, fewer where its texts are too long."""
     handles, labels = axes.get_legend_handles_labels()
-    if backwards:
-        handles, labels = handles[::-1], labels[::-1]
 
     def width_in(columns: int) -> float:
         """About the legend's; it is filled column by column."""
@@ -145,14 +140,11 @@ def place_legend(figure: Figure, axes: Axes, columns: int = 1, *, backwards: boo
         return sum(_KEY_IN + _LETTER_IN * max(map(len, labels[at : at + rows])) for at in range(0, len(labels), rows))
 
     fitting = next((n for n in range(columns, 1, -1) if width_in(n) <= COLUMN_IN), 1)
-    figure.legend(handles, labels, loc="outside upper left", ncols=fitting, columnspacing=1.0)
+    figure.legend(handles, labels, loc="outside upper left", ncols=fitting, columnspacing=1.0, reverse=backwards)
 
 
 def write_drawing(drawing: Drawing, folder: Path, run_id: str, commit: str) -> list[Path]:
-    """Write a figure as PNG, PDF and SVG, and its data as CSV. Call within `styled()`. Raises StoreError.
-
-    Run id and commit are in the metadata.
-    """
+    """Write a figure as PNG, PDF and SVG that tell run id and commit, and its data as CSV. Call within `styled()`."""
     title, about = f"{drawing.title} ({run_id})", f"result {run_id}, commit {commit}"
     formats: dict[str, dict[str, str | None]] = {
         "png": {"Title": title, "Description": about, "Software": "aiflow"},
