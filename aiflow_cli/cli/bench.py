@@ -57,8 +57,8 @@ def bench(
     if differing := told["differing_images"]:
         counted = f"{len(differing)} of {images} images have outputs that differ"
         note(f"{counted}, {differing[0]} first: `aiflow run` says why")
-    not_judged = "not judged", "give more --images, or longer answers"
-    for state, (what, remedy) in {False: ("missed", "is the machine busy?"), None: not_judged}.items():
+    undecided = "undecided", "give more --images, or longer answers"
+    for state, (what, remedy) in {False: ("missed", "is the machine busy?"), None: undecided}.items():
         keys = [verdict.bound.key for verdict in verdicts if verdict.holds is state]
         if check and keys:
             raise ToleranceError(f"{len(keys)} of {len(verdicts)} bounds {what}: {', '.join(keys)}; {remedy}")
@@ -92,8 +92,8 @@ def print_verdicts(told: dict[str, Any], verdicts: list[Checked]) -> None:
 _COLUMNS: dict[str, Callable[[Checked], str]] = {
     "measured": lambda v: v.bound.over,
     "over": lambda v: v.bound.under,
-    "ratio": lambda v: "-" if v.ratio is None else f"{v.ratio.value:.3f}",
-    "95 %": lambda v: f"{v.ratio.low:.3f} - {v.ratio.high:.3f}" if v.ratio and v.ratio.known else "-",
+    "ratio": lambda v: f"{v.ratio.value:.3f}" if v.ratio.defined else "-",
+    "95 %": lambda v: f"{v.ratio.low:.3f} - {v.ratio.high:.3f}" if v.ratio.known else "-",
     "at most": lambda v: f"{v.bound.most:.2f}",
-    "holds": lambda v: {True: "yes", False: "NO", None: "-"}[v.holds],
+    "verdict": lambda v: v.verdict,
 }

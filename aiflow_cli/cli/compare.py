@@ -47,11 +47,9 @@ def compare(
 
 
 def _setting(compared: Compared) -> dict[str, Any]:
-    from aiflow_cli.analysis.intervals import ends_of, value_of
-
     told: dict[str, Any] = {"verdict": compared.verdict, "no_verdict": compared.too_few}
     for name, value in vars(compared).items():
-        told |= {name: value_of(value), f"{name}_ci": ends_of(value)} if name in _INTERVALS else {name: value}
+        told |= value.as_json(name) if name in _INTERVALS else {name: value}
     return told
 
 
@@ -83,8 +81,8 @@ def _shown(value: object) -> str:
 
 
 def _interval(name: str, compared: Compared) -> str:
-    interval: Interval | None = getattr(compared, name)
-    return "-" if interval is None else f"{interval:z.2f}"
+    interval: Interval = getattr(compared, name)
+    return f"{interval:z.2f}"
 
 
 _INTERVALS = {

@@ -99,7 +99,7 @@ def _captions(result: RunResult) -> list[dict[str, Any]]:
 def print_groups(folder: Path, groups: Sequence[Group]) -> None:
     """A table for each pair and link, what its columns mean, why values have no interval, and where the trials are."""
     from aiflow_cli.analysis.metrics import FORMULAS
-    from aiflow_cli.analysis.result import TRIAL_FILES
+    from aiflow_cli.trials.store import LINES, TABLE
 
     for group in groups:
         say(f"pair {group.pair}, {group.link.describe()}")
@@ -112,7 +112,7 @@ def print_groups(folder: Path, groups: Sequence[Group]) -> None:
     say("Speed-ups are ratios of sums against server-only.")
     for name, formula in FORMULAS.items():
         say(f"{name} = {formula}")
-    files = [folder / name for name in TRIAL_FILES if (folder / name).is_file()]
+    files = [folder / name for name in (LINES, TABLE) if (folder / name).is_file()]
     say(f"trials: {files[0] if files else folder}")
 
 
@@ -120,8 +120,8 @@ def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.2f}"
 
 
-def _interval(interval: Interval | None) -> str:
-    if interval is None:
+def _interval(interval: Interval) -> str:
+    if not interval.defined:
         return "-"
     value, low, high = map(_number, interval)
     return f"{value}\n{low} - {high}" if interval.known else value

@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 from jinja2 import StrictUndefined, Template
 
-from aiflow_cli.decoding.run_lengths import conditional_acceptance, split_into_rounds
+from aiflow_cli.decoding.run_lengths import acceptance_by_position, split_into_rounds
 from aiflow_cli.images.captions import mark_caption
 from aiflow_cli.images.drawing import encode_jpeg, render
 from aiflow_cli.images.scenes import Scene, scene_at
@@ -65,7 +65,7 @@ class Evaluation:
     @property
     def conditional_acceptance(self) -> list[float | None]:
         """By draft position 1, 2, ... at the longest draft length."""
-        return conditional_acceptance(self.matches, GAMMAS[-1])
+        return acceptance_by_position(self.matches, GAMMAS[-1])
 
     def as_json(self) -> dict[str, Any]:
         """The document of `aiflow pairs evaluate --json`."""

@@ -32,7 +32,7 @@ def test_bench_gives_its_document(tiny_pair: TinyPair, photographs: Path, tmp_pa
     assert all(ms > 0 for ms in document["decode_tpot_ms"].values())
     assert document["differing_images"] == []
     assert finished.returncode == OUTSIDE, finished.stderr
-    assert f"5 of 5 bounds not judged: {', '.join(bounds)}; give more --images" in one_line(finished)
+    assert f"5 of 5 bounds undecided: {', '.join(bounds)}; give more --images" in one_line(finished)
     assert list(tmp_path.iterdir()) == []
 
 
