@@ -33,7 +33,8 @@ LANGUAGE_CONFIGS = {
 MOST_LAYERS = 1000
 """More are a mistake, and building them would take for ever."""
 MOST_TILES = 256
-_SIZES = ("hidden_size", "intermediate_size", "num_attention_heads", "vocab_size", "max_position_embeddings")
+_LARGEST = 10**9
+_SIZES = ("hidden_size", "intermediate_size", "num_attention_heads", "num_hidden_layers")
 _SAME_NAME = (
     "hidden_size intermediate_size num_hidden_layers num_attention_heads num_key_value_heads hidden_act rms_norm_eps "
     "max_position_embeddings vocab_size bos_token_id eos_token_id pad_token_id"
@@ -52,10 +53,8 @@ def read_config(folder: Path) -> dict[str, Any]:
     path = config_file(folder)
     config = read_json(path)
     kind = config.get("model_type")
-    if kind not in ("internvl_chat", "internvl"):
-        raise CheckpointError(
-            f"{path} is of a model of type {kind!r}: know internvl_chat (original InternVL) and internvl"
-        )
+    known = kind in ("internvl_chat", "internvl")
+    _require(known, f"{path} is of a model of type {kind!r}: know internvl_chat (original InternVL) and internvl")
     return config
 
 
@@ -75,8 +74,7 @@ def is_original(config: dict[str, Any]) -> bool:
 
 def language_config(config: dict[str, Any]) -> dict[str, Any]:
     """The part of a config.json about the language model."""
-    found: dict[str, Any] = config.get("llm_config" if is_original(config) else "text_config") or {}
-    return found
+    return config.get("llm_config" if is_original(config) else "text_config") or {}
 
 
 def language_name(config: dict[str, Any]) -> str:
@@ -104,17 +102,15 @@ def _from_original(original: dict[str, Any], image_token_id: int) -> InternVLCon
     ORIGINAL.check({"ps_version": "v1"} | original)  # the original code's default, of InternVL 1
     vision, language = original["vision_config"], original["llm_config"]
     VISION.check(vision, "vision_config.")
-    side = vision["image_size"]
-    _require(
-        (original.get("force_image_size") or side) == side,
-        f"force_image_size {original.get('force_image_size')} is not vision_config.image_size, {side}: "
-        "positions are not resized",
-    )
-    _check_tiles(original)
-    width = original.get("hidden_size")
-    _require(
-        width in (None, language["hidden_size"]), f"hidden_size {width} is not llm_config's, {language['hidden_size']}"
-    )
+    side, given = vision["image_size"], original.get("force_image_size") or vision["image_size"]
+    _require(given == side, f"force_image_size {given} is not vision_config.image_size, {side}: it is not resized")
+    # How images are cut must be said: the original code's defaults are not InternVL2's.
+    least, most = original["min_dynamic_patch"], original["max_dynamic_patch"]
+    _require(1 <= least <= most <= MOST_TILES, f"images of {least} to {most} tiles are out of range: 1 to {MOST_TILES}")
+    for name in ("dynamic_image_size", "use_thumbnail"):
+        _require(isinstance(original[name], bool), f"{name} {original[name]!r} is neither true nor false")
+    width, expected = original.get("hidden_size"), language["hidden_size"]
+    _require(width in (None, expected), f"hidden_size {width} is not llm_config's, {expected}")
     ratio = original["downsample_ratio"]
     return InternVLConfig(
         vision_config=_vision(vision),
@@ -132,14 +128,6 @@ def _from_original(original: dict[str, Any], image_token_id: int) -> InternVLCon
 def _require(holds: bool, otherwise: str) -> None:
     if not holds:
         raise CheckpointError(otherwise)
-
-
-def _check_tiles(original: dict[str, Any]) -> None:
-    """Raise unless a config.json tells how images are cut: the original code's defaults are not InternVL2's."""
-    least, most = original["min_dynamic_patch"], original["max_dynamic_patch"]
-    _require(1 <= least <= most <= MOST_TILES, f"images of {least} to {most} tiles are out of range: 1 to {MOST_TILES}")
-    for name in ("dynamic_image_size", "use_thumbnail"):
-        _require(isinstance(original[name], bool), f"{name} {original[name]!r} is neither true nor false")
 
 
 def _vision(vision: dict[str, Any]) -> dict[str, Any]:
@@ -183,11 +171,10 @@ def _from_hf(config: dict[str, Any], image_token_id: int | None) -> InternVLConf
     more = {"architectures", "model_type", "rope_theta", "rope_scaling", "partial_rotary_factor"}
     for name in ("text_config", "vision_config"):
         known = {field.name for field in fields(type(getattr(built, name)))}
-        Keys(frozenset(known - _SHARED | more)).check(config[name], f"{name}.")
-    _require(
-        image_token_id in (None, built.image_token_id),
-        f"image_token_id {built.image_token_id} is not the tokenizer's id of <IMG_CONTEXT>, {image_token_id}",
-    )
+        Keys(frozenset(known - _SHARED | more), {}).check(config[name], f"{name}.")
+    said = built.image_token_id
+    same = image_token_id in (None, said)
+    _require(same, f"image_token_id {said} is not the tokenizer's id of <IMG_CONTEXT>, {image_token_id}")
     return built
 
 
@@ -196,14 +183,11 @@ def _check_built(config: InternVLConfig) -> None:
     text, vision = config.text_config, config.vision_config
     acts = {"text": text.hidden_act, "vision": vision.hidden_act, "projector": config.projector_hidden_act}
     for name, value in acts.items():
-        _require(
-            value in ACT2FN, f"the {name} model's hidden_act {value!r} is not known: transformers has none of that name"
-        )
-    for part, names in ((text, _SIZES), (vision, _SIZES[:3])):
+        _require(value in ACT2FN, f"the {name} model's hidden_act {value!r} is not known to transformers")
+    for part, names in ((text, (*_SIZES, "vocab_size", "max_position_embeddings")), (vision, _SIZES)):
         for name in names:
-            _require(getattr(part, name) >= 1, f"{name} {getattr(part, name)} is out of range: at least 1")
-        count = part.num_hidden_layers
-        _require(1 <= count <= MOST_LAYERS, f"num_hidden_layers {count} is out of range: 1 to {MOST_LAYERS}")
+            value, most = getattr(part, name), MOST_LAYERS if name == "num_hidden_layers" else _LARGEST
+            _require(1 <= value <= most, f"{name} {value} is out of range: 1 to {most}")
     window = getattr(text, "sliding_window", None)
     slides = window is not None and window < text.max_position_embeddings
     _require(
@@ -217,17 +201,10 @@ def _check_image(config: InternVLConfig) -> None:
     """Raise CheckpointError unless a tile becomes a whole number of positions, of a layer that there is."""
     vision, ratio, layer = config.vision_config, config.downsample_ratio, config.vision_feature_layer
     count = vision.num_hidden_layers
-    _require(
-        isinstance(layer, int) and -count - 1 <= layer <= count,
-        f"the vision layer whose output is used, {layer!r}, is not one of {count}",
-    )
+    there = isinstance(layer, int) and -count - 1 <= layer <= count
+    _require(there, f"the vision layer whose output is used, {layer!r}, is not one of {count}")
     grid = [side / patch * ratio for side, patch in zip(vision.image_size, vision.patch_size, strict=True)]
-    _require(
-        all(side >= 1 and side == int(side) for side in grid) and 0 < ratio <= 1,
-        f"tiles of {vision.image_size} in patches of {vision.patch_size} do not divide by {ratio}",
-    )
-    gives = int(grid[0]) * int(grid[1])
-    _require(
-        gives == config.image_seq_length,
-        f"image_seq_length {config.image_seq_length} is not what a tile gives, {gives}",
-    )
+    divides = all(side >= 1 and side == int(side) for side in grid) and 0 < ratio <= 1
+    _require(divides, f"tiles of {vision.image_size} in patches of {vision.patch_size} do not divide by {ratio}")
+    said, gives = config.image_seq_length, int(grid[0]) * int(grid[1])
+    _require(said == gives, f"image_seq_length {said} is not what a tile gives, {gives}")

@@ -11,7 +11,7 @@ import errno
 import re
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
@@ -61,20 +61,18 @@ class RemoteFile(NamedTuple):
     size_bytes: int
     digest: str
 
+    def is_whole(self, path: Path) -> bool:
+        """Whether `path` is a file of this size."""
+        return path.is_file() and path.stat().st_size == self.size_bytes
+
 
 @dataclass(frozen=True)
 class Plan:
-    """What pulling a repository means: the commit, its files, and those of them that are not here."""
+    """What pulling a repository means: the commit and its files. What of them is missing is looked up when asked."""
 
     repository: Repository
     commit: str
     files: tuple[RemoteFile, ...]
-    missing: tuple[RemoteFile, ...]
-
-    @property
-    def total_bytes(self) -> int:
-        """Size of all files."""
-        return sum(file.size_bytes for file in self.files)
 
     @property
     def snapshot(self) -> Path:
@@ -82,18 +80,28 @@ class Plan:
         return self.repository.cache / "snapshots" / self.commit
 
     @property
-    def here_bytes(self) -> int:
-        """Bytes that are here already, partial files included."""
-        away = sum(file.size_bytes - size_of(self.partial(file)) for file in self.missing if not self.has_blob(file))
-        return self.total_bytes - away
+    def missing(self) -> list[RemoteFile]:
+        """Files that have no name in the snapshot, or another content."""
+        return [file for file in self.files if not file.is_whole(self.snapshot / file.name)]
+
+    @property
+    def contents(self) -> list[RemoteFile]:
+        """What of the missing is to be fetched: each content once, and none that another program has fetched."""
+        return list({file.digest: file for file in self.missing if not file.is_whole(self.blob(file))}.values())
+
+    @property
+    def total_bytes(self) -> int:
+        """Size of all files."""
+        return sum(file.size_bytes for file in self.files)
+
+    @property
+    def missing_bytes(self) -> int:
+        """Bytes that are still to come; partial files count as far as they go."""
+        return sum(file.size_bytes - size_of(self.partial(file)) for file in self.contents)
 
     def blob(self, file: RemoteFile) -> Path:
         """Where the cache keeps a file's content."""
         return self.repository.cache / "blobs" / file.digest
-
-    def has_blob(self, file: RemoteFile) -> bool:
-        """Whether the content is here, under whatever name and by whichever program."""
-        return self.blob(file).is_file() and size_of(self.blob(file)) == file.size_bytes
 
     def partial(self, file: RemoteFile) -> Path:
         """Where the content grows until it is whole."""
@@ -143,23 +151,17 @@ def make_plan(repository: Repository) -> Plan:
 
     Raises UsageError if there is none, PrerequisiteError offline or without access, LinkError.
     """
-    with translated(repository):
-        plan = _ask(repository)
-        missing = tuple(file for file in plan.files if size_of(plan.snapshot / file.name) != file.size_bytes)
-        return replace(plan, missing=missing)
-
-
-def _ask(repository: Repository) -> Plan:
     retry = retrying(POLICY, threading.Event(), is_passing)
-    try:
-        info: Any = retry(HfApi().model_info, repository.id, revision=repository.revision, files_metadata=True)
-        wanted = (file for file in info.siblings or () if any(Path(file.rfilename).match(kind) for kind in WANTED))
-        return Plan(repository, _checked(_COMMIT, info.sha), tuple(map(_remote_file, wanted)), ())
-    except errors.HFValidationError:
-        raise
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        said = f"what {constants.ENDPOINT} says of {repository} cannot be understood"
-        raise LinkError(f"{said} ({one_line(error)}): try later") from error
+    with translated(repository):
+        try:
+            info: Any = retry(HfApi().model_info, repository.id, revision=repository.revision, files_metadata=True)
+            wanted = (file for file in info.siblings or () if any(Path(file.rfilename).match(kind) for kind in WANTED))
+            return Plan(repository, _checked(_COMMIT, info.sha), tuple(map(_remote_file, wanted)))
+        except errors.HFValidationError:
+            raise
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            said = f"what {constants.ENDPOINT} says of {repository} cannot be understood"
+            raise LinkError(f"{said} ({one_line(error)}): try later") from error
 
 
 def _remote_file(found: Any) -> RemoteFile:
@@ -208,8 +210,7 @@ def translated(repository: Repository) -> Iterator[None]:
         said = f"fetching {repository} from {hub} broke off ({one_line(error)})"
         raise LinkError(f"{said}: run the same command again, it goes on from there") from error
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            remedy = "free some, or set HF_HOME to a folder on a larger disk"
-            raise StoreError(f"no space left for {repository} in {repository.cache}: {remedy}") from error
-        said = f"cannot write {repository} to {repository.cache} ({error})"
-        raise StoreError(f"{said}: check the folder, or set HF_HOME") from error
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        said, remedy = ("no space left for", "free some") if full else ("cannot write", "check the folder")
+        reason = f"{said} {repository} in {repository.cache} ({error.strerror})"
+        raise StoreError(f"{reason}: {remedy}, or set HF_HOME to a folder on a larger disk") from error

@@ -7,15 +7,16 @@ transformers is handed the tensors that were checked, not the folder: it would l
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
-from transformers import InternVLForConditionalGeneration
+from transformers import InternVLConfig, InternVLForConditionalGeneration
 
 from aiflow_cli.errors import CheckpointError, UsageError
 from aiflow_cli.models.config import build_config, is_original, language_config, naming, read_config
@@ -55,22 +56,25 @@ def check_tokenizer(folder: Path) -> Tokenizer:
 
 def check_folder(folder: Path) -> None:
     """Raise CheckpointError for all that loading would refuse; no weight is read."""
-    empty = _empty_model(folder, check_tokenizer(folder).token_id(IMAGE_CONTEXT))
-    with open_tensors(folder) as tensors:
-        _check_original(folder, tensors, empty)
+    with _checked(folder, check_tokenizer(folder).token_id(IMAGE_CONTEXT)):
+        pass
 
 
-def _empty_model(folder: Path, image_token_id: int | None) -> InternVLForConditionalGeneration:
-    """The model of a folder without its weights, of the class that reads them."""
+@contextlib.contextmanager
+def _checked(
+    folder: Path, image_token_id: int | None
+) -> Iterator[tuple[type[InternVLForConditionalGeneration], InternVLConfig, Tensors]]:
+    """What a folder's model is made of: the class that reads its weights, its configuration, and tensors that fit."""
     original = read_config(folder)
     with naming(folder):
-        return meta_model(model_class(original), build_config(original, image_token_id))
-
-
-def _check_original(folder: Path, tensors: Tensors, empty: InternVLForConditionalGeneration) -> None:
-    original = read_config(folder)
-    if is_original(original):  # else `from_pretrained` tells what is amiss, under the names that the files have
-        check_tensors(folder, tensors, empty, is_internlm2(original))
+        kind, config = model_class(original), build_config(original, image_token_id)
+        empty = meta_model(kind, config)
+    with open_tensors(folder) as tensors:
+        if is_original(original):  # else `from_pretrained` tells what is amiss, under the names that the files have
+            check_tensors(folder, tensors, empty)
+        else:
+            config.tie_word_embeddings = not any(name.endswith("lm_head.weight") for name in tensors)
+        yield kind, config, tensors
 
 
 def load_model(
@@ -87,16 +91,17 @@ def load_model(
     GPU number, "cpu"); what fits nowhere is read from the disk when it is used, if there is a folder `offload`. Raises
     CheckpointError for tensors that are missing, surplus or misshapen, UsageError if the model does not fit.
     """
-    empty = _empty_model(folder, image_token_id)
-    config = empty.config
-    options: dict[str, Any] = {"dtype": DTYPES[dtype]}
+    options: dict[str, Any] = {"local_files_only": True, "output_loading_info": True, "ignore_mismatched_sizes": True}
     if device != "cpu":
         options |= {"device_map": device, "max_memory": max_memory, "offload_folder": offload}
-    with quiet_transformers(), open_tensors(folder) as tensors:
-        _check_original(folder, tensors, empty)
-        if not is_original(read_config(folder)):
-            config.tie_word_embeddings = not any(name.endswith("lm_head.weight") for name in tensors)
-        model, info = _from_pretrained(type(empty), folder, config=config, state_dict=tensors, **options)
+    try:
+        with quiet_transformers(), _checked(folder, image_token_id) as (kind, config, tensors):
+            model, info = kind.from_pretrained(None, config=config, state_dict=tensors, dtype=DTYPES[dtype], **options)
+    except (torch.OutOfMemoryError, SafetensorError, OSError, RuntimeError, ValueError, EOFError) as error:
+        if isinstance(error, torch.OutOfMemoryError) or "offloaded to the disk" in str(error):
+            raise UsageError(f"{folder.name} {_NO_ROOM}") from None
+        reason = one_line(error, 300)
+        raise CheckpointError(f"cannot load the weights in {folder}: {reason}; fetch the checkpoint again") from error
     refuse(folder, "lacks", info["missing_keys"])
     refuse(folder, "has surplus", info["unexpected_keys"])
     refuse(folder, "has misshapen", [key if isinstance(key, str) else key[0] for key in info["mismatched_keys"]])
@@ -106,21 +111,6 @@ def load_model(
 def is_spread(model: InternVLForConditionalGeneration) -> bool:
     """Whether accelerate keeps the weights on more than one device (or the disk), and moves them when they are used."""
     return len(set(getattr(model, "hf_device_map", {}).values())) > 1
-
-
-def _from_pretrained(kind: Any, folder: Path, **options: Any) -> tuple[Any, dict[str, Any]]:
-    try:
-        result: tuple[Any, dict[str, Any]] = kind.from_pretrained(
-            None, local_files_only=True, output_loading_info=True, ignore_mismatched_sizes=True, **options
-        )
-    except torch.OutOfMemoryError:
-        raise UsageError(f"{folder.name} {_NO_ROOM}") from None
-    except (SafetensorError, OSError, RuntimeError, ValueError, EOFError) as error:
-        if "offloaded to the disk" in str(error):
-            raise UsageError(f"{folder.name} {_NO_ROOM}") from None
-        reason = one_line(error, 300)
-        raise CheckpointError(f"cannot load the weights in {folder}: {reason}; fetch the checkpoint again") from error
-    return result
 
 
 def save_checkpoint(

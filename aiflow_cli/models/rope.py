@@ -13,17 +13,14 @@ from aiflow_cli.errors import CheckpointError
 from aiflow_cli.models.keys import Only, keys
 
 _ORIGINAL_LENGTH = "original_max_position_embeddings"
-_LONG = "longrope"
 _WHOLE: Only = {"partial_rotary_factor": (1.0,)}
 _SCALED = keys("rope_type type rope_theta factor", _WHOLE)
 _KNOWN = {
     "default": keys("rope_type type rope_theta", _WHOLE | {"factor": (1.0,)}),
     "linear": _SCALED,
     "dynamic": _SCALED,
-    _LONG: keys(f"rope_type type rope_theta short_factor long_factor {_ORIGINAL_LENGTH}", _WHOLE),
+    "longrope": keys(f"rope_type type rope_theta short_factor long_factor {_ORIGINAL_LENGTH}", _WHOLE),
 }
-_SAME = {"su": _LONG}
-"""Older names -> newer ones."""
 
 
 def read_rope(language: dict[str, Any]) -> dict[str, Any]:
@@ -36,26 +33,23 @@ def read_rope(language: dict[str, Any]) -> dict[str, Any]:
 
 
 def _standard(written: dict[str, Any], where: str, language: dict[str, Any]) -> dict[str, Any]:
-    named = (written.get(name) for name in ("rope_type", "type"))
-    kinds = {_SAME.get(kind, kind) for kind in named if kind is not None} or {"default"}
+    named = {written.get(name) for name in ("rope_type", "type")} - {None} or {"default"}
+    kinds = {"longrope" if kind == "su" else kind for kind in named}  # its older name
     kind = kinds.pop()
     if kinds or kind not in _KNOWN:
-        raise CheckpointError(f"rope scaling {kind!r} is not supported: know {', '.join((*_KNOWN, *_SAME))}")
+        raise CheckpointError(f"rope scaling {kind!r} is not supported: know {', '.join(_KNOWN)}, su")
     _KNOWN[kind].check(written, f"{where}.")
-    base = _agreed("rope_theta", written, language, 10000.0)
-    rope: dict[str, Any] = {"rope_type": kind, "rope_theta": _above_zero("rope_theta", base)}
+    numbers = {"rope_theta": _agreed("rope_theta", written, language, 10000.0)}
     if _KNOWN[kind] is _SCALED:
-        rope["factor"] = _above_zero("factor", written["factor"])
-    elif kind == _LONG:
+        numbers["factor"] = written["factor"]
+    for name, value in numbers.items():
+        if not 0 < float(value) < math.inf:
+            raise CheckpointError(f"llm_config.{name} {value!r} is out of range: it is above 0")
+    rope: dict[str, Any] = {"rope_type": kind} | {name: float(value) for name, value in numbers.items()}
+    if kind == "longrope":
         rope |= {name: written[name] for name in ("short_factor", "long_factor")}
         rope[_ORIGINAL_LENGTH] = _agreed(_ORIGINAL_LENGTH, written, language)
     return rope
-
-
-def _above_zero(name: str, value: Any) -> float:
-    if not 0 < float(value) < math.inf:
-        raise CheckpointError(f"llm_config.{name} {value!r} is out of range: it is above 0")
-    return float(value)
 
 
 def _agreed(name: str, inside: dict[str, Any], beside: dict[str, Any], default: Any = None) -> Any:

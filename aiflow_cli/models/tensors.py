@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import contextlib
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from safetensors import SafetensorError, safe_open
 from transformers import InternVLForConditionalGeneration
 
 from aiflow_cli.errors import CheckpointError
-from aiflow_cli.models.conversion import original_state
+from aiflow_cli.models.conversion import InternVL2, original_state
 from aiflow_cli.models.files import find_weights, some
 from aiflow_cli.text import one_line
 
@@ -37,43 +36,38 @@ def meta_model(kind: type[InternVLForConditionalGeneration], config: Any) -> Int
 def open_tensors(folder: Path) -> Iterator[Tensors]:
     """The tensors of a checkpoint by name, unread; they can be read while the context lasts.
 
-    Raises CheckpointError for a file that is truncated or no safetensors, and for files that do not agree on their
-    tensors.
+    Raises CheckpointError for a file that is truncated or no safetensors, for a tensor in two files, and for one that
+    is not where the index says.
     """
     weights = find_weights(folder)
+    tensors: Tensors = {}
+    places: dict[str, str] = {}
+    twice: set[str] = set()
     with contextlib.ExitStack() as stack:
-        held: dict[Path, Any] = {path: stack.enter_context(_opened(path)) for path in weights.files}
-        found = [(path.name, name) for path, file in held.items() for name in file.keys()]  # noqa: SIM118
-        _check_places(folder, found, weights.places)
-        yield {name: file.get_slice(name) for file in held.values() for name in file.keys()}  # noqa: SIM118
+        for path in weights.files:
+            try:
+                file = stack.enter_context(safe_open(path, "pt"))
+            except (SafetensorError, OSError) as error:
+                said = f"{path} is truncated or damaged ({one_line(error)}): fetch the checkpoint again"
+                raise CheckpointError(said) from None
+            names = file.keys()
+            twice |= tensors.keys() & names
+            tensors |= {name: file.get_slice(name) for name in names}
+            places |= dict.fromkeys(names, path.name)
+        refuse(folder, "has in two files", twice)
+        if weights.places is not None:
+            wrong = (name for name, place in weights.places.items() if places.get(name) != place)
+            refuse(folder, "lacks, or has in another file than its index says,", wrong)
+            refuse(folder, "has outside its index", places.keys() - weights.places.keys())
+        yield tensors
 
 
-def _opened(path: Path) -> Any:
-    try:
-        return safe_open(path, "pt")
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(
-            f"{path} is truncated or damaged ({one_line(error)}): fetch the checkpoint again"
-        ) from None
-
-
-def _check_places(folder: Path, found: list[tuple[str, str]], places: dict[str, str] | None) -> None:
-    """Raise CheckpointError unless each tensor, of pairs (file, tensor), is in one file, and where the index says."""
-    count = Counter(name for _, name in found)
-    refuse(folder, "has in two files", (name for name in count if count[name] > 1))
-    if places is not None:
-        present = {name: file for file, name in found}
-        wrong = (name for name in places if present.get(name) != places[name])
-        refuse(folder, "lacks, or has in another file than its index says,", wrong)
-        refuse(folder, "has outside its index", present.keys() - places.keys())
-
-
-def check_tensors(folder: Path, tensors: Tensors, model: InternVLForConditionalGeneration, internlm2: bool) -> None:
+def check_tensors(folder: Path, tensors: Tensors, model: InternVLForConditionalGeneration) -> None:
     """Raise CheckpointError naming tensors that are missing, surplus or misshapen for a (meta) model in `folder`.
 
-    The checkpoint is in the original layout; `internlm2` as for `original_state`.
+    The checkpoint is in the original layout.
     """
-    state = original_state(dict(model.state_dict()), model.config, internlm2)
+    state = original_state(model.state_dict(), model.config, type(model) is InternVL2)
     expected = {name: list(tensor.shape) for name, tensor in state.items()}
     present = {name: list(tensor.get_shape()) for name, tensor in tensors.items()}
     refuse(folder, "lacks", expected.keys() - present.keys())

@@ -14,7 +14,7 @@ from aiflow_cli.models.decoder import Decoder
 from aiflow_cli.models.hub import display_name
 from aiflow_cli.models.internvl2 import DTYPES, check_tokenizer, is_spread, load_model
 from aiflow_cli.models.lean import LeanDecoder, LeanWeights
-from aiflow_cli.models.preprocessing import Tiling, load_image, pixel_values
+from aiflow_cli.models.preprocessing import Tiling, pixel_values
 from aiflow_cli.models.prompt import IMAGE_CONTEXT, Prompt, check_question, find_template, prompt_ids
 from aiflow_cli.models.quantize import check_kind, quantize_model
 from aiflow_cli.models.reference import ReferenceDecoder
@@ -107,7 +107,7 @@ class VisionLanguageModel:
     def prepare(self, image: bytes, question: str) -> Prompt:
         """The prompt for an image's bytes and a question; raises ImageError, and UsageError for a bad question."""
         check_question(self.template, question)
-        pixels = pixel_values(load_image(image), self.tiling)
+        pixels = pixel_values(image, self.tiling)
         return Prompt(prompt_ids(self.tokenizer, self.template, question, self.tokens_per_tile * len(pixels)), pixels)
 
     def decoder(self, max_length: int) -> Decoder:
