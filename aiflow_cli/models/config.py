@@ -7,8 +7,7 @@ refused; and transformers' own (`InternVLForConditionalGeneration`, the `-hf` re
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
+import math
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -19,8 +18,7 @@ from transformers.activations import ACT2FN
 
 from aiflow_cli.errors import CheckpointError
 from aiflow_cli.models.files import config_file, read_json
-from aiflow_cli.models.keys import HF, LANGUAGES, ORIGINAL, VISION, Keys
-from aiflow_cli.models.rope import read_rope
+from aiflow_cli.models.keys import HF, LANGUAGES, ORIGINAL, ROPE, VISION, Keys
 from aiflow_cli.text import one_line
 
 LANGUAGE_CONFIGS = {
@@ -35,15 +33,10 @@ MOST_LAYERS = 1000
 MOST_TILES = 256
 _LARGEST = 10**9
 _SIZES = ("hidden_size", "intermediate_size", "num_attention_heads", "num_hidden_layers")
-_SAME_NAME = (
-    "hidden_size intermediate_size num_hidden_layers num_attention_heads num_key_value_heads hidden_act rms_norm_eps "
-    "max_position_embeddings vocab_size bos_token_id eos_token_id pad_token_id"
-)
-_SAME_NAME_VISION = (
-    "hidden_size intermediate_size num_hidden_layers num_attention_heads hidden_act layer_norm_eps norm_type"
-)
-_WINDOWS = ("sliding_window", "use_sliding_window", "max_window_layers", "layer_types")
+_OTHER_NAME = {"bias", "head_dim", "rope_parameters", "rope_scaling", "rope_theta"}
+"""Keys of a language model that transformers has elsewhere, or not at all; the others have the same name there."""
 _FULL = "full_attention"
+_ORIGINAL_LENGTH = "original_max_position_embeddings"
 _SHARED = {field.name for field in fields(PreTrainedConfig)}
 """Keys that every class of transformers knows; they are told apart by `models/keys.py`."""
 
@@ -58,15 +51,6 @@ def read_config(folder: Path) -> dict[str, Any]:
     return config
 
 
-@contextlib.contextmanager
-def naming(folder: Path) -> Iterator[None]:
-    """Have a CheckpointError about a configuration say whose it is."""
-    try:
-        yield
-    except CheckpointError as error:
-        raise CheckpointError(f"{folder / 'config.json'}: {error}") from error.__cause__
-
-
 def is_original(config: dict[str, Any]) -> bool:
     """Whether a config.json is of the original layout, not of transformers' own."""
     return config.get("model_type") != "internvl"
@@ -75,12 +59,6 @@ def is_original(config: dict[str, Any]) -> bool:
 def language_config(config: dict[str, Any]) -> dict[str, Any]:
     """The part of a config.json about the language model."""
     return config.get("llm_config" if is_original(config) else "text_config") or {}
-
-
-def language_name(config: dict[str, Any]) -> str:
-    """The class of the language model, or its type; "?" if a config.json does not say."""
-    language = language_config(config)
-    return str((language.get("architectures") or [language.get("model_type", "?")])[0])
 
 
 def build_config(config: dict[str, Any], image_token_id: int | None = None) -> InternVLConfig:
@@ -131,7 +109,8 @@ def _require(holds: bool, otherwise: str) -> None:
 
 
 def _vision(vision: dict[str, Any]) -> dict[str, Any]:
-    return {name: vision[name] for name in _SAME_NAME_VISION.split()} | {
+    same = (*_SIZES, "hidden_act", "layer_norm_eps", "norm_type")
+    return {name: vision[name] for name in same} | {
         "image_size": [vision["image_size"]] * 2,
         "patch_size": [vision["patch_size"]] * 2,
         "num_channels": vision.get("num_channels", 3),
@@ -149,20 +128,64 @@ def _language(language: dict[str, Any]) -> Any:
     kind = LANGUAGE_CONFIGS.get(architecture)
     if kind is None:
         raise CheckpointError(f"language model {architecture!r} is not supported: know {', '.join(LANGUAGE_CONFIGS)}")
-    LANGUAGES[architecture].check(language, "llm_config.")
-    options = {name: language[name] for name in _SAME_NAME.split() if name in language}
-    options.setdefault("num_key_value_heads", language["num_attention_heads"])
+    keys = LANGUAGES[architecture]
+    keys.check(language, "llm_config.")
+    same = {*keys.read, "bos_token_id", "eos_token_id", "pad_token_id"} - _OTHER_NAME
+    options = {"num_key_value_heads": language["num_attention_heads"]} | {k: language[k] for k in same & set(language)}
     if kind is LlamaConfig:
         options["attention_bias"] = language.get("bias") or language.get("attention_bias") or False
         options["mlp_bias"] = language.get("mlp_bias") or False
-    else:
-        options |= {name: language[name] for name in _WINDOWS if name in language}
-    if kind is Phi3Config:
-        options["original_max_position_embeddings"] = language["original_max_position_embeddings"]
-    built = kind(**options, tie_word_embeddings=False, rope_parameters=read_rope(language))
+    elif kind is Phi3Config:
+        options[_ORIGINAL_LENGTH] = language[_ORIGINAL_LENGTH]  # transformers would assume one
+    built = kind(**options, tie_word_embeddings=False, rope_parameters=_rope(language))
     given, head = language.get("head_dim"), built.hidden_size // built.num_attention_heads
     _require(given in (None, head), f"llm_config.head_dim {given} is not hidden_size / num_attention_heads, {head}")
     return built
+
+
+def _rope(language: dict[str, Any]) -> dict[str, Any]:
+    """transformers' `rope_parameters`: what it writes of rotary embedding since version 5, all in one place.
+
+    The original configurations have `rope_theta` beside `rope_scaling`, whose kind is its `type`, or later its
+    `rope_type`. Both forms may be there, if they say the same.
+    """
+    places = [name for name in ("rope_scaling", "rope_parameters") if language.get(name)]
+    found = [_standard_rope(language[name], f"llm_config.{name}", language) for name in places]
+    if len(found) == 2 and found[0] != found[1]:
+        raise CheckpointError("llm_config.rope_scaling and rope_parameters differ: only one of them can be meant")
+    return found[0] if found else _standard_rope({}, "llm_config", language)
+
+
+def _standard_rope(written: dict[str, Any], where: str, language: dict[str, Any]) -> dict[str, Any]:
+    named = {written.get(name) for name in ("rope_type", "type")} - {None} or {"default"}
+    kinds = {"longrope" if kind == "su" else kind for kind in named}  # its older name
+    kind = kinds.pop()
+    if kinds or kind not in ROPE:
+        raise CheckpointError(f"rope scaling {kind!r} is not supported: know {', '.join(ROPE)}, su")
+    ROPE[kind].check(written, f"{where}.")
+    numbers = {"rope_theta": _agreed("rope_theta", written, language, 10000.0)}
+    if "factor" in ROPE[kind].read:
+        numbers["factor"] = written["factor"]
+    for name, value in numbers.items():
+        if not 0 < float(value) < math.inf:
+            raise CheckpointError(f"llm_config.{name} {value!r} is out of range: it is above 0")
+    rope: dict[str, Any] = {"rope_type": kind} | {name: float(value) for name, value in numbers.items()}
+    if kind == "longrope":
+        rope |= {name: written[name] for name in ("short_factor", "long_factor")}
+        rope[_ORIGINAL_LENGTH] = _agreed(_ORIGINAL_LENGTH, written, language)
+    return rope
+
+
+def _agreed(name: str, inside: dict[str, Any], beside: dict[str, Any], default: Any = None) -> Any:
+    """What a key says that may be written in two places."""
+    values = [part[name] for part in (inside, beside) if part.get(name) is not None]
+    if len(values) == 2 and values[0] != values[1]:
+        raise CheckpointError(
+            f"llm_config.{name} is {values[1]} in one place and {values[0]} in another: only one can be meant"
+        )
+    if not values and default is None:
+        raise KeyError(name)
+    return values[0] if values else default
 
 
 def _from_hf(config: dict[str, Any], image_token_id: int | None) -> InternVLConfig:

@@ -2,7 +2,7 @@
 
 One list serves both ways (`transformers.conversion_mapping`): `from_pretrained` streams tensor by tensor through it,
 and transformers reverses it for the way back (`original_state`), which is for the models that this project trains, and
-tells which tensors a checkpoint must have (`models/tensors.py`).
+tells which tensors a checkpoint must have (`models/internvl2.py`).
 """
 
 from __future__ import annotations

@@ -23,12 +23,11 @@ from aiflow_cli.errors import PrerequisiteError
 from aiflow_cli.models.config import build_config, read_config
 from aiflow_cli.models.conversion import head_width, model_class
 from aiflow_cli.models.hub import Repository, cached_folder
-from aiflow_cli.models.internvl2 import DTYPES
+from aiflow_cli.models.internvl2 import DTYPES, meta_model
 from aiflow_cli.models.pair import PAIRS_FOLDER, PairSpec
 from aiflow_cli.models.preprocessing import Tiling
 from aiflow_cli.models.quantize import KINDS, quantised_bytes
 from aiflow_cli.models.quiet import quiet_transformers
-from aiflow_cli.models.tensors import meta_model
 
 CONFIGS_FOLDER = PAIRS_FOLDER / "configs"
 QUESTION_TOKENS = 128

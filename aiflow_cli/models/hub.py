@@ -140,10 +140,9 @@ def _commit_here(repository: Repository) -> str | None:
 
 def display_name(folder: Path) -> str:
     """What to call a checkpoint folder: its name, or the repository's if it lies in the hub's cache."""
-    parts = folder.parts
-    if len(parts) >= 3 and parts[-2] == "snapshots" and parts[-3].startswith("models--"):
-        return parts[-3].rpartition("--")[2]
-    return folder.name
+    snapshots, repository = folder.parent.name, folder.parent.parent.name
+    in_cache = snapshots == "snapshots" and repository.startswith("models--")
+    return repository.rpartition("--")[2] if in_cache else folder.name
 
 
 def make_plan(repository: Repository) -> Plan:

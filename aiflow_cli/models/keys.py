@@ -129,3 +129,12 @@ LANGUAGES = {
     )
 }
 """Of each language model of the series."""
+_WHOLE: Only = {"partial_rotary_factor": (1.0,)}
+_SCALED = keys("rope_type type rope_theta factor", _WHOLE)
+ROPE = {
+    "default": keys("rope_type type rope_theta", _WHOLE | {"factor": (1.0,)}),
+    "linear": _SCALED,
+    "dynamic": _SCALED,
+    "longrope": keys("rope_type type rope_theta short_factor long_factor original_max_position_embeddings", _WHOLE),
+}
+"""Of each kind of rotary embedding."""

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache, InternVLForConditionalGeneration
 
-from aiflow_cli.models.decoder import Cached
+from aiflow_cli.models.decoder import Decoder
 from aiflow_cli.models.finite import best_ids, not_finite
 from aiflow_cli.models.prompt import Prompt
 
 
-class ReferenceDecoder(Cached):
+class ReferenceDecoder(Decoder):
     """Decoder (see `models/decoder.py`) over transformers' InternVL classes; its DynamicCache is never recomputed."""
 
     def __init__(self, model: InternVLForConditionalGeneration) -> None:

@@ -9,7 +9,7 @@ import torch
 from transformers import InternVLForConditionalGeneration
 
 from aiflow_cli.errors import UsageError
-from aiflow_cli.models.config import language_name, read_config
+from aiflow_cli.models.config import language_config, read_config
 from aiflow_cli.models.decoder import Decoder
 from aiflow_cli.models.hub import display_name
 from aiflow_cli.models.internvl2 import DTYPES, check_tokenizer, is_spread, load_model
@@ -64,14 +64,12 @@ class VisionLanguageModel:
         return cls(display_name(folder), model, tokenizer, original, quantize)
 
     @property
-    def architecture(self) -> str:
-        """Class names of the whole and of its language model."""
-        return f"{self.original.get('architectures', ['?'])[0]}/{language_name(self.original)}"
-
-    @property
     def fingerprint(self) -> Fingerprint:
         """What must agree between a draft and its target for token ids to mean the same."""
-        return Fingerprint(self.architecture, self.tokenizer.sha256, self.tokenizer.vocab_size)
+        language = language_config(self.original)
+        names = language.get("architectures") or [language.get("model_type", "?")]
+        architecture = f"{self.original.get('architectures', ['?'])[0]}/{names[0]}"
+        return Fingerprint(architecture, self.tokenizer.sha256, self.tokenizer.vocab_size)
 
     @property
     def image_tokens(self) -> int:
@@ -86,8 +84,7 @@ class VisionLanguageModel:
     @property
     def positions(self) -> int:
         """How many positions, of prompt and answer together, the model was made for."""
-        longest: int = self.model.config.get_text_config().max_position_embeddings
-        return longest
+        return int(self.model.config.get_text_config().max_position_embeddings)
 
     def check_request(self, question: str, max_new_tokens: int) -> None:
         """Raise UsageError for what no image could be asked: a bad question, or one that leaves the answer no room."""
