@@ -109,7 +109,7 @@ def plan_pair(spec: PairSpec, places: Sequence[Place] | None = None) -> PairPlan
 
     Raises PrerequisiteError for a model whose configuration is not here, CheckpointError for one that cannot be built.
     """
-    here = tuple(places if places is not None else this_machine())
+    here = tuple(places if places is not None else _this_machine())
     (draft, _), (target, target_model) = _planned(spec, "draft"), _planned(spec, "target")
     fits = []
     for place in here:
@@ -123,7 +123,7 @@ def plan_pair(spec: PairSpec, places: Sequence[Place] | None = None) -> PairPlan
     return PairPlan(spec.name, draft, target, here, tuple(fits))
 
 
-def this_machine() -> list[Place]:
+def _this_machine() -> list[Place]:
     """The host's memory, then every GPU's."""
     memory = psutil.virtual_memory()
     places = [Place("cpu", "memory of this machine", memory.total, memory.available)]

@@ -114,28 +114,24 @@ def size_of(path: Path) -> int:
 
 
 def cached_folder(repository: Repository) -> Path | None:
-    """Where a repository is on this machine, or None if it is not, or not whole; nothing is fetched."""
-    commit = _commit_here(repository)
-    if commit is None:
-        return None
-    try:
-        return Path(snapshot_download(repository.id, revision=commit, allow_patterns=WANTED, local_files_only=True))
-    except errors.LocalEntryNotFoundError:
-        return None
+    """Where a repository is on this machine, or None if it is not, or not whole; nothing is fetched.
 
-
-def _commit_here(repository: Repository) -> str | None:
-    """The commit of a revision, as far as the cache knows; where a copied cache lacks `refs`, the only one."""
-    text, refs = repository.revision, repository.cache / "refs"
-    if not _COMMIT.fullmatch(text):
+    A revision's commit is what `refs` say of it; where a copied cache lacks them, the only commit is that of `main`.
+    """
+    commit, refs = repository.revision, repository.cache / "refs"
+    if not _COMMIT.fullmatch(commit):
         try:
-            text = (refs / text).read_text(encoding="utf-8-sig", errors="replace").strip()
+            commit = (refs / commit).read_text(encoding="utf-8-sig", errors="replace").strip()
         except OSError:
             snapshots = [path.name for path in (repository.cache / "snapshots").glob("*")]
             commits = [name for name in snapshots if _COMMIT.fullmatch(name)]
             only = repository.revision == "main" and not any(refs.glob("*")) and len(commits) == 1
-            return commits[0] if only else None
-    return text if _COMMIT.fullmatch(text) else None
+            commit = commits[0] if only else ""
+    if not _COMMIT.fullmatch(commit):
+        return None
+    with contextlib.suppress(errors.LocalEntryNotFoundError):
+        return Path(snapshot_download(repository.id, revision=commit, allow_patterns=WANTED, local_files_only=True))
+    return None
 
 
 def display_name(folder: Path) -> str:

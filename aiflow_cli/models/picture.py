@@ -65,14 +65,16 @@ def decode(data: bytes, name: str = "the picture") -> Picture:
             return Picture(_as_rgb(image), "JPEG" if image.format == "MPO" else str(image.format), _is_turned(image))
     except ImageError:
         raise
-    except UnidentifiedImageError:
-        reason = f"its {len(data)} bytes are in none of the formats {', '.join(FORMATS)}"
-    except MemoryError:
-        reason = "there is not enough memory for its pixels"
     except Exception as error:  # the decoders raise whatever their parsing runs into: a list of it would never be whole
-        said = str(error).split("<_io")[0].strip()
-        reason = f"truncated or damaged: {one_line(said or type(error).__name__)}"
-    raise ImageError(f"{name} cannot be read as an image ({reason}): replace or remove the file")
+        match error:
+            case UnidentifiedImageError():
+                reason = f"its {len(data)} bytes are in none of the formats {', '.join(FORMATS)}"
+            case MemoryError():
+                reason = "there is not enough memory for its pixels"
+            case _:
+                said = str(error).split("<_io")[0].strip() or type(error).__name__
+                reason = f"truncated or damaged: {one_line(said)}"
+        raise ImageError(f"{name} cannot be read as an image ({reason}): replace or remove the file") from error
 
 
 def _as_rgb(image: Image.Image) -> Image.Image:

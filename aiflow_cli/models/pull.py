@@ -41,22 +41,14 @@ def pull(plan: Plan, progress: Progress = lambda done: None, tell: Callable[[str
     lock = cache.parent / ".locks" / cache.name / "aiflow-pull.lock"
     waiting = f"another pull of {plan.repository} is running: waiting for its end"
     with translated(plan.repository), alone(lock, lambda: tell(waiting)):
-        _check_space(plan)
+        needed, place = plan.missing_bytes, next(path for path in (cache, *cache.parents) if path.exists())
+        if needed and needed + SPARE_BYTES > (free := shutil.disk_usage(place).free):
+            lacking = f"{plan.repository} needs {needed / 1e9:.1f} GB more, {place} has {free / 1e9:.1f} GB free"
+            raise StoreError(f"{lacking}: free some, or set HF_HOME to a folder on a larger disk")
         fetched_bytes = _fetch_all(plan, progress)
         _name_all(plan)
     progress(plan.total_bytes)
     return fetched_bytes
-
-
-def _check_space(plan: Plan) -> None:
-    needed, cache = plan.missing_bytes, plan.repository.cache
-    place = next(path for path in (cache, *cache.parents) if path.exists())
-    free = shutil.disk_usage(place).free
-    if needed and needed + SPARE_BYTES > free:
-        raise StoreError(
-            f"{plan.repository} needs {needed / 1e9:.1f} GB more, {place} has {free / 1e9:.1f} GB free: "
-            "free some, or set HF_HOME to a folder on a larger disk"
-        )
 
 
 class _Counter:

@@ -39,6 +39,16 @@ class VisionLanguageModel:
         self.template = find_template(original)
         self.eos_ids = frozenset([tokenizer.token_id(self.template.stop)])
         self.tokens_per_tile: int = model.config.image_seq_length
+        self.image_tokens = self.tokens_per_tile * self.tiling.most
+        """The most positions that an image can take."""
+        self.positions = int(model.config.get_text_config().max_position_embeddings)
+        """How many positions, of prompt and answer together, the model was made for."""
+        self.parameters = int(model.num_parameters())
+        language = language_config(original)
+        names = language.get("architectures") or [language.get("model_type", "?")]
+        architecture = f"{original.get('architectures', ['?'])[0]}/{names[0]}"
+        self.fingerprint = Fingerprint(architecture, tokenizer.sha256, tokenizer.vocab_size)
+        """What must agree between a draft and its target for token ids to mean the same."""
         plain = quantize is None and not is_spread(model)
         self._lean = LeanWeights(model) if plain and LeanDecoder.covers(model) else None
 
@@ -62,29 +72,6 @@ class VisionLanguageModel:
         if quantize is not None:
             quantize_model(model, quantize, device)
         return cls(display_name(folder), model, tokenizer, original, quantize)
-
-    @property
-    def fingerprint(self) -> Fingerprint:
-        """What must agree between a draft and its target for token ids to mean the same."""
-        language = language_config(self.original)
-        names = language.get("architectures") or [language.get("model_type", "?")]
-        architecture = f"{self.original.get('architectures', ['?'])[0]}/{names[0]}"
-        return Fingerprint(architecture, self.tokenizer.sha256, self.tokenizer.vocab_size)
-
-    @property
-    def image_tokens(self) -> int:
-        """The most positions that an image can take."""
-        return self.tokens_per_tile * self.tiling.most
-
-    @property
-    def parameters(self) -> int:
-        """Number of weights."""
-        return int(self.model.num_parameters())
-
-    @property
-    def positions(self) -> int:
-        """How many positions, of prompt and answer together, the model was made for."""
-        return int(self.model.config.get_text_config().max_position_embeddings)
 
     def check_request(self, question: str, max_new_tokens: int) -> None:
         """Raise UsageError for what no image could be asked: a bad question, or one that leaves the answer no room."""
