@@ -109,8 +109,11 @@ class Plan:
 
 
 def size_of(path: Path) -> int:
-    """Bytes of a file, 0 if there is none."""
-    return path.stat().st_size if path.exists() else 0
+    """Bytes of a file, 0 if there is none, or none any more: while it is looked at, a partial file gets its name."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def cached_folder(repository: Repository) -> Path | None:

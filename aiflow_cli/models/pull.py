@@ -12,7 +12,7 @@ import os
 import shutil
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from pathlib import Path
 
 from huggingface_hub import get_session, hf_hub_url
@@ -26,6 +26,8 @@ from aiflow_cli.models.hub import POLICY, Plan, RemoteFile, is_passing, size_of,
 SPARE_BYTES = 200_000_000
 """What a download leaves free on the disk."""
 _JOBS = 4
+_LOOK_S = 0.2
+"""How often progress is looked at."""
 
 Progress = Callable[[int], None]
 """Told how many bytes are here so far."""
@@ -51,50 +53,45 @@ def pull(plan: Plan, progress: Progress = lambda done: None, tell: Callable[[str
     return fetched_bytes
 
 
-class _Counter:
-    """Adds up bytes from several threads: those that are here, and those that came now."""
-
-    def __init__(self, here: int, progress: Progress) -> None:
-        self.fetched, self._here, self._progress, self._lock = 0, here, progress, threading.Lock()
-
-    def add(self, here: int, fetched: int) -> None:
-        with self._lock:
-            self._here += here
-            self.fetched += fetched
-            self._progress(self._here)
-
-
 def _fetch_all(plan: Plan, progress: Progress) -> int:
-    counter, stop = _Counter(plan.total_bytes - plan.missing_bytes, progress), threading.Event()
-    pool = ThreadPoolExecutor(_JOBS)
+    """Fetch all contents, several at a time; how many bytes came. What is on the disk tells how far they are."""
+    fetched_bytes, stop, pool = 0, threading.Event(), ThreadPoolExecutor(_JOBS)
     try:
-        for done in as_completed([pool.submit(_fetch, plan, file, counter, stop) for file in plan.contents]):
-            done.result()
+        running = {pool.submit(_fetch, plan, file, stop) for file in plan.contents}
+        while running:
+            done, running = wait(running, _LOOK_S, FIRST_COMPLETED)
+            fetched_bytes += sum(one.result() for one in done)
+            progress(plan.total_bytes - plan.missing_bytes)
     finally:
         stop.set()
         pool.shutdown(cancel_futures=True)
-    return counter.fetched
+    return fetched_bytes
 
 
-def _fetch(plan: Plan, file: RemoteFile, counter: _Counter, stop: threading.Event) -> None:
+def _fetch(plan: Plan, file: RemoteFile, stop: threading.Event) -> int:
     """One content into the cache, going on from a partial file; tried again while something new still arrives."""
     partial = plan.partial(file)
     partial.parent.mkdir(parents=True, exist_ok=True)
     partial.touch()
-    most = size_of(partial)
+    most, fetched_bytes = size_of(partial), 0
     for attempt in retrying(POLICY, stop, is_passing):
         with attempt:
-            for here in _append(plan, file, counter):
+            for here, came in _append(plan, file):
+                fetched_bytes += came
                 if here > most:
                     most, attempt.retry_state.attempt_number = here, 1  # patience begins anew
                 if stop.is_set():
-                    return
+                    return fetched_bytes
     _check(file, partial)
     put_in_place(partial, plan.blob(file))
+    return fetched_bytes
 
 
-def _append(plan: Plan, file: RemoteFile, counter: _Counter) -> Iterator[int]:
-    """Fetch what a partial file lacks; its size after each piece. Raises what `is_passing` knows if not all comes."""
+def _append(plan: Plan, file: RemoteFile) -> Iterator[tuple[int, int]]:
+    """Fetch what a partial file lacks; after each piece the file's size and the piece's.
+
+    Raises what `is_passing` knows if not all comes.
+    """
     partial = plan.partial(file)
     here = size_of(partial)
     if here >= file.size_bytes:
@@ -103,15 +100,12 @@ def _append(plan: Plan, file: RemoteFile, counter: _Counter) -> Iterator[int]:
     headers = build_hf_headers() | {"Accept-Encoding": "identity"} | ({"Range": f"bytes={here}-"} if here else {})
     with get_session().stream("GET", url, headers=headers, follow_redirects=True) as response:
         hf_raise_for_status(response)
-        resumed = response.status_code == 206 and response.headers.get("Content-Range", "").startswith(f"bytes {here}-")
-        if not resumed:  # the server knows no ranges, or gives another one
-            counter.add(-here, 0)
-            here = 0
+        if response.status_code != 206 or not response.headers.get("Content-Range", "").startswith(f"bytes {here}-"):
+            here = 0  # the server knows no ranges, or gives another one
         with partial.open("ab" if here else "wb") as output:
             for piece in response.iter_raw():
                 here += output.write(piece)
-                counter.add(len(piece), len(piece))
-                yield here
+                yield here, len(piece)
                 if here > file.size_bytes:
                     return
     if here < file.size_bytes:
