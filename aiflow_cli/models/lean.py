@@ -14,7 +14,7 @@ on a CPU:
   matrices, which leaves q . k as it was;
 - a layer's views of the cache are made for all layers at once, and residuals are added by `addmm_`.
 
-One token, a draft and a prompt (in pieces, if it is long) take the same path. Tested against `models/reference.py` to
+One token, a draft and a prompt (in pieces, if it is long) take the same path. Tested against `ReferenceDecoder` to
 1e-5 in float32.
 """
 

@@ -10,14 +10,13 @@ from transformers import InternVLForConditionalGeneration
 
 from aiflow_cli.errors import UsageError
 from aiflow_cli.models.config import language_config, read_config
-from aiflow_cli.models.decoder import Decoder
+from aiflow_cli.models.decoder import Decoder, ReferenceDecoder
 from aiflow_cli.models.hub import display_name
 from aiflow_cli.models.internvl2 import DTYPES, check_tokenizer, is_spread, load_model
 from aiflow_cli.models.lean import LeanDecoder, LeanWeights
 from aiflow_cli.models.preprocessing import Tiling, pixel_values
 from aiflow_cli.models.prompt import IMAGE_CONTEXT, Prompt, check_question, find_template, prompt_ids
 from aiflow_cli.models.quantize import check_kind, quantize_model
-from aiflow_cli.models.reference import ReferenceDecoder
 from aiflow_cli.models.tokenizer import Tokenizer
 from aiflow_cli.wire.messages import Fingerprint
 

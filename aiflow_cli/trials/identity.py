@@ -115,7 +115,7 @@ def reference_probe(
     def probe(reference: Trial, position: int, expected: int, other: int) -> float | None:
         if target is None:
             return None
-        from aiflow_cli.models.reference import ReferenceDecoder
+        from aiflow_cli.models.decoder import ReferenceDecoder
         from aiflow_cli.models.vlm import VisionLanguageModel
 
         if not loaded:
