@@ -63,11 +63,11 @@ def _model(repository: Repository, dry_run: bool) -> dict[str, Any]:
     plan = hub.make_plan(repository)
     found: dict[str, Any] = {"repository": str(repository), "commit": plan.commit, "total_bytes": plan.total_bytes}
     if dry_run:
-        return found | {"missing_bytes": plan.total_bytes - plan.here_bytes, "folder": None}
+        return found | {"missing_bytes": plan.missing_bytes, "folder": None}
     with progress(f"pulling {repository} (MB)", round(plan.total_bytes / 1e6)) as advance:
-        pulled = fetch(plan, lambda done: advance(round(done / 1e6)), tell=note)
-    internvl2.check_folder(pulled.folder)
-    return found | {"fetched_bytes": pulled.fetched_bytes, "folder": str(pulled.folder)}
+        fetched_bytes = fetch(plan, lambda done: advance(round(done / 1e6)), tell=note)
+    internvl2.check_folder(plan.snapshot)
+    return found | {"fetched_bytes": fetched_bytes, "folder": str(plan.snapshot)}
 
 
 def _line(model: dict[str, Any]) -> str:

@@ -86,7 +86,7 @@ def reference_probe(
     def probe(reference: Trial, position: int, expected: int, other: int) -> float | None:
         if loaded is None:
             return None
-        from aiflow_cli.models.reference import ReferenceDecoder
+        from aiflow_cli.models.decoder import ReferenceDecoder
 
         model = loaded()
         decoder = ReferenceDecoder(model.model)

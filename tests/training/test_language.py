@@ -15,7 +15,7 @@ from aiflow_cli.images.captions import describe
 from aiflow_cli.images.drawing import encode_jpeg, render
 from aiflow_cli.images.scenes import scene_at
 from aiflow_cli.models.internvl2 import build_config, save_checkpoint
-from aiflow_cli.models.preprocessing import load_image, pixel_values
+from aiflow_cli.models.preprocessing import pixel_values
 from aiflow_cli.models.vlm import VisionLanguageModel
 from aiflow_cli.training.data import TrainingData, render_training_data
 from aiflow_cli.training.evaluate import greedy_ids
@@ -109,7 +109,7 @@ def test_what_was_trained_is_what_the_program_decodes(words: Words, data: Traini
     assert prompt.pixel_values is not None
     trained_on = normalise(data.view(112)[:1])
     assert (prompt.pixel_values - trained_on).abs().mean() < 0.1  # JPEG and the order of its reduction
-    seen = pixel_values(load_image(image), loaded.tiling)
+    seen = pixel_values(image, loaded.tiling)
     mean, std = torch.tensor((0.485, 0.456, 0.406)), torch.tensor((0.229, 0.224, 0.225))
     picture = ((seen[0].permute(1, 2, 0) * std + mean) * 255).round().to(torch.uint8).numpy()
     said = greedy_captions(model, picture[None], CaptionTask(words, SIZE, data), max_new=24)[0]
