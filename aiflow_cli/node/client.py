@@ -165,10 +165,11 @@ class Client(Stream):
 
 def _check_pair(hello: Hello, ours: Fingerprint) -> None:
     """Raise ProtocolError if this draft and the target cannot work together."""
-    theirs, no_pair = hello.fingerprint or ours, "they are no pair, give both sides the same --pair"
     if hello.protocol != PROTOCOL_VERSION:
         spoken = f"the device speaks protocol {hello.protocol}, this server {PROTOCOL_VERSION}"
         raise ProtocolError(f"{spoken}: install the same aiflow on both")
+    theirs = hello.fingerprint or ours
+    no_pair = "they are no pair, give both sides the same --pair"
     if theirs.vocab_size != ours.vocab_size:
         raise ProtocolError(f"the draft has {theirs.vocab_size} tokens, the target {ours.vocab_size}: {no_pair}")
     if theirs.tokenizer_sha256 != ours.tokenizer_sha256:
