@@ -39,12 +39,17 @@ class ServerSession:
         try:
             actions = self._handle(event)
         except ProtocolError:
-            self._closed = True
+            self.close()
             raise
         if self._half is not None and self._half.output.done:
             actions.append(Finish(self._half.output.stopped))
             self._idle()
         return actions
+
+    def close(self) -> None:
+        """Serve nothing more, and hold nothing of what was asked for."""
+        self._closed = True
+        self._idle()
 
     def _handle(self, event: Event) -> list[Action]:
         match event:

@@ -15,8 +15,9 @@ from aiflow_cli.decoding.server import ServerSession
 from aiflow_cli.errors import ProtocolError
 from aiflow_cli.node.perform import Models
 from aiflow_cli.node.stream import PeerGone, Stream
-from aiflow_cli.wire.framing import MAX_FRAME_BYTES
+from aiflow_cli.wire.framing import MAX_FRAME_BYTES, SMALL_FRAME_BYTES
 from aiflow_cli.wire.messages import PROTOCOL_VERSION, Fingerprint, Hello, Message, Refused, Request, Welcome
+from aiflow_cli.wire.transport import Transport
 
 LINGER_S = 5.0
 """Some round trips of the longest link; a device in its own prefill then has the reason in its kernel, unread."""
@@ -144,6 +145,15 @@ class Client(Stream):
             self.socket.shutdown(socket.SHUT_WR)
         self.closes_at_s = perf_counter() + LINGER_S
 
+    def forget(self) -> None:
+        """Hold nothing of what the device sent and asked for: it is served no more, though its socket may stay a while.
+
+        All of it is free at once, not when garbage is collected next: pictures of strangers would pile up until then.
+        """
+        self.jobs.clear()
+        self.session.close()
+        self.transport = Transport(SMALL_FRAME_BYTES, perf_counter())
+
     def discard(self) -> bool:
         """Throw away what has come; whether the peer is gone, or has sent more than it may."""
         try:
@@ -155,10 +165,11 @@ class Client(Stream):
 
 def _check_pair(hello: Hello, ours: Fingerprint) -> None:
     """Raise ProtocolError if this draft and the target cannot work together."""
-    theirs, no_pair = hello.fingerprint or ours, "they are no pair, give both sides the same --pair"
     if hello.protocol != PROTOCOL_VERSION:
         spoken = f"the device speaks protocol {hello.protocol}, this server {PROTOCOL_VERSION}"
         raise ProtocolError(f"{spoken}: install the same aiflow on both")
+    theirs = hello.fingerprint or ours
+    no_pair = "they are no pair, give both sides the same --pair"
     if theirs.vocab_size != ours.vocab_size:
         raise ProtocolError(f"the draft has {theirs.vocab_size} tokens, the target {ours.vocab_size}: {no_pair}")
     if theirs.tokenizer_sha256 != ours.tokenizer_sha256:

@@ -31,8 +31,9 @@ class Compute:
         prompt = self.model.prepare(work.input.data, work.prompt)
         needed = self.model.room(len(prompt), work.max_new_tokens)
         if needed > self._room:
-            self._room = min(-(-needed // ROOM_STEP) * ROOM_STEP, self.model.positions)
-            self._decoder = self.model.decoder(self._room)
+            room = min(-(-needed // ROOM_STEP) * ROOM_STEP, self.model.positions)
+            self._decoder = self.model.decoder(room)  # for which there may be no memory: then all stays as it was
+            self._room = room
         return self._decoder.prefill(prompt)
 
     def extend(self, work: Extend) -> tuple[int, ...]:

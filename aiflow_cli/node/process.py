@@ -70,8 +70,10 @@ def die_with_parent(parent: int | None) -> None:
 
 
 def _ending(code: int) -> str:
-    known = {number.value: number.name for number in signal.Signals}
-    return f"ended with exit code {code}" if code >= 0 else f"was ended by {known.get(-code, f'signal {-code}')}"
+    if code >= 0:
+        return f"ended with exit code {code}"
+    names = {number.value: number.name for number in signal.Signals}
+    return f"was ended by {names.get(-code, f'signal {-code}')}"
 
 
 class Child(contextlib.AbstractContextManager["Child"]):

@@ -164,10 +164,12 @@ class Server:
         del self._clients[client]
         self._unseat(client)
         if reason is None:
+            client.forget()
             self._close(client)
             return
         _say(DROPPED + reason)
         client.refuse(reason)
+        client.forget()
         self._leaving[client] = None
         self._selector.modify(client.socket, selectors.EVENT_READ, client)
         if len(self._leaving) > MAX_CLIENTS:
@@ -199,14 +201,16 @@ class Server:
         client.jobs.remove(job)
         self._guarded(client, partial(self._perform, job))
         if client not in self._clients or not client.session.busy:
-            gc.collect(1)
+            gc.collect()
 
     def _perform(self, job: Job) -> None:
         client, queue_us = job.client, round((perf_counter() - job.since_s) * 1e6)
         if client.seat is None:
-            new = {name: Compute(model) for name, model in self._models.items()}
-            client.seat = self._spare.pop() if self._spare else new
+            client.seat = self._spare.pop() if self._spare else self._new_seat()
         client.tell(perform(job.work, client.seat, queue_us), perf_counter())
+
+    def _new_seat(self) -> Models:
+        return {name: Compute(model) for name, model in self._models.items()}
 
     def close(self) -> None:
         """Close every connection and the listening socket."""

@@ -106,8 +106,11 @@ class LiveWorld(contextlib.ExitStack):
         for pair in sorted(pairs, key=lambda pair: pair not in drafting):
             spec = self._pairs[pair]
             target, dtype = spec.folder("target"), conditions.dtype_of(spec, conditions.target_device)
-            there = [draft for *known, draft in started if known == [target, dtype]]
-            key = target, dtype, spec.folder("draft") if pair in drafting else next(iter(there), None)
+            if pair in drafting:
+                draft: Path | None = spec.folder("draft")
+            else:
+                draft = next((there for of, kind, there in started if (of, kind) == (target, dtype)), None)
+            key = target, dtype, draft
             if key not in started:
                 started[key] = self._serve(pair, *key)
             self._servers[pair] = started[key]

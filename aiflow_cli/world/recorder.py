@@ -116,12 +116,16 @@ class Recorder:
         )
 
     def _round(self, answer: wire.Verdict | wire.Round, delivered: int, at_s: float) -> Round:
-        cost, read_s = answer.verification, self._read_s
+        cost = answer.verification
         if isinstance(answer, wire.Verdict):
-            sent, accepted = self._drafts.pop((answer.epoch, answer.base)), delivered - (answer.token is not None)
+            sent = self._drafts.pop((answer.epoch, answer.base))
+            accepted = delivered - (answer.token is not None)
+            read_s = self._read_s
         else:  # made on the server: nothing went up, and what is neither model time nor queue is the way down
-            drafted_s, accepted, read_s = self._last_s + answer.draft_us * MICROSECONDS, answer.accepted, at_s
-            sent = _Sent(answer.drafted, drafted_s, drafted_s, 0)
+            drafted_s = self._last_s + answer.draft_us * MICROSECONDS
+            sent = _Sent(answer.drafted, drafted_s, sent_s=drafted_s, n_bytes=0)
+            accepted = answer.accepted
+            read_s = at_s
         queue_s, verify_s = cost.queue_us * MICROSECONDS, cost.verify_us * MICROSECONDS
         return Round(
             drafted=sent.drafted,

@@ -11,11 +11,13 @@ import pytest
 
 from aiflow_cli.models.decoder import Decoder
 from aiflow_cli.models.vlm import VisionLanguageModel
+from aiflow_cli.node import server
+from aiflow_cli.node.client import Client
 from aiflow_cli.node.connection import Connection
 from aiflow_cli.node.server import MAX_SEATS, SPARE_SEATS
 from aiflow_cli.wire.messages import Cancel, Tokens
 from tests.e2e.tools import wait_for
-from tests.node.served import Served, caption
+from tests.node.served import Served, caption, reason_of
 
 FIRST = 0
 
@@ -33,6 +35,18 @@ class Counting(VisionLanguageModel):
         return decoder
 
 
+class Poor(Counting):
+    """A model whose machine has no memory for its first cache of this many positions."""
+
+    too_large = 0
+
+    def decoder(self, max_length: int) -> Decoder:
+        if max_length >= self.too_large:
+            self.too_large = self.positions + 1
+            raise MemoryError
+        return super().decoder(max_length)
+
+
 @pytest.fixture
 def counting(tiny_target: VisionLanguageModel) -> Counting:
     model = Counting(tiny_target.name, tiny_target.model, tiny_target.tokenizer, tiny_target.original)
@@ -42,8 +56,8 @@ def counting(tiny_target: VisionLanguageModel) -> Counting:
 
 @pytest.fixture
 def served(counting: Counting) -> Iterator[Served]:
-    with Served(counting) as server:
-        yield server
+    with Served(counting) as started:
+        yield started
 
 
 def begin(served: Served, device: Connection) -> None:
@@ -62,6 +76,42 @@ def test_a_device_that_comes_again_finds_its_cache(served: Served, counting: Cou
             caption(device, served.request())
     assert served.caption()
     assert counting.made == 1
+
+
+@pytest.mark.parametrize("too_large", [0, 512], ids=["the first cache", "a larger cache"])
+def test_a_cache_for_which_there_was_no_memory_is_tried_again(too_large: int, counting: Counting) -> None:
+    """The seat is as it was: with a small cache or none, and it is the next device's, too."""
+    model = Poor(counting.name, counting.model, counting.tokenizer, counting.original)
+    model.alive, model.too_large = counting.alive, too_large
+    with Served(model) as served:
+        expected = served.caption() if too_large else []
+        with served.connect() as unlucky:
+            unlucky.send(served.request(max_new_tokens=400))
+            assert "MemoryError" in reason_of(unlucky.receive)
+        with served.connect() as device:
+            assert len(caption(device, served.request(max_new_tokens=400))) > len(expected)
+            assert caption(device, served.request())[: len(expected)] == expected
+
+
+def test_a_request_of_a_device_that_left_while_it_waited_is_held_no_longer(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With its picture: also while there is no response whose end would bring a collection of garbage."""
+    monkeypatch.setattr(server, "MAX_SEATS", 1)
+    with served.connect() as seated:
+        begin(served, seated)
+        assert_begun([seated])
+        with served.connect() as waiting:
+            waiting.send(served.request())
+            served.wait_until_clients(2)
+            client = weakref.ref(list(served.server._clients)[1])
+            wait_for(lambda: asked(client), "the request")
+        wait_for(lambda: client() is None, "the client to be forgotten")
+
+
+def asked(client: weakref.ref[Client]) -> bool:
+    known = client()
+    return known is not None and bool(known.jobs)
 
 
 def test_after_a_crowd_its_caches_are_freed(served: Served, counting: Counting) -> None:

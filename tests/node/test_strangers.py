@@ -22,7 +22,7 @@ from aiflow_cli.node.server import MAX_CLIENTS, MAX_HELD_BYTES
 from aiflow_cli.wire.framing import encode
 from aiflow_cli.wire.messages import MAX_IMAGE_BYTES, Cancel, Picture, Refused, Tokens
 from tests.conftest import TinyPair
-from tests.e2e.tools import Background
+from tests.e2e.tools import Background, wait_for
 from tests.node.served import Served, caption, last_words, reason_of, request_for_caption
 
 FAULTS: dict[str, BaseException] = {
@@ -121,7 +121,21 @@ def test_large_messages_of_all_devices_have_one_bound(tiny_target: VisionLanguag
             peer.sendall(announced + bytes(MAX_IMAGE_BYTES - 1000))
         words = last_words(peers[0])
         assert b"too many large messages at once" in words
+        assert_nothing_is_held(served)
         assert caption(honest, served.request())
+
+
+def test_a_picture_that_was_refused_is_not_held_until_its_device_leaves(tiny_target: VisionLanguageModel) -> None:
+    with Served(tiny_target) as served, served.connect() as peer:
+        peer.send(msgspec.structs.replace(served.request(), input=Picture(bytes(1_000_000))))
+        assert reason_of(peer.receive)
+        assert_nothing_is_held(served)
+
+
+def assert_nothing_is_held(served: Served) -> None:
+    leaving = list(wait_for(lambda: served.server._leaving, "a device that was refused"))
+    assert not any(client.session.busy for client in leaving)
+    assert sum(client.held_bytes for client in leaving) == 0
 
 
 def test_more_devices_than_there_are_places_are_told(tiny_target: VisionLanguageModel) -> None:
