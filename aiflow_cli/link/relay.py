@@ -109,16 +109,11 @@ class Relay:
         self._epoll.close()
 
     def _wait(self) -> None:
+        """Sleep until something is to be done; not in the last moments before the end of a message."""
         next_s, exact = min(self._up.next_event_s(), self._down.next_event_s())
-        now_s = time.monotonic()
-        wait_s = min(_IDLE_S, next_s - now_s - (_SPIN_S if exact else 0.0))
+        wait_s = min(_IDLE_S, next_s - time.monotonic() - (_SPIN_S if exact else 0.0))
         if wait_s > 0:
-            ready, _, _ = select.select([self._epoll.fileno()], [], [], wait_s)
-            if ready:
-                return
-        if exact and next_s - time.monotonic() <= _SPIN_S:
-            while time.monotonic() < next_s:
-                pass
+            select.select([self._epoll.fileno()], [], [], wait_s)
 
     def _dispatch(self, fd: int, events: int) -> None:
         end = self._ends.get(fd)
@@ -220,12 +215,12 @@ class Relay:
         end = source.peer
         if end is None or end.closed:
             return
-        self.counts.max_lateness_s = max(self.counts.max_lateness_s, now_s - chunk.due_s)
         if direction is self._up:
             self.counts.uplink_bytes += len(chunk.data)
         else:
             self.counts.downlink_bytes += len(chunk.data)
         if chunk.data:
+            self.counts.max_lateness_s = max(self.counts.max_lateness_s, now_s - chunk.due_s)
             end.untaken.append(chunk.data)
             end.untaken_bytes += len(chunk.data)
         else:
