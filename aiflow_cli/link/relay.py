@@ -37,8 +37,8 @@ class _End:
 
     sock: socket.socket
     direction: Direction
-    peer: _End | None = None
     connecting: bool = False
+    peer: _End = field(init=False)
     flow: Flow = field(init=False)
     untaken: deque[memoryview] = field(default_factory=deque)
     untaken_bytes: int = 0
@@ -171,8 +171,8 @@ class Relay:
         self._flush(end)
 
     def _read(self, end: _End) -> None:
-        if end.read_ended:
-            self._hung_up(end)
+        if end.read_ended:  # it hung up, in order or not: what it said may still be on its way
+            self._broke(end)
             return
         try:
             data = end.sock.recv(_READ_BYTES)
@@ -182,17 +182,10 @@ class Relay:
         end.read_ended = not data
         self._update(end)
 
-    def _hung_up(self, end: _End) -> None:
-        """Both ways of this socket are over. If that is in order, what it said may still be on its way."""
-        if not end.write_closed or end.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
-            self._broke(end)
-        else:
-            self._epoll.unregister(end.sock)  # a hang-up is reported for ever
-
     def _broke(self, end: _End) -> None:
-        """The connection is broken at this end. What was said here before (why, perhaps) still reaches the peer."""
+        """This end is no more. What was said here before (why, perhaps) still reaches the peer."""
         peer = end.peer
-        if peer is None or peer.closed or peer.write_closed:
+        if peer.closed or peer.write_closed:
             self._close_pair(end)
             return
         with contextlib.suppress(OSError):
@@ -211,9 +204,8 @@ class Relay:
             self._deliver(direction, chunk, now_s)
 
     def _deliver(self, direction: Direction, chunk: Chunk, now_s: float) -> None:
-        source = _owner(chunk.flow)
-        end = source.peer
-        if end is None or end.closed:
+        end = _owner(chunk.flow).peer
+        if end.closed:
             return
         if direction is self._up:
             self.counts.uplink_bytes += len(chunk.data)
@@ -245,17 +237,16 @@ class Relay:
             end.write_closed = True
             with contextlib.suppress(OSError):
                 end.sock.shutdown(socket.SHUT_WR)
-            if end.peer is None or end.peer.closed or (end.read_ended and end.peer.write_closed):
+            if end.peer.closed or (end.read_ended and end.peer.write_closed):
                 self._close_pair(end)
                 return
         self._update(end)
-        if end.peer is not None:
-            self._update(end.peer)
+        self._update(end.peer)
 
     def _update(self, end: _End) -> None:
         """Read only what there is room for, write only what waits to be written."""
         peer = end.peer
-        if end.closed or peer is None:
+        if end.closed:
             return
         has_room = end.flow.has_room(len(self._ends) // 2) and peer.untaken_bytes < _MAX_UNTAKEN_BYTES
         may_read = has_room and not (end.read_ended or peer.closed)
@@ -267,14 +258,12 @@ class Relay:
 
     def _close_pair(self, end: _End) -> None:
         for one in (end, end.peer):
-            if one is not None:
-                one.direction.drop(one.flow)
-                self._forget(one)
+            one.direction.drop(one.flow)
+            self._forget(one)
 
     def _forget(self, end: _End) -> None:
         if self._ends.pop(end.sock.fileno(), None) is not None:
-            with contextlib.suppress(FileNotFoundError):
-                self._epoll.unregister(end.sock)
+            self._epoll.unregister(end.sock)
             end.sock.close()
 
 

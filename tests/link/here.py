@@ -6,6 +6,9 @@ import math
 import socket
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -25,22 +28,46 @@ def both(rate_bytes_per_s: float, burst_bytes: int = 10_000, delay_s: float = 0.
 class Here(Relayed):
     """A relay before a listening socket. Ends with the `with` block, and raises there what it failed of."""
 
-    def __init__(self, spec: LinkSpec = UNLIMITED, listener: socket.socket | None = None) -> None:
+    def __init__(
+        self, spec: LinkSpec = UNLIMITED, listener: socket.socket | None = None, to: Address | None = None
+    ) -> None:
         super().__init__(listener)
-        self._relay = Relay(Address("127.0.0.1", 0), bound_address(self.listener), spec)
+        self._relay = Relay(Address("127.0.0.1", 0), to or bound_address(self.listener), spec)
         self.address = self._relay.address
-        self._stopping = threading.Event()
+        self._stopping, self._going, self._standing = threading.Event(), threading.Event(), threading.Event()
+        self._going.set()
         self._failure: BaseException | None = None
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
     def _run(self) -> None:
         try:
-            self._relay.run(self._stopping.is_set)
+            self._relay.run(self._asked)
         except BaseException as error:
             self._failure = error
         finally:
             self._relay.close()
+
+    def _asked(self) -> bool:
+        if not self._going.is_set():
+            self._standing.set()
+            self._going.wait()
+        return self._stopping.is_set()
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """It stands still meanwhile, so that it finds together what the test does one after another."""
+        self._standing.clear()
+        self._going.clear()
+        try:
+            assert self._standing.wait(PATIENCE_S), "it does not ask whether it should stop"
+            yield
+        finally:
+            self._going.set()
+
+    def timer_slack_ns(self) -> int:
+        """By how much the kernel may let its thread sleep longer."""
+        return int(Path(f"/proc/{self._thread.native_id}/timerslack_ns").read_text())
 
     def cpu_s(self) -> float:
         """CPU time of the relay so far."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import socket
 import time
+from collections.abc import Callable
 
 import pytest
 
-from tests.link.connections import ended, noise, ping_s, receive, receive_all, reset, send_aside
+from aiflow_cli.link import relay
+from tests.link.connections import ended, noise, ping_s, push, receive, receive_all, reset, send_aside
 from tests.link.here import Here, both
 
 SLOW = both(1e5, 1000)
@@ -82,14 +85,16 @@ def test_a_server_that_resets_takes_its_client_along() -> None:
 
 @pytest.mark.parametrize("uploading", [False, True])
 def test_what_was_said_before_a_reset_still_arrives(uploading: bool) -> None:
-    """As over a wire: the reason is on its way already when the one who gave it slams the door."""
-    with Here(both(float("inf"), delay_s=0.3)) as link:
+    """As over a wire: the reason is on its way already when the one who gave it slams the door. Where something waits
+    to be written to that end, it is the writing that fails first.
+    """
+    with Here(both(math.inf, delay_s=0.1)) as link:
         near, far = link.pair()
         if uploading:
-            send_aside(near, bytes(30_000_000))
-            receive(far, 10_000)
-        far.sendall(b"go away")
-        reset(far)
+            push(near, 30_000_000)
+        with link.held():
+            far.sendall(b"go away")
+            reset(far)
         assert receive(near, 7) == b"go away"
         assert ended(near)
         assert ping_s(link.pair()) < 5
@@ -103,3 +108,71 @@ def test_what_a_client_said_before_its_reset_still_arrives() -> None:
         reset(near)
         assert receive(far, 20_000) == noise(20_000)
         assert ended(far)
+
+
+def both_reset(link: Here) -> None:
+    """While bytes are on their way in both directions."""
+    near, far = link.pair()
+    near.sendall(b"up")
+    far.sendall(b"down")
+    time.sleep(0.02)
+    reset(near)
+    time.sleep(0.02)
+    reset(far)
+
+
+def reset_behind_an_end(link: Here) -> None:
+    """The server has the end of what the client says already, and says nothing itself."""
+    near, far = link.pair()
+    near.shutdown(socket.SHUT_WR)
+    assert far.recv(1) == b""
+    reset(near)
+
+
+def reset_after_the_others_end(link: Here) -> None:
+    near, far = link.pair()
+    far.shutdown(socket.SHUT_WR)
+    assert near.recv(1) == b""
+    near.sendall(b"up")
+    reset(near)
+    assert receive_all(far) == b"up"
+
+
+def ended_in_order(link: Here) -> None:
+    for end in link.pair():
+        end.close()
+
+
+def ended_by_the_server_first(link: Here) -> None:
+    near, far = link.pair()
+    far.shutdown(socket.SHUT_WR)
+    assert near.recv(1) == b""
+    near.sendall(b"up")
+    near.close()
+    assert receive_all(far) == b"up"
+
+
+@pytest.mark.parametrize(
+    "finish",
+    [both_reset, reset_behind_an_end, reset_after_the_others_end, ended_in_order, ended_by_the_server_first],
+    ids=lambda finish: finish.__name__,
+)
+def test_what_is_over_leaves_its_place_to_the_next(
+    finish: Callable[[Here], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where there is one place, and bytes take a tenth of a second."""
+    monkeypatch.setattr(relay, "MAX_CONNECTIONS", 1)
+    with Here(both(math.inf, delay_s=0.1)) as link:
+        finish(link)
+        time.sleep(0.5)
+        assert ping_s(link.pair()) < 5
+
+
+def test_its_end_is_the_end_of_all_connections() -> None:
+    with Here() as link:
+        near, far = link.pair()
+        link.end()
+        assert ended(near)
+        assert ended(far)
+        with pytest.raises(ConnectionRefusedError):
+            link.connect()

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from aiflow_cli.link import relay
-from aiflow_cli.link.address import bound_address
+from aiflow_cli.link.address import Address, bound_address
 from tests.link.connections import arrives, ended, noise, ping_s, push, receive_all, send_aside
 from tests.link.here import Here, both
 
@@ -32,6 +32,15 @@ def test_an_upstream_that_refuses_ends_the_client_and_not_the_relay() -> None:
             assert ping_s(link.pair()) < 5
             counts = link.end()
     assert (counts.connections, counts.refused) == (2, 3)
+
+
+def test_an_upstream_without_a_way_to_it_is_one_that_refuses() -> None:
+    """The kernel says so at once: connections to all of a network are not made."""
+    with Here(to=Address("255.255.255.255", 80)) as link:
+        for _ in range(2):
+            assert ended(link.connect())
+        counts = link.end()
+    assert (counts.connections, counts.refused) == (0, 2)
 
 
 def test_an_upstream_that_is_silent_holds_up_no_one() -> None:
@@ -73,12 +82,13 @@ def test_a_slow_link_stops_its_source() -> None:
         assert push(near, 40_000_000) < 32_000_000
 
 
-def test_a_delay_alone_does_not_hold_all_that_a_source_can_send() -> None:
+def test_a_delay_alone_does_not_hold_all_that_sources_can_send() -> None:
+    """64 MB, which they share, and what the kernel has room for."""
     with Here(both(math.inf, delay_s=20.0)) as link:
-        near, _ = link.pair()
+        sources = [link.pair().near for _ in range(3)]
         process = psutil.Process()
         before_bytes = process.memory_info().rss
-        assert push(near, 300_000_000) < 100_000_000
+        assert 50_000_000 < sum(push(near, 100_000_000) for near in sources) < 90_000_000
         assert process.memory_info().rss - before_bytes < 150_000_000
 
 

@@ -52,6 +52,13 @@ def test_delay_counts_once_each_way_and_the_relay_sleeps_meanwhile() -> None:
         assert link.cpu_s() - cpu_s < sum(times_s) / 5
 
 
+def test_it_is_not_woken_later_than_need_be() -> None:
+    """Fifty microseconds, as the kernel has it otherwise, would be late by as much on every message."""
+    with Here() as link:
+        assert ping_s(link.pair()) < 5
+        assert link.timer_slack_ns() == 1
+
+
 def test_delay_alone_is_no_limit_of_rate() -> None:
     """Bytes are under way together: 40 KB in pieces arrive one delay after they were sent, not one delay each."""
     with Here(both(math.inf, delay_s=0.1)) as link:
