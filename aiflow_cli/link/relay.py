@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
+import math
 import select
 import socket
 import time
@@ -81,7 +82,7 @@ class Relay:
         self._listener = listen(address)
         self._listener.setblocking(False)
         self._epoll.register(self._listener, select.EPOLLIN)
-        self._deaf_until_s = 0.0
+        self._deaf_until_s = math.inf
         self.address = bound_address(self._listener)
 
     def run(self, should_stop: Callable[[], bool]) -> None:
@@ -90,13 +91,12 @@ class Relay:
         while not should_stop():
             self._wait()
             events = dict(self._epoll.poll(0))
-            newcomers = events.pop(self._listener.fileno(), 0)
             for fd, what in events.items():
                 self._dispatch(fd, what)
-            if newcomers:  # last, since a new socket may get the number of one that has just been closed
+            if self._listener.fileno() in events:  # last: a new socket may get the number of one that was just closed
                 self._accept()
-            if self._deaf_until_s and time.monotonic() > self._deaf_until_s:
-                self._deaf_until_s = 0.0
+            if time.monotonic() > self._deaf_until_s:
+                self._deaf_until_s = math.inf
                 self._epoll.modify(self._listener, select.EPOLLIN)
             for direction in (self._up, self._down):
                 self._advance(direction)

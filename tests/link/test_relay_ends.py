@@ -110,6 +110,20 @@ def test_what_a_client_said_before_its_reset_still_arrives() -> None:
         assert ended(far)
 
 
+def test_bytes_for_one_who_has_gone_end_the_connection_alone() -> None:
+    """The second of two that are due together is refused by the kernel, which has learned of it by the first."""
+    with Here(both(math.inf, delay_s=0.7)) as link:
+        near, far = link.pair()
+        for piece in (b"a", b"b"):
+            near.sendall(piece)
+            time.sleep(0.02)
+        far.close()
+        with link.held():
+            time.sleep(0.8)
+        assert ended(near)
+        assert ping_s(link.pair()) < 5
+
+
 def both_reset(link: Here) -> None:
     """While bytes are on their way in both directions."""
     near, far = link.pair()
