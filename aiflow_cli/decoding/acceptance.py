@@ -1,6 +1,4 @@
-"""The acceptance rule and the stopping rule of greedy speculation; every method uses these, and no other code decides
-either.
-"""
+"""The acceptance rule and the stopping rule of greedy speculation: no other code decides either."""
 
 from __future__ import annotations
 

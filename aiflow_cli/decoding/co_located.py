@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import msgspec
 
 from aiflow_cli.decoding.acceptance import Outcome
@@ -40,9 +42,7 @@ class Server(ServerHalf):
         self._verifier = Verifier(output, turns, request.exact_margin)
 
     def first(self, message: Tokens) -> list[Action]:
-        """The draft model is prefilled before the first token goes out: it belongs to TTFT, as where the device
-        drafts.
-        """
+        """The draft model is prefilled before the first token is sent: it belongs to TTFT, as on the device."""
         if self.output.done:
             return [Send(message)]
 
@@ -59,7 +59,7 @@ class Server(ServerHalf):
         return self._drafter.draft(self._drafted)
 
     def _drafted(self, tree: Tree, draft_us: int) -> list[Action]:
-        return self._verifier.verify(tree, lambda found, cost: self._verified(tree, draft_us, found, cost))
+        return self._verifier.verify(tree, partial(self._verified, tree, draft_us))
 
     def _verified(self, tree: Tree, draft_us: int, found: Outcome, cost: Verification) -> list[Action]:
         self._drafter.settle(tree, found)

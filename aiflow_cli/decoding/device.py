@@ -1,6 +1,4 @@
-"""The device's side of one response, as a state machine without I/O: `handle(event) -> actions`. What it does is its
-method's.
-"""
+"""The device's side of one response, as a state machine without I/O; what it does is its method's."""
 
 from __future__ import annotations
 
@@ -31,11 +29,6 @@ class DeviceSession:
         self._half = DEVICE[task.method](task, self.output, self._turns)
         self._started = self._closed = False
 
-    @property
-    def finished(self) -> bool:
-        """Whether the response is complete."""
-        return self.output.done
-
     def handle(self, event: Event) -> list[Action]:
         """What to do about an event, in order."""
         if self._closed:
@@ -51,11 +44,14 @@ class DeviceSession:
         return actions
 
     def _handle(self, event: Event) -> list[Action]:
-        if isinstance(event, Started):
-            return self._start()
-        if not self._started:
-            raise OutOfTurn(f"{type(event).__name__} although the response has not begun")
         match event:
+            case Started() if not self._started:
+                self._started = True
+                return self._half.start()
+            case Started():
+                raise OutOfTurn("the response has begun already")
+            case _ if not self._started:
+                raise OutOfTurn(f"{type(event).__name__} although the response has not begun")
             case Received(message):
                 return self._received(message)
             case Prefilled() | Drafted() | Extended():
@@ -64,12 +60,6 @@ class DeviceSession:
                 self._closed = True
                 alone = self.task.method is Method.ON_DEVICE
                 return [] if alone else [Send(Cancel(self.task.request_id))]
-
-    def _start(self) -> list[Action]:
-        if self._started:
-            raise OutOfTurn("the response has begun already")
-        self._started = True
-        return self._half.start()
 
     def _received(self, message: Message) -> list[Action]:
         if isinstance(message, Refused):

@@ -21,25 +21,22 @@ class Drafter:
         self._base = 0
 
     def draft(self, then: Callable[[Tree, int], list[Action]]) -> list[Action]:
-        """Draft; `then` gets the chain and how long it took, in microseconds. With room for one token alone the chain
-        is empty.
-        """
+        """Draft; `then` gets the chain (empty with room for one token alone), and how long it took in microseconds."""
         self._base = len(self._output.tokens)
         count = draft_length(self._gamma, self._output.room)
         if not count:
             return then(Tree.chain(()), 0)
         feed = tuple(self._output.tokens[self._cached :])
         work = DraftTokens(keep=self._cached, feed=feed, count=count, stop_ids=self._output.stop_ids)
-        return [self._turns.ask(work, lambda event: then(self._checked(event, count), event.compute_us))]
 
-    def _checked(self, event: Drafted, count: int) -> Tree:
-        if len(event.tokens) > count:
-            raise BadTokens(f"{len(event.tokens)} drafted tokens, of which {count} may be")
-        return Tree.chain(self._output.check_ids(event.tokens))
+        def drafted(event: Drafted) -> list[Action]:
+            if len(event.tokens) > count:
+                raise BadTokens(f"{len(event.tokens)} drafted tokens, of which {count} may be")
+            return then(Tree.chain(self._output.check_ids(event.tokens)), event.compute_us)
+
+        return [self._turns.ask(work, drafted)]
 
     def settle(self, drafted: Tree, outcome: Outcome) -> None:
-        """After a round: the cache holds what was committed before, and of the drafts all but the last, as far as they
-        were accepted.
-        """
+        """After a round: the cache holds what was committed before, and the accepted drafts, but never the last one."""
         if drafted.tokens:
             self._cached = self._base + min(outcome.accepted, len(drafted.tokens) - 1)

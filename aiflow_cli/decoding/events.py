@@ -40,9 +40,7 @@ class Prefilled:
 
 @dataclass(frozen=True)
 class Extended:
-    """`Extend` is done: the target's most likely token after each of the appended ones, and its margin over the next if
-    asked for.
-    """
+    """`Extend` is done: the target's most likely token after each appended one, and its margins if asked for."""
 
     ticket: int
     predictions: tuple[int, ...]

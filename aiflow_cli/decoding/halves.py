@@ -47,32 +47,24 @@ class DeviceHalf:
     def start(self) -> list[Action]:
         """Begin: what a device with a server does."""
         task = self.task
-        return [
-            Send(
-                Request(
-                    task.request_id,
-                    task.method.value,
-                    task.gamma,
-                    task.max_new_tokens,
-                    task.prompt,
-                    task.input,
-                    task.exact_margin,
-                    pack_ids(task.committed),
-                )
-            )
-        ]
+        request = Request(
+            task.request_id,
+            task.method.value,
+            task.gamma,
+            task.max_new_tokens,
+            task.prompt,
+            task.input,
+            task.exact_margin,
+            pack_ids(task.committed),
+        )
+        return [Send(request)]
 
     def answer(self, message: Answer) -> list[Action]:
-        """The server says something about this request."""
+        """The server says something about this request: its first token, and those of its single steps."""
         if isinstance(message, Tokens):
-            return self.tokens(message)
-        raise OutOfTurn(
-            f"the server sent {type(message).__name__}, which no device waits for in {self.task.method.value}"
-        )
-
-    def tokens(self, message: Tokens) -> list[Action]:
-        """The server's first token, and those of its single steps."""
-        return self.arrived(message.base, message.ids, message.done)
+            return self.arrived(message.base, message.ids, message.done)
+        kind, method = type(message).__name__, self.task.method.value
+        raise OutOfTurn(f"the server sent {kind}, which no device waits for in {method}")
 
     def arrived(self, base: int, packed: bytes, done: bool) -> list[Action]:
         """Tokens that follow `base` others; those that are there already are dropped. Raises ProtocolError."""
@@ -83,9 +75,7 @@ class DeviceHalf:
         return self.deliver(self.output.unpack(packed), done)
 
     def deliver(self, tokens: tuple[int, ...], done: bool) -> list[Action]:
-        """Commit tokens and hand them out. Raises BadTokens if they cannot be, or the server's `done` is another than
-        theirs.
-        """
+        """Commit tokens and hand them out. Raises BadTokens if they cannot be, or the server's `done` is not theirs."""
         self.output.commit(tokens)
         if done != self.output.done:
             says, tell = ("", "not ") if done else ("not ", "")
@@ -124,20 +114,16 @@ class ServerHalf:
         return [self.turns.ask(steps, stepped)]
 
     def _begin(self, token: int, queue_us: int, compute_us: int) -> list[Action]:
-        return self.first(self.commit((token,), queue_us, compute_us))
+        self.output.commit((token,))
+        return self.first(self.told((token,), queue_us, compute_us))
 
     def first(self, message: Tokens) -> list[Action]:
         """The first token is there: send it, then go on."""
         return [Send(message), *self.onward()]
 
-    def commit(self, tokens: tuple[int, ...], queue_us: int, compute_us: int) -> Tokens:
-        """Commit tokens of one piece of work; the message that tells of them."""
-        base = len(self.output.tokens)
-        self.output.commit(tokens)
-        return self.told(base, tokens, queue_us, compute_us)
-
-    def told(self, base: int, tokens: tuple[int, ...], queue_us: int, compute_us: int) -> Tokens:
-        """The message about tokens that were committed after `base` others."""
+    def told(self, tokens: tuple[int, ...], queue_us: int, compute_us: int) -> Tokens:
+        """The message about tokens that one piece of work has just added to the output."""
+        base = len(self.output.tokens) - len(tokens)
         return Tokens(self.request.request_id, base, pack_ids(tokens), self.output.done, queue_us, compute_us)
 
     def onward(self) -> list[Action]:
@@ -154,8 +140,6 @@ class ServerHalf:
 
 
 def check_counts(drafted: int, accepted: int, judged: int) -> None:
-    """Drafts are judged one after another until the first that is rejected, so at most one judged draft is not
-    accepted: else BadCounts.
-    """
+    """Raises BadCounts: drafts are judged in order up to the first rejected, so at most one judged is not accepted."""
     if not accepted <= judged <= min(drafted, accepted + 1):
         raise BadCounts(f"the server accepts {accepted} of {drafted} drafts, judged {judged}: the counts do not fit")

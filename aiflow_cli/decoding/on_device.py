@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from aiflow_cli.decoding.actions import Action, Deliver, DraftTokens
-from aiflow_cli.decoding.events import Drafted, Prefilled
 from aiflow_cli.decoding.halves import DeviceHalf, prefill
 from aiflow_cli.decoding.state import OutOfTurn
 from aiflow_cli.wire.messages import Answer
@@ -14,14 +13,7 @@ class Device(DeviceHalf):
 
     def start(self) -> list[Action]:
         """Prefill; nothing is sent."""
-        work = prefill("draft", self.task)
-        return [self.turns.ask(work, self._prefilled)]
-
-    def _prefilled(self, event: Prefilled) -> list[Action]:
-        return self._next((event.token,))
-
-    def _stepped(self, event: Drafted) -> list[Action]:
-        return self._next(event.tokens)
+        return [self.turns.ask(prefill("draft", self.task), lambda event: self._next((event.token,)))]
 
     def _next(self, tokens: tuple[int, ...]) -> list[Action]:
         """Deliver, and make a step unless the output is complete. The cache holds all but the last token."""
@@ -31,7 +23,7 @@ class Device(DeviceHalf):
             return [Deliver(tokens)]
         cached = len(output.tokens) - 1
         step = DraftTokens(keep=cached, feed=(output.tokens[-1],), count=1, stop_ids=output.stop_ids)
-        return [Deliver(tokens), self.turns.ask(step, self._stepped)]
+        return [Deliver(tokens), self.turns.ask(step, lambda event: self._next(event.tokens))]
 
     def answer(self, message: Answer) -> list[Action]:
         """There is no server to say anything."""

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-__all__ = ["conditional_acceptance", "run_lengths", "split_into_rounds"]
-
 
 def run_lengths(matches: Sequence[bool]) -> list[int]:
     """L_i for every position: how many matches in a row begin there."""
@@ -36,9 +34,7 @@ def split_into_rounds(matches: Sequence[bool], gamma: int) -> list[int]:
 
 
 def conditional_acceptance(texts: Sequence[Sequence[bool]], gamma: int) -> list[float | None]:
-    """The share of drafts accepted at position k among those whose first k - 1 were, for k = 1..gamma; None where none
-    was judged.
-    """
+    """The share of drafts accepted at position k = 1..gamma among those whose first k - 1 were; None: none judged."""
     judged, accepted = [0] * gamma, [0] * gamma
     for matches in texts:
         runs, position = run_lengths(matches), 0

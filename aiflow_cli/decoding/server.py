@@ -1,6 +1,4 @@
-"""The server's side of a connection, as a state machine without I/O: one request after another, `handle(event) ->
-actions`.
-"""
+"""The server's side of a connection, as a state machine without I/O: one request after another."""
 
 from __future__ import annotations
 

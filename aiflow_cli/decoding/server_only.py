@@ -31,5 +31,4 @@ class Server(ServerHalf):
         return self._verifier.verify(NOTHING, self._stepped)
 
     def _stepped(self, found: Outcome, cost: Verification) -> list[Action]:
-        base = len(self.output.tokens) - len(found.tokens)
-        return [Send(self.told(base, found.tokens, cost.queue_us, cost.verify_us)), *self.onward()]
+        return [Send(self.told(found.tokens, cost.queue_us, cost.verify_us)), *self.onward()]

@@ -8,6 +8,7 @@ and of one that begins before the end of the output what is committed already is
 from __future__ import annotations
 
 from collections import deque
+from functools import partial
 from typing import NamedTuple
 
 from aiflow_cli.decoding.acceptance import Outcome, draft_length, outcome
@@ -18,7 +19,7 @@ from aiflow_cli.decoding.halves import DeviceHalf, ServerHalf, Task, check_count
 from aiflow_cli.decoding.state import BadCounts, BadTokens, OutOfTurn, Output, Turns
 from aiflow_cli.decoding.tree import Branch, Tree
 from aiflow_cli.decoding.verification import Verifier
-from aiflow_cli.wire.messages import Answer, Draft, Request, Tokens, Verdict, Verification, pack_ids
+from aiflow_cli.wire.messages import Answer, Draft, Request, Verdict, Verification, pack_ids
 
 MOST_WAITING = 16
 """Drafts of one device that wait for their verification."""
@@ -45,11 +46,13 @@ class Device(DeviceHalf):
         self._prefilled = True
         return self._next()
 
-    def tokens(self, message: Tokens) -> list[Action]:
-        """The first token; all others come by verdicts."""
+    def answer(self, message: Answer) -> list[Action]:
+        """The first token, then verdicts."""
+        if isinstance(message, Verdict):
+            return self._verdict(message)
         if self._begun and message.base >= len(self.output.tokens):
             raise OutOfTurn("the server sent tokens that were not asked for")
-        delivered = super().tokens(message)
+        delivered = super().answer(message)
         self._begun = True
         return delivered + (self._next() if delivered else [])
 
@@ -61,10 +64,6 @@ class Device(DeviceHalf):
     def _drafted(self, tree: Tree, _draft_us: int) -> list[Action]:
         self._out, self._base = tree, len(self.output.tokens)
         return [Send(Draft(self.task.request_id, self._epoch, self._base, pack_ids(tree.tokens)))]
-
-    def answer(self, message: Answer) -> list[Action]:
-        """The first token, then verdicts."""
-        return self._verdict(message) if isinstance(message, Verdict) else super().answer(message)
 
     def _verdict(self, message: Verdict) -> list[Action]:
         if message.base < len(self.output.tokens):
@@ -120,27 +119,25 @@ class Server(ServerHalf):
             raise OutOfTurn(f"the device drafts in epoch {message.epoch}, the output is in epoch {self._epoch}")
         if len(self._waiting) == MOST_WAITING:
             raise BadCounts(f"more than {MOST_WAITING} drafts wait: the device has to wait for verdicts")
-        self._waiting.append(_Waiting(message.base, self._tree(message)))
-        return self._verify_next()
-
-    def _tree(self, message: Draft) -> Tree:
         ids = self.output.unpack(message.ids)
         if message.parents is not None:
             raise BadCounts(f"the method {self.request.method} drafts chains: a draft with parents is none")
-        if len(ids) > self.request.gamma:
-            raise BadTokens(f"{len(ids)} drafted tokens, of which {self.request.gamma} may be: the peers disagree")
-        return Tree.chain(ids)
+        self._check_length(len(ids), self.request.gamma)
+        self._waiting.append(_Waiting(message.base, Tree.chain(ids)))
+        return self._verify_next()
+
+    @staticmethod
+    def _check_length(drafted: int, most: int) -> None:
+        if drafted > most:
+            raise BadTokens(f"{drafted} drafted tokens, of which {most} may be: the peers disagree")
 
     def _verify_next(self) -> list[Action]:
         while self._idle and self._waiting:
-            waiting = self._waiting.popleft()
-            if (branch := self._fresh(waiting)) is not None:
-                return self._verify(waiting, branch)
+            draft = self._waiting.popleft()
+            if (branch := self._fresh(draft)) is not None:
+                self._idle = False
+                return self._verifier.verify(branch.tree, partial(self._verified, draft.base, branch))
         return []
-
-    def _verify(self, draft: _Waiting, branch: Branch) -> list[Action]:
-        self._idle = False
-        return self._verifier.verify(branch.tree, lambda found, cost: self._verified(draft, branch, found, cost))
 
     def _fresh(self, draft: _Waiting) -> Branch | None:
         """What of a draft is not committed yet; None if that is nothing, or the output is another."""
@@ -148,17 +145,14 @@ class Server(ServerHalf):
         for token in self.output.tokens[draft.base :]:
             if draft.tree.ends_at(node):
                 return None
-            following = draft.tree.child(node, token)
-            if following is None:
+            if (following := draft.tree.child(node, token)) is None:
                 self._leave()
                 return None
             node = following
-        room = draft_length(self.request.gamma, self.output.room)
-        branch = draft.tree.below(node)
         if draft.base > len(self.output.tokens):
             raise OutOfTurn(f"the device drafts after {draft.base} tokens, there are {len(self.output.tokens)}")
-        if len(branch.tree.tokens) > room:
-            raise BadTokens(f"{len(branch.tree.tokens)} drafted tokens, of which {room} may be: the peers disagree")
+        branch = draft.tree.below(node)
+        self._check_length(len(branch.tree.tokens), draft_length(self.request.gamma, self.output.room))
         return branch
 
     def _leave(self) -> None:
@@ -166,10 +160,10 @@ class Server(ServerHalf):
         self._epoch += 1
         self._waiting.clear()
 
-    def _verified(self, draft: _Waiting, branch: Branch, found: Outcome, cost: Verification) -> list[Action]:
+    def _verified(self, base: int, branch: Branch, found: Outcome, cost: Verification) -> list[Action]:
         epoch = self._epoch
         if found.left:
             self._leave()
         node = branch.nodes[found.node]
-        told = Verdict(self.request.request_id, epoch, draft.base, node, found.token, found.done, cost)
+        told = Verdict(self.request.request_id, epoch, base, node, found.token, found.done, cost)
         return [Send(told), *self.onward()]

@@ -1,6 +1,4 @@
-"""What all methods share on both sides: the output so far, the work that is under way, and the errors of a broken
-protocol.
-"""
+"""What all methods share on both sides: the output so far, the work under way, the errors of a broken protocol."""
 
 from __future__ import annotations
 
@@ -102,9 +100,7 @@ class Turns:
         return work
 
     def answered(self, event: WorkDone) -> list[Action]:
-        """What an answer leads to; nothing if no one waits for it. Raises OutOfTurn for an answer to other work than
-        was asked for.
-        """
+        """What an answer leads to; nothing if no one waits for it. Raises OutOfTurn for an answer to other work."""
         work, then = self._waiting.pop(event.ticket, (None, None))
         if work is None or then is None:
             return []

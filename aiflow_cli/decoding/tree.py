@@ -32,11 +32,6 @@ class Tree:
         """Each token follows the one before."""
         return cls(tuple(tokens), tuple(range(len(tokens))))
 
-    @property
-    def is_chain(self) -> bool:
-        """Whether every node has one child at most, and they follow one another."""
-        return self.parents == tuple(range(len(self.tokens)))
-
     def path(self, node: int) -> tuple[int, ...]:
         """The nodes from below the root to `node`, which is the last; none for the root."""
         found: list[int] = []

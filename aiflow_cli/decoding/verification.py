@@ -1,11 +1,8 @@
-"""Verification of a draft by the target: one pass, and where its margins decide nothing, single steps
-(`decoding/exact.py`).
-"""
+"""Verification of a draft by the target: one pass, and single steps where its margins decide nothing."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from aiflow_cli.decoding.acceptance import Outcome, accept, outcome
 from aiflow_cli.decoding.actions import Action, Extend
@@ -16,16 +13,6 @@ from aiflow_cli.decoding.tree import Tree
 from aiflow_cli.wire.messages import Verification
 
 Then = Callable[[Outcome, Verification], list[Action]]
-
-
-@dataclass(frozen=True)
-class _Pass:
-    """A pass whose choice after `node` is undecided."""
-
-    tree: Tree
-    node: int
-    event: Extended
-    then: Then
 
 
 class Verifier:
@@ -53,44 +40,30 @@ class Verifier:
         elif self._bound:
             node = first_undecided(tree, event.predictions, event.margins, output.stop_ids, self._bound)
             if node is not None:
-                return self._again(_Pass(tree, node, event, then))
+                return self._again(tree, node, event, then)
         found = accept(tree, event.predictions, output.stop_ids, output.room)
-        return self._settle(found, then, event.queue_us, event.compute_us)
+        return self._settle(found, Verification(found.judged, event.queue_us, event.compute_us), then)
 
-    def _again(self, undecided: _Pass) -> list[Action]:
-        """Single steps from where the cache is clean: over the output since, and the drafts up to the undecided
-        node.
+    def _again(self, tree: Tree, node: int, passed: Extended, then: Then) -> list[Action]:
+        """Single steps from where the cache is clean: over the output since, and the drafts up to the undecided node.
+
+        These drafts stand as the steps say, and so does the choice after them; those behind are dropped unjudged.
         """
-        steps = (*self._output.tokens[self._clean :], *undecided.tree.tokens_to(undecided.node))
-        work = Extend(keep=self._clean, tokens=steps, singly=True)
-        return [self._turns.ask(work, lambda event: self._stepped(undecided, event))]
+        path, chain = tree.path(node), Tree.chain(tree.tokens_to(node))
+        work = Extend(keep=self._clean, tokens=(*self._output.tokens[self._clean :], *chain.tokens), singly=True)
 
-    def _stepped(self, undecided: _Pass, event: Extended) -> list[Action]:
-        """The drafts before the undecided node stand as the steps say, and its own choice; those behind it are dropped
-        unjudged.
-        """
-        path = undecided.tree.path(undecided.node)
-        chain = Tree.chain(undecided.tree.tokens_to(undecided.node))
-        steps = len(event.predictions)
-        self._clean += steps
-        predictions = event.predictions[-len(path) - 1 :]
-        on_chain = accept(chain, predictions, self._output.stop_ids, self._output.room)
-        found = outcome(undecided.tree, (0, *path)[on_chain.node], on_chain.token, on_chain.done, on_chain.judged)
-        queue_us = undecided.event.queue_us + event.queue_us
-        compute_us = undecided.event.compute_us + event.compute_us
-        return self._settle(found, undecided.then, queue_us, compute_us, steps, event.compute_us)
+        def stepped(event: Extended) -> list[Action]:
+            steps = len(event.predictions)
+            self._clean += steps
+            predictions = event.predictions[-len(path) - 1 :]
+            on_chain = accept(chain, predictions, self._output.stop_ids, self._output.room)
+            found = outcome(tree, (0, *path)[on_chain.node], on_chain.token, on_chain.done, on_chain.judged)
+            queue_us, verify_us = passed.queue_us + event.queue_us, passed.compute_us + event.compute_us
+            return self._settle(found, Verification(found.judged, queue_us, verify_us, steps, event.compute_us), then)
 
-    def _settle(
-        self,
-        found: Outcome,
-        then: Then,
-        queue_us: int,
-        verify_us: int,
-        redecide_steps: int = 0,
-        redecide_us: int = 0,
-    ) -> list[Action]:
+        return [self._turns.ask(work, stepped)]
+
+    def _settle(self, found: Outcome, cost: Verification, then: Then) -> list[Action]:
         self._output.commit(found.tokens)
-        self._clean = min(
-            self._clean, len(self._output.tokens) - 1
-        )  # rejected drafts leave the cache with the next pass
-        return then(found, Verification(found.judged, queue_us, verify_us, redecide_steps, redecide_us))
+        self._clean = min(self._clean, len(self._output.tokens) - 1)  # rejected drafts leave with the next pass
+        return then(found, cost)

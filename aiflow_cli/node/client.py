@@ -1,22 +1,27 @@
-"""The server's end of one connection: messages of the device go to its session, and what that asks for is sent, or
-waits to be done.
-"""
+"""The server's end of one connection: messages go to its session; what that asks for is sent, or waits to be done."""
 
 from __future__ import annotations
 
 import contextlib
+import math
 import socket
 from dataclasses import dataclass
+from time import perf_counter
 from typing import NamedTuple
 
 from aiflow_cli.decoding.actions import DraftTokens, Extend, Prefill, Send, Work
 from aiflow_cli.decoding.events import Event, Received
 from aiflow_cli.decoding.server import ServerSession
 from aiflow_cli.errors import ProtocolError
+from aiflow_cli.node.perform import Models
 from aiflow_cli.node.stream import PeerGone, Stream
-from aiflow_cli.wire.framing import MAX_FRAME_BYTES, SMALL_FRAME_BYTES
+from aiflow_cli.wire.framing import MAX_FRAME_BYTES
 from aiflow_cli.wire.messages import PROTOCOL_VERSION, Fingerprint, Hello, Message, Refused, Request, Welcome
 
+LINGER_S = 5.0
+"""Some round trips of the longest link; a device in its own prefill then has the reason in its kernel, unread."""
+LINGER_BYTES = MAX_FRAME_BYTES
+"""The rest of one message, of whatever size."""
 MAX_UNSENT_BYTES = 1_000_000
 """A device that leaves more than this unread, beyond what the kernel holds, is gone: it is more than any response."""
 UNREAD_S = 120.0
@@ -45,28 +50,25 @@ class Timeouts:
     """A device between requests occupies a place and no cache; a sweep may come back to a link after hours."""
 
 
-class Client:
+class Client(Stream):
     """One device's connection. It never blocks: what the kernel does not take is kept and sent when it does."""
 
     def __init__(self, connection: socket.socket, session: ServerSession, greeting: Welcome) -> None:
         """Take over a connected socket. `greeting`: what a device is told, and what it is compared with."""
-        self.socket = connection
-        self._stream = Stream(connection)
-        if hasattr(socket, "TCP_USER_TIMEOUT"):
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(UNREAD_S * 1e3))
+        super().__init__(connection)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(UNREAD_S * 1e3))
         self.session = session
+        self.seat: Models | None = None
+        """The caches that it has while it is being served."""
         self.jobs: list[Job] = []
         """What the session waits for."""
-        self.transport = self._stream.transport
         self._active_s = self.transport.heard_at_s
         self._request_bytes = 0
         self._greeting = greeting
         self._greeted = False
-
-    @property
-    def uploading(self) -> bool:
-        """Whether a large message is under way."""
-        return self.transport.pending > SMALL_FRAME_BYTES
+        self.closes_at_s = math.inf
+        """When it is closed even if the device still sends: once it was refused."""
+        self._left_bytes = LINGER_BYTES
 
     @property
     def held_bytes(self) -> int:
@@ -87,7 +89,7 @@ class Client:
 
     def read(self) -> None:
         """Read what is there and act on whole messages. Raises PeerGone, ProtocolError."""
-        self._stream.read()
+        super().read()
         while (arrived := self.transport.next()) is not None:
             if isinstance(arrived.message, Request):
                 self._request_bytes = arrived.n_bytes
@@ -99,8 +101,7 @@ class Client:
     def _greet(self, message: Message, at_s: float) -> None:
         if not isinstance(message, Hello):
             raise ProtocolError(f"the device began with {type(message).__name__}: a hello is due")
-        if reason := _mismatch(message, self._greeting.fingerprint):
-            raise ProtocolError(reason)
+        _check_pair(message, self._greeting.fingerprint)
         self._greeted, self._active_s = True, at_s
         self.transport.max_frame_bytes = MAX_FRAME_BYTES
         self.send(self._greeting)
@@ -124,31 +125,41 @@ class Client:
 
     def flush(self) -> None:
         """Send what is kept. Raises PeerGone if the device reads nothing, or the connection broke."""
-        while self.transport.unsent and self._stream.write():
+        while self.transport.unsent and self.write():
             pass
         if self.transport.unsent > MAX_UNSENT_BYTES:
             raise PeerGone(f"it leaves {self.transport.unsent:,} bytes unread")
 
     def refuse(self, reason: str) -> None:
-        """Say why this connection ends, if the device still listens, and that no more comes; see `node/farewell.py`."""
+        """Say why this connection ends, if the device still listens, and that no more comes; then call `discard`.
+
+        A socket that is closed while bytes wait in it unread is reset, and a reset may overtake the reason or throw it
+        away, on the way or at the peer, which then knows of a broken pipe only. So the reason goes out with the end of
+        our stream, and what the peer still sends (the rest of an upload, say) is read and thrown away until it ends its
+        own, within bounds.
+        """
         with contextlib.suppress(PeerGone):
             self.send(Refused(reason[:2000].encode(errors="replace").decode()))
         with contextlib.suppress(OSError):
             self.socket.shutdown(socket.SHUT_WR)
+        self.closes_at_s = perf_counter() + LINGER_S
+
+    def discard(self) -> bool:
+        """Throw away what has come; whether the peer is gone, or has sent more than it may."""
+        try:
+            self._left_bytes -= len(self.take())
+        except PeerGone:
+            return True
+        return self._left_bytes < 0
 
 
-def _mismatch(hello: Hello, ours: Fingerprint) -> str | None:
-    theirs = hello.fingerprint
+def _check_pair(hello: Hello, ours: Fingerprint) -> None:
+    """Raise ProtocolError if this draft and the target cannot work together."""
+    theirs, no_pair = hello.fingerprint or ours, "they are no pair, give both sides the same --pair"
     if hello.protocol != PROTOCOL_VERSION:
-        return (
-            f"the device speaks protocol {hello.protocol}, this server {PROTOCOL_VERSION}: "
-            "install the same aiflow on both"
-        )
-    if theirs is None:
-        return None
-    no_pair = "they are no pair, give both sides the same --pair"
+        spoken = f"the device speaks protocol {hello.protocol}, this server {PROTOCOL_VERSION}"
+        raise ProtocolError(f"{spoken}: install the same aiflow on both")
     if theirs.vocab_size != ours.vocab_size:
-        return f"the draft has {theirs.vocab_size} tokens, the target {ours.vocab_size}: {no_pair}"
+        raise ProtocolError(f"the draft has {theirs.vocab_size} tokens, the target {ours.vocab_size}: {no_pair}")
     if theirs.tokenizer_sha256 != ours.tokenizer_sha256:
-        return f"draft and target have different tokenizers: {no_pair}"
-    return None
+        raise ProtocolError(f"draft and target have different tokenizers: {no_pair}")

@@ -18,7 +18,8 @@ class Compute:
     def __init__(self, model: VisionLanguageModel) -> None:
         """Nothing is allocated before the first prefill."""
         self.model = model
-        self._decoder: Decoder | None = None
+        self._decoder: Decoder
+        """Over a cache with room for `_room` positions. A session asks for nothing else before a prefill."""
         self._room = 0
 
     def prefill(self, work: Prefill) -> int:
@@ -29,7 +30,7 @@ class Compute:
         """
         prompt = self.model.prepare(work.input.data, work.prompt)
         needed = self.model.room(len(prompt), work.max_new_tokens)
-        if self._decoder is None or needed > self._room:
+        if needed > self._room:
             self._room = min(-(-needed // ROOM_STEP) * ROOM_STEP, self.model.positions)
             self._decoder = self.model.decoder(self._room)
         return self._decoder.prefill(prompt)
@@ -43,8 +44,6 @@ class Compute:
 
     def margins(self) -> tuple[float, ...]:
         """The gap between the two best logits, for every position of the last pass."""
-        if self._decoder is None:
-            raise RuntimeError("a session asked for margins before its prefill")
         best = self._decoder.last_logits.float().topk(2).values
         return tuple((best[:, 0] - best[:, 1]).tolist())
 
@@ -60,7 +59,5 @@ class Compute:
             yield token
 
     def _at(self, keep: int) -> Decoder:
-        if self._decoder is None:
-            raise RuntimeError("a session asked for tokens before its prefill")
         self._decoder.keep(self._decoder.prompt_length + keep)
         return self._decoder

@@ -31,12 +31,7 @@ LONGEST_SLEEP_S = 86_400.0
 """The system's call counts milliseconds in 32 bits; whoever waits longer sleeps again."""
 
 
-def answer_timeout_s() -> float:
-    """How long an answer may take, by the environment or by default; raises UsageError."""
-    return environment.ANSWER_TIMEOUT.value() or ANSWER_TIMEOUT_S
-
-
-class Connection(contextlib.AbstractContextManager["Connection"]):
+class Connection(Stream, contextlib.AbstractContextManager["Connection"]):
     """A connected device. Raises LinkError for whatever happens to the link, ProtocolError for what is no message."""
 
     def __init__(
@@ -44,13 +39,12 @@ class Connection(contextlib.AbstractContextManager["Connection"]):
     ) -> None:
         """Connect to `address`. `server` is what messages name: where the server is, if a relay is before it."""
         self.server = server or address
-        self._answer_timeout_s = answer_timeout_s()
+        self._answer_timeout_s = environment.ANSWER_TIMEOUT.value() or ANSWER_TIMEOUT_S
         try:
-            self._stream = Stream(socket.create_connection(address, connect_timeout_s))
+            super().__init__(socket.create_connection(address, connect_timeout_s))
         except OSError as error:
             raise PeerGone(f"no server at {self.server} ({reason(error)}): start one with `aiflow serve`") from error
-        self._transport = self._stream.transport
-        self._readable = _poller(self._stream.socket, select.POLLIN)
+        self._readable = _poller(self.socket, select.POLLIN)
         self._broken: PeerGone | None = None
         """Why a message could not be sent. The server may have said more before it left: that is read first."""
         self._sending = threading.Lock()
@@ -80,65 +74,56 @@ class Connection(contextlib.AbstractContextManager["Connection"]):
         image over a slow link) a thread sends, so that the draft model is prefilled meanwhile.
         """
         with self._sending:
-            size = self._transport.send(message)
+            size = self.transport.send(message)
             self.sent_at_s = perf_counter()
-            if not self._uploading:
-                self._write()
-                if self._goes_on():
-                    threading.Thread(target=self._upload, name="upload", daemon=True).start()
+            if not self._uploading and self._write():
+                threading.Thread(target=self._upload, name="upload", daemon=True).start()
         return size
 
     def _upload(self) -> None:
-        writable = _poller(self._stream.socket, select.POLLOUT)
+        writable = _poller(self.socket, select.POLLOUT)
         while self._uploading:
             writable.poll()
-            self._write()
             with self._sending:
-                self._goes_on()
+                self._write()
 
-    def _write(self) -> None:
+    def _write(self) -> bool:
+        """Whether that leaves something for a thread to send."""
         try:
-            self._stream.write()
+            self.write()
         except PeerGone as error:
             self._broken = error
-
-    def _goes_on(self) -> bool:
-        self._uploading = self._broken is None and self._transport.unsent > 0
+        self._uploading = self._broken is None and self.transport.unsent > 0
         return self._uploading
 
     def receive(self, timeout_s: float | None = None) -> Arrived:
-        """The next message. Raises LinkError if all of it does not come in time (by default: in that of an answer), or
-        the peer went away.
-        """
+        """The next message. Raises LinkError if all of it does not come in time, or the peer went away."""
         timeout_s = self._answer_timeout_s if timeout_s is None else timeout_s
         if self._broken is not None:
             timeout_s = min(timeout_s, LAST_WORDS_S)
         deadline_s = perf_counter() + timeout_s
-        while (arrived := self._transport.next()) is None:
+        while (arrived := self.transport.next()) is None:
             left_s = deadline_s - perf_counter()
             if left_s <= 0:
-                raise self._late(timeout_s)
+                if self._broken is not None:
+                    raise self._gone(self._broken)
+                raise LinkError(f"the server at {self.server} did not answer within {timeout_s:g} s")
             self._read(math.ceil(min(left_s, LONGEST_SLEEP_S) * 1e3))
         return arrived
 
     def poll(self) -> Iterator[Arrived]:
         """The messages that have come, one after another; never waits. Raises as `receive` does."""
-        yield from iter(self._transport.next, None)
+        yield from iter(self.transport.next, None)
         self._read(0)
-        yield from iter(self._transport.next, None)
+        yield from iter(self.transport.next, None)
 
     def _read(self, wait_ms: int) -> None:
         """Read what has come, or comes within this time."""
         try:
             if self._readable.poll(wait_ms):
-                self._stream.read()
+                self.read()
         except PeerGone as error:
             raise self._gone(self._broken or error) from error
-
-    def _late(self, timeout_s: float) -> LinkError:
-        if self._broken is not None:
-            return self._gone(self._broken)
-        return LinkError(f"the server at {self.server} did not answer within {timeout_s:g} s")
 
     def _gone(self, how: PeerGone) -> PeerGone:
         return PeerGone(f"the server at {self.server} went away ({how})")
@@ -146,8 +131,8 @@ class Connection(contextlib.AbstractContextManager["Connection"]):
     def close(self) -> None:
         """Close the socket."""
         with contextlib.suppress(OSError):
-            self._stream.socket.shutdown(socket.SHUT_RDWR)  # wakes an upload, if there is one
-        self._stream.socket.close()
+            self.socket.shutdown(socket.SHUT_RDWR)  # wakes an upload, if there is one
+        self.socket.close()
 
     def __exit__(self, *_: object) -> None:
         """Close it."""

@@ -13,26 +13,24 @@ from __future__ import annotations
 import contextlib
 import gc
 from collections import deque
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from time import perf_counter
 from typing import Protocol
 
-from aiflow_cli.decoding.actions import Action, Deliver, Finish, Send, Work
+from aiflow_cli.decoding.actions import Deliver, Finish, Send, Work
 from aiflow_cli.decoding.device import DeviceSession, Task
 from aiflow_cli.decoding.events import Cancelled, Event, Received, Started, WorkDone
 from aiflow_cli.errors import AiflowError, UsageError
 from aiflow_cli.models.vlm import VisionLanguageModel
 from aiflow_cli.node.compute import Compute
 from aiflow_cli.node.connection import Connection
-from aiflow_cli.node.perform import Models, begin
+from aiflow_cli.node.perform import Models, perform
 from aiflow_cli.wire.messages import Message
 from aiflow_cli.wire.transport import Arrived
 
 
 class Observer(Protocol):
-    """Who is told of a response as it is made. Times are of one monotonic clock, in seconds; bytes are frames,
-    whole.
-    """
+    """Who is told of a response as it is made. Times are of one monotonic clock, in seconds; bytes are whole frames."""
 
     def begun(self, at_s: float) -> None:
         """The image's bytes are in memory: t0."""
@@ -59,7 +57,7 @@ class Device:
     def __init__(self, model: VisionLanguageModel) -> None:
         """The model's cache is made at the first response."""
         self.model = model
-        self._models = Models(draft=Compute(model))
+        self._models = {"draft": Compute(model)}
 
     def respond(self, task: Task, connection: Connection | None, observer: Observer) -> tuple[int, ...]:
         """Make one response; its tokens. `connection` may be None for on-device. Raises LinkError, ProtocolError,
@@ -73,7 +71,8 @@ class Device:
             try:
                 drive.run()
             except BaseException:
-                drive.cancel()
+                with contextlib.suppress(AiflowError, OSError):  # the server, if it still listens, is told
+                    drive.tell(Cancelled())
                 raise
         return tuple(session.output.tokens)
 
@@ -90,68 +89,52 @@ class _Drive:
 
     def run(self) -> None:
         self._observer.begun(perf_counter())
-        self._tell(Started())
+        self.tell(Started())
         while not self._finished:
             if self._todo:
                 self._perform(self._todo.popleft())
             else:
                 self._hear(self._connected().receive())
 
-    def cancel(self) -> None:
-        """Tell the server, if it still listens, that no more of this is wanted."""
-        with contextlib.suppress(AiflowError, OSError):
-            self._tell(Cancelled())
-
-    def _tell(self, event: Event) -> None:
+    def tell(self, event: Event) -> None:
+        """Hand an event to the session, and do what it asks for; work waits in `_todo`."""
         for action in self._session.handle(event):
-            self._act(action)
-
-    def _act(self, action: Action) -> None:
-        match action:
-            case Send(message):
-                connection = self._connected()
-                size = connection.send(message)
-                self._observer.sent(message, size, connection.sent_at_s)
-            case Deliver(tokens):
-                self._observer.delivered(tokens, perf_counter())
-            case Finish(stopped):
-                self._finished = True
-                self._observer.finished(stopped)
-            case _:
-                self._todo.append(action)
+            match action:
+                case Send(message):
+                    connection = self._connected()
+                    size = connection.send(message)
+                    self._observer.sent(message, size, connection.sent_at_s)
+                case Deliver(tokens):
+                    self._observer.delivered(tokens, perf_counter())
+                case Finish(stopped):
+                    self._finished = True
+                    self._observer.finished(stopped)
+                case _:
+                    self._todo.append(action)
 
     def _perform(self, work: Work) -> None:
-        """Do a piece of work; messages that come meanwhile are heard between its passes."""
         begun_s = perf_counter()
-        passes = begin(work, self._models)
-        while (done := _advance(passes)) is None:
-            if self._link is not None:
-                for arrived in self._link.poll():
-                    self._hear(arrived)
-            if self._finished:
-                return
-        self._observer.performed(work, done, begun_s, perf_counter())
-        self._tell(done)
+        done = perform(work, self._models, wanted=self._hear_what_came)
+        if not self._finished:
+            self._observer.performed(work, done, begun_s, perf_counter())
+            self.tell(done)
+
+    def _hear_what_came(self) -> bool:
+        """Hear the messages that have come during work; whether the response goes on."""
+        if self._link is not None:
+            for arrived in self._link.poll():
+                self._hear(arrived)
+        return not self._finished
 
     def _hear(self, arrived: Arrived) -> None:
         self._observer.received(arrived.message, arrived.n_bytes, arrived.at_s)
-        self._tell(Received(arrived.message))
+        self.tell(Received(arrived.message))
 
     def _connected(self) -> Connection:
         if self._link is None:
-            raise UsageError(
-                f"method {self._session.task.method.value} needs a server: give --server, or let aiflow start one"
-            )
+            method = self._session.task.method.value
+            raise UsageError(f"method {method} needs a server: give --server, or let aiflow start one")
         return self._link
-
-
-def _advance(passes: Generator[None, None, WorkDone]) -> WorkDone | None:
-    """One pass further; what it answers when all are done."""
-    try:
-        return next(passes)
-    except StopIteration as end:
-        done: WorkDone = end.value
-        return done
 
 
 @contextlib.contextmanager

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
 from time import perf_counter
 from typing import Protocol
 
 from aiflow_cli.decoding.actions import DraftTokens, Extend, Prefill, Work
 from aiflow_cli.decoding.events import Drafted, Extended, Prefilled, WorkDone
-from aiflow_cli.errors import ProtocolError
 
 
 class Model(Protocol):
@@ -28,36 +26,21 @@ class Model(Protocol):
         """Drafted tokens, one a pass."""
 
 
-@dataclass(frozen=True)
-class Models:
-    """What a side has to work with."""
-
-    target: Model | None = None
-    draft: Model | None = None
-
-    def named(self, name: str) -> Model:
-        """The target or the draft model. Raises ProtocolError if it is not here."""
-        model = self.target if name == "target" else self.draft
-        if model is None:
-            raise ProtocolError(f"there is no {name} model here: a server drafts if it is started with --with-draft")
-        return model
+Models = Mapping[str, Model]
+"""What a side has to work with: its "target", its "draft", or both."""
 
 
-def perform(work: Work, models: Models, queue_us: int = 0, clock: Callable[[], float] = perf_counter) -> WorkDone:
-    """Do a piece of work that has waited for `queue_us`. Raises what models raise."""
-    passes = begin(work, models, queue_us, clock)
-    while True:
-        try:
-            next(passes)
-        except StopIteration as end:
-            done: WorkDone = end.value
-            return done
+def perform(
+    work: Work,
+    models: Models,
+    queue_us: int = 0,
+    clock: Callable[[], float] = perf_counter,
+    wanted: Callable[[], bool] = lambda: True,
+) -> WorkDone:
+    """Do a piece of work that has waited for `queue_us`. Raises what models raise.
 
-
-def begin(
-    work: Work, models: Models, queue_us: int = 0, clock: Callable[[], float] = perf_counter
-) -> Generator[None, None, WorkDone]:
-    """Do a piece of work a pass at a time: between two drafted tokens whoever drives it may look at other things."""
+    After each drafted token `wanted` may look at other things; where it says no, what is drafted by then is the answer.
+    """
     begun_s = clock()
 
     def spent_us() -> int:
@@ -65,16 +48,17 @@ def begin(
 
     match work:
         case Prefill():
-            token = models.named(work.model).prefill(work)
+            token = models[work.model].prefill(work)
             return Prefilled(work.ticket, token, spent_us(), queue_us)
         case Extend():
-            target = models.named("target")
+            target = models["target"]
             predictions = target.extend(work)
             margins = target.margins() if work.margins else ()
             return Extended(work.ticket, predictions, margins, spent_us(), queue_us)
         case DraftTokens():
             drafted = []
-            for token in models.named("draft").draft(work):
+            for token in models["draft"].draft(work):
                 drafted.append(token)
-                yield
+                if not wanted():
+                    break
             return Drafted(work.ticket, tuple(drafted), spent_us(), queue_us)

@@ -12,6 +12,8 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import psutil
+
 _PASSES = 3
 """While the first pass is under way a thread that is not bound yet can start another; one that is bound hands its cores
 on."""
@@ -36,28 +38,18 @@ def plan(cores: Iterable[int], threads: int, accelerator: bool = False) -> Place
 
 
 def available() -> frozenset[int]:
-    """The cores that this process may run on; none known where the system does not tell."""
-    return frozenset(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else frozenset()
+    """The cores that this process may run on."""
+    return frozenset(os.sched_getaffinity(0))
 
 
 def pin(cores: frozenset[int], pid: int | None = None) -> None:
     """Bind a process (None: this one) to `cores` with all its threads: the system moves one thread at a time, and
     torch's pool is there before its process is bound. Threads that are started later inherit the cores of their own.
     """
-    if not cores or not hasattr(os, "sched_setaffinity"):
+    if not cores:
         return
-    process, moved = pid or os.getpid(), set[int]()
-    for _ in range(_PASSES):
-        new = _threads(process) - moved
-        for thread in new:
-            with contextlib.suppress(ProcessLookupError):  # it has ended meanwhile
-                os.sched_setaffinity(thread, cores)
-        moved |= new
-
-
-def _threads(pid: int) -> set[int]:
-    """The threads of a process; where the system does not list them, the main one, which has the process's number."""
-    try:
-        return {int(name) for name in os.listdir(f"/proc/{pid}/task")}  # noqa: PTH208
-    except OSError:
-        return {pid}
+    with contextlib.suppress(psutil.NoSuchProcess):
+        for _ in range(_PASSES):
+            for thread in psutil.Process(pid).threads():
+                with contextlib.suppress(ProcessLookupError):  # it has ended meanwhile
+                    os.sched_setaffinity(thread.id, cores)

@@ -13,12 +13,11 @@ import contextlib
 import ctypes
 import json
 import os
-import selectors
+import select
 import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -29,7 +28,7 @@ from aiflow_cli.link.address import Address, parse_address
 READY_TIMEOUT_S = 600.0
 """A large checkpoint on a slow disk takes minutes to load."""
 END_TIMEOUT_S = 2.0
-MAX_READY_BYTES = 65_536
+MAX_READY_BYTES = 4096
 WORDS_LINES = 3
 """So many of the last lines that a child wrote on standard error are shown when it has failed."""
 LAST_WORDS_S = 0.5
@@ -80,11 +79,8 @@ def parent_is_gone(parent: int | None) -> bool:
 
 
 def _ending(code: int) -> str:
-    if code >= 0:
-        return f"ended with exit code {code}"
-    with contextlib.suppress(ValueError):
-        return f"was ended by {signal.Signals(-code).name}"
-    return f"was ended by signal {-code}"
+    known = {number.value: number.name for number in signal.Signals}
+    return f"ended with exit code {code}" if code >= 0 else f"was ended by {known.get(-code, f'signal {-code}')}"
 
 
 class Child(contextlib.AbstractContextManager["Child"]):
@@ -105,33 +101,24 @@ class Child(contextlib.AbstractContextManager["Child"]):
             start_new_session=True,
         )
         self.pid = self._process.pid
+        self.address: Address
+        """Where it listens, once it is ready."""
 
     def ready(self, timeout_s: float = READY_TIMEOUT_S) -> Address:
         """Wait until it is ready; where it listens. If it ends before, raises its own error, an AiflowError."""
-        line = self._read_line(time.monotonic() + timeout_s)
-        if not line.endswith(b"\n") and len(line) < MAX_READY_BYTES:
+        stdout, readable = self._process.stdout, select.poll()
+        assert stdout is not None
+        readable.register(stdout, select.POLLIN)
+        # The line is printed at once, and shorter than what a pipe takes whole.
+        said = os.read(stdout.fileno(), MAX_READY_BYTES) if readable.poll(timeout_s * 1e3) else b""
+        if not said:
             raise self._failure(timeout_s)
         try:
-            return parse_address(json.loads(line)["listening"])
+            self.address = parse_address(json.loads(said.partition(b"\n")[0])["listening"])
         except (ValueError, TypeError, KeyError, AttributeError, AiflowError):
-            raise AiflowError(
-                f"the {self.name} did not start: it printed {line[:80]!r} where the address belongs on which it listens"
-            ) from None
-
-    def _read_line(self, deadline_s: float) -> bytes:
-        assert self._process.stdout is not None
-        line, fd = b"", self._process.stdout.fileno()
-        with selectors.DefaultSelector() as selector:
-            selector.register(fd, selectors.EVENT_READ)
-            while (
-                b"\n" not in line
-                and len(line) < MAX_READY_BYTES
-                and selector.select(max(0.0, deadline_s - time.monotonic()))
-            ):
-                if not (data := os.read(fd, 4096)):
-                    break
-                line += data
-        return line
+            instead = f"it printed {said[:80]!r} where the address belongs on which it listens"
+            raise AiflowError(f"the {self.name} did not start: {instead}") from None
+        return self.address
 
     def _failure(self, timeout_s: float) -> AiflowError:
         try:

@@ -15,7 +15,7 @@ import selectors
 import socket
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from time import perf_counter
 
@@ -25,11 +25,10 @@ from aiflow_cli.link.address import OUT_OF_ROOM
 from aiflow_cli.models.vlm import VisionLanguageModel
 from aiflow_cli.node.client import Client, Job, Timeouts
 from aiflow_cli.node.compute import Compute
-from aiflow_cli.node.farewell import Farewell
 from aiflow_cli.node.perform import Models, perform
 from aiflow_cli.node.process import DROPPED
-from aiflow_cli.node.scheduler import next_in_turn
 from aiflow_cli.node.stream import PeerGone
+from aiflow_cli.wire.framing import SMALL_FRAME_BYTES
 from aiflow_cli.wire.messages import PROTOCOL_VERSION, Served, Welcome
 
 TICK_S = 0.5
@@ -38,13 +37,21 @@ MAX_CLIENTS = 256
 MAX_SEATS = 32
 """Devices that are served at the same time, each with its caches, its seat; the requests of others wait for one."""
 SPARE_SEATS = 2
-"""Seats that are kept for the next request, which is served sooner for it; all others are freed with their response."""
+"""Seats that are kept for the next requests, which are served sooner for it; others are freed with their response."""
 MAX_HELD_BYTES = 256_000_000
 """What unfinished messages and pictures of all devices may take together: eight of the largest, thousands of the usual
 size."""
 SPIN_S = 0.05
 """How long after a device's last word the server looks for its next one without sleeping: drafting takes milliseconds,
 and a core that slept has to wake and finds its caches colder (a round of the small pair took 5 to 10 % longer)."""
+
+
+def next_in_turn(waiting: Sequence[Job]) -> Job:
+    """What has waited longest. The next piece begins to wait with the answer, so devices take turns, one piece each.
+
+    All that waits is handed to this one place, so that another order, or several pieces at once, has its place.
+    """
+    return min(waiting, key=lambda job: job.since_s)
 
 
 class Server:
@@ -59,17 +66,19 @@ class Server:
         timeouts: Timeouts | None = None,
     ) -> None:
         """Take over a listening socket. `served`: what devices are told of all this, for their results."""
-        self._target, self._draft = target, draft
+        self._target = target
+        self._models = {"target": target} | ({"draft": draft} if draft else {})
         self._timeouts = timeouts or Timeouts()
         self._greeting = Welcome(PROTOCOL_VERSION, target.fingerprint, served)
         self._selector = selectors.DefaultSelector()
         self._listener = listener
         listener.setblocking(False)
         self._selector.register(listener, selectors.EVENT_READ)
-        self._clients: dict[Client, Models | None] = {}
-        """Connected devices, each with its seat while it is being served."""
+        self._clients: dict[Client, None] = {}
         self._spare: list[Models] = []
-        self._leaving: dict[Farewell, None] = {}
+        """Seats that no one has."""
+        self._leaving: dict[Client, None] = {}
+        """Refused ones, which are closed when they have had time to read why."""
         self._deaf_until_s = 0.0
 
     def serve(self, stopped: Callable[[], bool]) -> None:
@@ -87,12 +96,8 @@ class Server:
 
     def _waiting(self) -> list[Job]:
         """The work that can be done now: that of devices which have a seat, or can have one."""
-        room = sum(seat is not None for seat in self._clients.values()) < MAX_SEATS
-        return [job for job in self._asked() if room or self._clients[job.client] is not None]
-
-    def _asked(self) -> list[Job]:
-        """All work that sessions wait for."""
-        return [job for client in self._clients for job in client.jobs]
+        room = sum(client.seat is not None for client in self._clients) < MAX_SEATS
+        return [job for client in self._clients if room or client.seat for job in client.jobs]
 
     def _expecting(self) -> bool:
         """Whether a device that is being served should speak within moments: then looking again beats sleeping."""
@@ -101,20 +106,20 @@ class Server:
 
     def _look(self, timeout_s: float) -> None:
         for key, events in self._selector.select(timeout_s):
-            match key.data:
-                case Farewell() as farewell:
-                    if farewell in self._leaving and farewell.discard():
-                        self._end(farewell)
-                case Client() as client:
-                    if events & selectors.EVENT_WRITE and client in self._clients:
-                        self._guarded(client, client.flush)
-                    if events & selectors.EVENT_READ and client in self._clients:
-                        self._guarded(client, client.read)
-                case _:
-                    self._accept()
+            client: Client | None = key.data
+            if client is None:
+                self._accept()
+            elif client in self._leaving:
+                if client.discard():
+                    self._close(client)
+            else:
+                if events & selectors.EVENT_WRITE and client in self._clients:
+                    self._guarded(client, client.flush)
+                if events & selectors.EVENT_READ and client in self._clients:
+                    self._guarded(client, client.read)
 
     def _accept(self) -> None:
-        session = ServerSession(self._target.eos_ids, self._target.tokenizer.vocab_size, self._draft is not None)
+        session = ServerSession(self._target.eos_ids, self._target.tokenizer.vocab_size, "draft" in self._models)
         try:
             connection, _ = self._listener.accept()
             client = Client(connection, session, self._greeting)
@@ -145,54 +150,48 @@ class Server:
             self._after(client)
 
     def _after(self, client: Client) -> None:
-        if client.uploading and sum(c.held_bytes for c in self._clients) > MAX_HELD_BYTES:
+        if client.transport.pending > SMALL_FRAME_BYTES and sum(c.held_bytes for c in self._clients) > MAX_HELD_BYTES:
             largest = max(self._clients, key=lambda c: c.held_bytes)
             self._drop(largest, "this server holds too many large messages at once: try again later")
             if largest is client:
                 return
-        if not client.session.busy and (seat := self._clients[client]) is not None:
-            self._clients[client] = None
-            self._pass_on(seat)
+        if not client.session.busy:
+            self._unseat(client)
         wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if client.transport.unsent else 0)
         if self._selector.get_key(client.socket).events != wanted:
             self._selector.modify(client.socket, wanted, client)
 
     def _drop(self, client: Client, reason: str | None = None) -> None:
         """Forget a device. With a reason, its connection closes when it has had time to read that."""
-        if (seat := self._clients.pop(client)) is not None:
-            self._pass_on(seat)
+        del self._clients[client]
+        self._unseat(client)
         if reason is None:
-            self._selector.unregister(client.socket)
-            client.socket.close()
+            self._close(client)
             return
         _say(DROPPED + reason)
         client.refuse(reason)
-        farewell = Farewell(client.socket, perf_counter())
-        self._leaving[farewell] = None
-        self._selector.modify(client.socket, selectors.EVENT_READ, farewell)
+        self._leaving[client] = None
+        self._selector.modify(client.socket, selectors.EVENT_READ, client)
         if len(self._leaving) > MAX_CLIENTS:
-            self._end(next(iter(self._leaving)))
+            self._close(next(iter(self._leaving)))
 
-    def _pass_on(self, seat: Models) -> None:
-        """A seat that has become free: for the first that waits for one, or to spare."""
-        unseated = [job for job in self._asked() if self._clients[job.client] is None]
-        if unseated:
-            self._clients[next_in_turn(unseated).client] = seat
-        elif len(self._spare) < SPARE_SEATS:
-            self._spare.append(seat)
+    def _unseat(self, client: Client) -> None:
+        if client.seat is not None and len(self._spare) < SPARE_SEATS:
+            self._spare.append(client.seat)
+        client.seat = None
 
-    def _end(self, farewell: Farewell) -> None:
-        del self._leaving[farewell]
-        self._selector.unregister(farewell.socket)
-        farewell.socket.close()
+    def _close(self, client: Client) -> None:
+        self._leaving.pop(client, None)
+        self._selector.unregister(client.socket)
+        client.socket.close()
 
     def _tick(self, now_s: float) -> None:
         """What is looked at now and then: who has been waited for too long, and whether newcomers have room again."""
         for client in list(self._clients):
             if (reason := client.overdue(now_s, self._timeouts)) is not None:
                 self._drop(client, reason)
-        for farewell in [one for one in self._leaving if now_s > one.until_s]:
-            self._end(farewell)
+        for client in [one for one in self._leaving if now_s > one.closes_at_s]:
+            self._close(client)
         if self._deaf_until_s and now_s > self._deaf_until_s:
             self._deaf_until_s = 0.0
             self._selector.register(self._listener, selectors.EVENT_READ)
@@ -205,25 +204,16 @@ class Server:
             gc.collect(1)
 
     def _perform(self, job: Job) -> None:
-        queue_us = round((perf_counter() - job.since_s) * 1e6)
-        done = perform(job.work, self._seat_of(job.client), queue_us)
-        job.client.tell(done, perf_counter())
-
-    def _seat_of(self, client: Client) -> Models:
-        """The seat of a device, which gets one if it has none."""
-        seat = self._clients[client] or (self._spare.pop() if self._spare else self._new_seat())
-        self._clients[client] = seat
-        return seat
-
-    def _new_seat(self) -> Models:
-        return Models(Compute(self._target), Compute(self._draft) if self._draft is not None else None)
+        client, queue_us = job.client, round((perf_counter() - job.since_s) * 1e6)
+        if client.seat is None:
+            new = {name: Compute(model) for name, model in self._models.items()}
+            client.seat = self._spare.pop() if self._spare else new
+        client.tell(perform(job.work, client.seat, queue_us), perf_counter())
 
     def close(self) -> None:
         """Close every connection and the listening socket."""
-        for client in list(self._clients):
-            self._drop(client)
-        for farewell in list(self._leaving):
-            self._end(farewell)
+        for client in [*self._clients, *self._leaving]:
+            self._close(client)
         self._selector.close()
         self._listener.close()
         gc.enable()

@@ -31,9 +31,20 @@ class Stream:
 
     def read(self) -> None:
         """Hand the transport what has come, if anything has. Raises PeerGone."""
-        data = read_from(self.socket, min(MOST_READ_BYTES, max(LEAST_READ_BYTES, self.transport.missing)))
-        if data:
+        if data := self.take(min(MOST_READ_BYTES, max(LEAST_READ_BYTES, self.transport.missing))):
             self.transport.receive(data, perf_counter())
+
+    def take(self, most_bytes: int = MOST_READ_BYTES) -> bytes:
+        """What has come, past the transport; empty if nothing has. Raises PeerGone."""
+        try:
+            data = self.socket.recv(most_bytes)
+        except BlockingIOError:
+            return b""
+        except OSError as error:
+            raise PeerGone(reason(error)) from error
+        if not data:
+            raise PeerGone("it closed the connection")
+        return data
 
     def write(self) -> bool:
         """Hand the kernel what is to be sent, in one call; whether it took anything. Raises PeerGone."""
@@ -44,19 +55,6 @@ class Stream:
         except OSError as error:
             raise PeerGone(reason(error)) from error
         return True
-
-
-def read_from(connection: socket.socket, most_bytes: int) -> bytes:
-    """What has come over a socket that never blocks; empty if nothing has. Raises PeerGone."""
-    try:
-        data = connection.recv(most_bytes)
-    except BlockingIOError:
-        return b""
-    except OSError as error:
-        raise PeerGone(reason(error)) from error
-    if not data:
-        raise PeerGone("it closed the connection")
-    return data
 
 
 def reason(error: OSError) -> str:

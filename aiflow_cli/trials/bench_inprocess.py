@@ -27,7 +27,7 @@ from aiflow_cli.errors import UsageError
 from aiflow_cli.models.prompt import Prompt
 from aiflow_cli.models.vlm import VisionLanguageModel
 from aiflow_cli.node.compute import Compute
-from aiflow_cli.node.perform import Models, perform
+from aiflow_cli.node.perform import perform
 from aiflow_cli.trials.schedule import Planned
 from aiflow_cli.wire.messages import Message, Picture, Request, Round, Tokens, unpack_ids
 from aiflow_cli.world.record import Trial
@@ -42,7 +42,7 @@ class InProcess:
     ) -> None:
         """Raises UsageError, at the first response, if transformers' assistant cannot be given the target's prompt."""
         self._target, self._draft = target, draft
-        self._models = Models(Compute(target), Compute(draft))
+        self._models = {"target": Compute(target), "draft": Compute(draft)}
         self._question, self._max_new_tokens, self._gamma = question, max_new_tokens, gamma
 
     def serve(self, planned: Planned) -> Trial:

@@ -8,9 +8,9 @@ Everything is started by entering a `LiveWorld` and ended by leaving it; `trial`
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -36,23 +36,9 @@ if TYPE_CHECKING:
 
 _Key = tuple[str, Link]
 """A pair and a link: what has a connection of its own."""
-LOCAL = Address("127.0.0.1", 0)
+LOCAL = "127.0.0.1:0"
 STANDARD_ERROR = "standard error"
 """A server that failed says that more is there, which nobody can read of a server that was started here."""
-
-
-@dataclass
-class _Server:
-    """A server that is started here, for all pairs of its target that need no other draft there."""
-
-    target: Path
-    dtype: str
-    draft: Path | None
-    child: Child
-    address: Address = LOCAL
-
-    def serves(self, target: Path, dtype: str, draft: Path | None) -> bool:
-        return (target, dtype) == (self.target, self.dtype) and draft in (None, self.draft)
 
 
 class LiveWorld(contextlib.ExitStack):
@@ -67,11 +53,11 @@ class LiveWorld(contextlib.ExitStack):
         super().__init__()
         self._pairs, self._settings, self._conditions = dict(pairs), list(settings), conditions
         self.served: dict[str, Served] = {}
-        self._servers: dict[str, _Server] = {}
-        self._relays: dict[_Key, Child] = {}
+        self._servers: dict[str, Child] = {}
+        self._relays: dict[tuple[str, Link | None], Child] = {}
         self._connections: dict[_Key, Connection] = {}
         self._devices: dict[str, Device] = {}
-        self._requests = 0
+        self._requests = itertools.count(1)
 
     def __enter__(self) -> Self:
         """Start servers, load drafts meanwhile, start relays, connect."""
@@ -91,17 +77,16 @@ class LiveWorld(contextlib.ExitStack):
         place = placement.plan(placement.available(), conditions.threads, conditions.on_gpu)
         on_server = [name for name in self._pairs if self._methods(name) - {Method.ON_DEVICE}]
         if conditions.server is None:
-            for name in sorted(on_server, key=self._drafts_there, reverse=True):
-                self._servers[name] = self._server_for(name)
+            self._start_servers(on_server)
         self._load_drafts()
-        for server in {id(server): server for server in self._servers.values()}.values():
-            server.address = server.child.ready()
-            placement.pin(place.server, server.child.pid)
+        for server in dict.fromkeys(self._servers.values()):
+            server.ready()
+            placement.pin(place.server, server.pid)
         for name in on_server:
-            with self._explained(self._between(name)):
+            with self._explained(name):
                 self.served[name] = ask(self._address(name))
-        for setting in self._settings:
-            self._connect(setting, place)
+        for key in dict.fromkeys((setting.pair, setting.link) for setting in self._settings if setting.on_server):
+            self._connect(key, place.link)
         if place.device:
             before = placement.available()
             placement.pin(place.device)
@@ -110,30 +95,30 @@ class LiveWorld(contextlib.ExitStack):
     def _methods(self, pair: str) -> set[Method]:
         return {setting.method for setting in self._settings if setting.pair == pair}
 
-    def _drafts_there(self, pair: str) -> bool:
-        return Method.CO_LOCATED in self._methods(pair)
-
     def _address(self, pair: str) -> Address:
         elsewhere = self._conditions.server
         return self._servers[pair].address if elsewhere is None else parse_address(elsewhere)
 
-    def _server_for(self, pair: str) -> _Server:
-        """One that is there already, or a new one."""
-        spec = self._pairs[pair]
-        dtype = self._conditions.dtype_of(spec, self._conditions.target_device)
-        target, draft = spec.folder("target"), spec.folder("draft") if self._drafts_there(pair) else None
-        for server in self._servers.values():
-            if server.serves(target, dtype, draft):
-                return server
-        arguments = self._server_arguments(pair, target, dtype, draft)
-        return _Server(target, dtype, draft, self.enter_context(Child("server", arguments)))
+    def _start_servers(self, pairs: Iterable[str]) -> None:
+        """A server for each target, and for all pairs over it that need no other draft there."""
+        conditions, started = self._conditions, dict[tuple[Path, str, Path | None], Child]()
+        drafting = {pair for pair in pairs if Method.CO_LOCATED in self._methods(pair)}
+        for pair in sorted(pairs, key=lambda pair: pair not in drafting):
+            spec = self._pairs[pair]
+            target, dtype = spec.folder("target"), conditions.dtype_of(spec, conditions.target_device)
+            there = [draft for *known, draft in started if known == [target, dtype]]
+            key = target, dtype, spec.folder("draft") if pair in drafting else next(iter(there), None)
+            if key not in started:
+                started[key] = self._serve(pair, *key)
+            self._servers[pair] = started[key]
 
-    def _server_arguments(self, pair: str, target: Path, dtype: str, draft: Path | None) -> list[str]:
+    def _serve(self, pair: str, target: Path, dtype: str, draft: Path | None) -> Child:
         conditions = self._conditions
-        arguments = ["serve", "--pair", pair, "--target", str(target), "--listen", str(LOCAL), "--dtype", dtype]
+        arguments = ["serve", "--pair", pair, "--target", str(target), "--listen", LOCAL, "--dtype", dtype]
         arguments += ["--device", conditions.target_device, "--threads", str(conditions.threads)]
         arguments += ["--quantize", conditions.quantize] if conditions.quantize else []
-        return arguments + (["--with-draft", "--draft", str(draft)] if draft else [])
+        arguments += ["--with-draft", "--draft", str(draft)] if draft else []
+        return self.enter_context(Child("server", arguments))
 
     def _load_drafts(self) -> None:
         import torch
@@ -150,43 +135,31 @@ class LiveWorld(contextlib.ExitStack):
             model.check_request(conditions.question(spec), conditions.longest_answer(spec))
             self._devices[name] = Device(model)
 
-    def _connect(self, setting: Setting, place: placement.Placement) -> None:
-        key = (setting.pair, setting.link)
-        if not setting.on_server or key in self._connections:
-            return
-        server = self._address(setting.pair)
-        address = self._relayed(key, server, place)
-        with self._explained(self._between(*key)):
-            connection = self.enter_context(Connection(address, server))
-            connection.greet(self._devices[setting.pair].model.fingerprint)
-        self._connections[key] = connection
-
-    def _relayed(self, key: _Key, server: Address, place: placement.Placement) -> Address:
-        """Where to connect: a relay, started here, or the server itself if nothing is shaped."""
-        link = key[1].spec
-        if link.unlimited:
-            return server
-        child = self.enter_context(Child("link", ["link", "--to", str(server), *link_options(link)]))
-        self._relays[key] = child
-        address = child.ready()
-        placement.pin(place.link, child.pid)
-        return address
-
-    def _between(self, pair: str, link: Link | None = None) -> list[Child]:
-        """The processes started here that a connection goes through: its relay, its server."""
-        relays = [self._relays[pair, link]] if link and (pair, link) in self._relays else []
-        return relays + ([self._servers[pair].child] if pair in self._servers else [])
+    def _connect(self, key: _Key, cores: frozenset[int]) -> None:
+        """By way of a relay, which is started here and runs on `cores`, unless nothing is shaped."""
+        pair, link = key[0], key[1].spec
+        server = address = self._address(pair)
+        if not link.unlimited:
+            relay = Child("link", ["link", "--to", str(server), *link_options(link)])
+            self._relays[key] = self.enter_context(relay)
+            address = relay.ready()
+            placement.pin(cores, relay.pid)
+        with self._explained(*key):
+            self._connections[key] = self.enter_context(Connection(address, server))
+            self._connections[key].greet(self._devices[pair].model.fingerprint)
 
     @contextlib.contextmanager
-    def _explained(self, children: Iterable[Child]) -> Iterator[None]:
-        """Have a broken link told with the last words of the processes that it goes through."""
+    def _explained(self, pair: str, link: Link | None = None) -> Iterator[None]:
+        """Have a broken link told with the last words of the processes here that it goes through: relay and server."""
         try:
             yield
         except LinkError as error:
-            if not (isinstance(error, PeerGone) or STANDARD_ERROR in str(error)):
+            on_its_standard_error = STANDARD_ERROR in str(error)
+            if not (isinstance(error, PeerGone) or on_its_standard_error):
                 raise  # the server has said it all
+            children = filter(None, (self._relays.get((pair, link)), self._servers.get(pair)))
             words = [said for child in children if (said := child.last_words(str(error)))]
-            if not words and self._conditions.server is not None and STANDARD_ERROR not in str(error):
+            if not words and self._conditions.server is not None and not on_its_standard_error:
                 words = [f"what it says itself is on its {STANDARD_ERROR}"]
             raise LinkError(f"{error}: {'; '.join(words)}" if words else str(error)) from error
 
@@ -194,10 +167,9 @@ class LiveWorld(contextlib.ExitStack):
         """Make the response that is planned. Raises LinkError, ProtocolError, ImageError."""
         setting, conditions = planned.setting, self._conditions
         spec, device = self._pairs[setting.pair], self._devices[setting.pair]
-        self._requests += 1
         served = self.served.get(setting.pair)
         task = Task(
-            request_id=self._requests,
+            request_id=next(self._requests),
             method=setting.method,
             gamma=setting.gamma or 0,
             max_new_tokens=conditions.longest_answer(spec),
@@ -207,7 +179,7 @@ class LiveWorld(contextlib.ExitStack):
         )
         connection = self._connections.get((setting.pair, setting.link)) if setting.on_server else None
         recorder = Recorder(planned.replace(started_at=now()))
-        with self._explained(self._between(setting.pair, setting.link)):
+        with self._explained(setting.pair, setting.link):
             tokens = device.respond(task, connection, recorder)
         return recorder.trial(device.model.tokenizer.decode(tokens).strip())
 

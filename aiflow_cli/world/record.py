@@ -13,7 +13,6 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, Self
 
 import msgspec
-from msgspec import Meta
 
 from aiflow_cli.decoding.methods import Method
 from aiflow_cli.link.spec import LinkSpec
@@ -28,6 +27,11 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+def about(text: str) -> msgspec.Meta:
+    """What a field is, as its column's description says it."""
+    return msgspec.Meta(description=text)
+
+
 class _Part(msgspec.Struct, frozen=True, kw_only=True):
     """Base of all parts of a record: immutable, written in the order of its fields."""
 
@@ -39,10 +43,10 @@ class _Part(msgspec.Struct, frozen=True, kw_only=True):
 class Link(_Part, frozen=True, kw_only=True):
     """A shaped link; a rate of None is unlimited."""
 
-    uplink_bytes_per_s: Annotated[float | None, Meta(description="Device to server; null: unlimited.")]
-    downlink_bytes_per_s: Annotated[float | None, Meta(description="Server to device; null: unlimited.")]
-    burst_bytes: Annotated[int, Meta(description="What the token bucket holds, full at the start.")]
-    delay_s: Annotated[float, Meta(description="One way.")]
+    uplink_bytes_per_s: Annotated[float | None, about("Device to server; null: unlimited.")]
+    downlink_bytes_per_s: Annotated[float | None, about("Server to device; null: unlimited.")]
+    burst_bytes: Annotated[int, about("What the token bucket holds, full at the start.")]
+    delay_s: Annotated[float, about("One way.")]
 
     @classmethod
     def of(cls, spec: LinkSpec) -> Link:
@@ -60,9 +64,9 @@ class Link(_Part, frozen=True, kw_only=True):
 class Setting(_Part, frozen=True, kw_only=True):
     """What is varied between the trials of one image."""
 
-    pair: Annotated[str, Meta(description="The pair's name in the registry.")]
-    method: Annotated[Method, Meta(description="server-only, speculative, co-located or on-device.")]
-    gamma: Annotated[int | None, Meta(description="Draft length; null for methods without drafts.")]
+    pair: Annotated[str, about("The pair's name in the registry.")]
+    method: Annotated[Method, about("server-only, speculative, co-located or on-device.")]
+    gamma: Annotated[int | None, about("Draft length; null for methods without drafts.")]
     link: Link
 
     @property
@@ -84,22 +88,19 @@ class Setting(_Part, frozen=True, kw_only=True):
 class Delivery(msgspec.Struct, frozen=True, array_like=True):
     """Tokens that came together: seconds since t0, and how many."""
 
-    at_s: Annotated[float, Meta(description="When each delivery came, since t0.")]
-    n_tokens: Annotated[int, Meta(description="Tokens of each delivery.")]
+    at_s: Annotated[float, about("When each delivery came, since t0.")]
+    n_tokens: Annotated[int, about("Tokens of each delivery.")]
 
 
 class Prefill(_Part, frozen=True, kw_only=True):
     """What went before the first token."""
 
     draft_s: Annotated[
-        float | None,
-        Meta(description="The draft model's prefill: on the device, beside the upload, or co-located on the server."),
+        float | None, about("The draft model's prefill: on the device, beside the upload, or co-located on the server.")
     ] = None
-    network_s: Annotated[float | None, Meta(description="TTFT without the server's queue and prefills.")] = None
-    server_s: Annotated[float | None, Meta(description="The target's prefill, by the server.")] = None
-    queue_s: Annotated[float | None, Meta(description="From the request's last byte to its work, by the server.")] = (
-        None
-    )
+    network_s: Annotated[float | None, about("TTFT without the server's queue and prefills.")] = None
+    server_s: Annotated[float | None, about("The target's prefill, by the server.")] = None
+    queue_s: Annotated[float | None, about("From the request's last byte to its work, by the server.")] = None
 
 
 class Round(_Part, frozen=True, kw_only=True):
@@ -107,64 +108,60 @@ class Round(_Part, frozen=True, kw_only=True):
     saw.
     """
 
-    drafted: Annotated[int, Meta(description="Drafted tokens.")]
-    judged: Annotated[
-        int, Meta(description="Drafts that were accepted or rejected: those behind a rejection were not.")
-    ]
-    accepted: Annotated[int, Meta(description="Drafts that became output.")]
-    delivered: Annotated[int, Meta(description="Tokens that the round added to the output.")]
-    draft_s: Annotated[float, Meta(description="From the last delivery until all was drafted.")]
-    encode_s: Annotated[float, Meta(description="Until the draft was handed to the kernel.")]
-    network_s: Annotated[
-        float, Meta(description="From there to the answer, without queue and verification: both ways.")
-    ]
-    queue_s: Annotated[float, Meta(description="From the draft's last byte to its work, by the server.")]
-    verify_s: Annotated[float, Meta(description="The verification, by the server.")]
-    apply_s: Annotated[float, Meta(description="From the answer to its tokens' delivery.")]
-    wall_s: Annotated[float, Meta(description="From delivery to delivery.")]
-    bytes_up: Annotated[int, Meta(description="The draft's frame; 0 where the server drafts.")]
-    bytes_down: Annotated[int, Meta(description="The answer's frame.")]
-    redecide_steps: Annotated[int, Meta(description="Single steps that decided a position again (`--exact`).")] = 0
-    redecide_s: Annotated[float, Meta(description="Their time, a part of `verify_s`.")] = 0.0
+    drafted: Annotated[int, about("Drafted tokens.")]
+    judged: Annotated[int, about("Drafts that were accepted or rejected: those behind a rejection were not.")]
+    accepted: Annotated[int, about("Drafts that became output.")]
+    delivered: Annotated[int, about("Tokens that the round added to the output.")]
+    draft_s: Annotated[float, about("From the last delivery until all was drafted.")]
+    encode_s: Annotated[float, about("Until the draft was handed to the kernel.")]
+    network_s: Annotated[float, about("From there to the answer, without queue and verification: both ways.")]
+    queue_s: Annotated[float, about("From the draft's last byte to its work, by the server.")]
+    verify_s: Annotated[float, about("The verification, by the server.")]
+    apply_s: Annotated[float, about("From the answer to its tokens' delivery.")]
+    wall_s: Annotated[float, about("From delivery to delivery.")]
+    bytes_up: Annotated[int, about("The draft's frame; 0 where the server drafts.")]
+    bytes_down: Annotated[int, about("The answer's frame.")]
+    redecide_steps: Annotated[int, about("Single steps that decided a position again (`--exact`).")] = 0
+    redecide_s: Annotated[float, about("Their time, a part of `verify_s`.")] = 0.0
 
 
 class Mismatch(_Part, frozen=True, kw_only=True):
     """The first token in which an output differs from server-only's. A token is None where that output had ended."""
 
-    position: Annotated[int, Meta(description="In the output, from 0.")]
-    expected: Annotated[int | None, Meta(description="Server-only's token.")]
-    got: Annotated[int | None, Meta(description="This output's token.")]
-    margin: Annotated[float | None, Meta(description="Between the target's logits of both tokens.")]
+    position: Annotated[int, about("In the output, from 0.")]
+    expected: Annotated[int | None, about("Server-only's token.")]
+    got: Annotated[int | None, about("This output's token.")]
+    margin: Annotated[float | None, about("Between the target's logits of both tokens.")]
     kind: Annotated[
         Literal["tie", "defect", "unexplained"],
-        Meta(description="Rounding explains it; it does not; the target is not here to tell."),
+        about("Rounding explains it; it does not; the target is not here to tell."),
     ]
 
 
 class Trial(_Part, frozen=True, kw_only=True):
     """One response. The first fields are known before it is made; the others have values when it is over."""
 
-    trial: Annotated[str, Meta(description="A name, unique in its result.")]
-    session: Annotated[int, Meta(description="Processes were started anew for each session; from 0.")] = 0
-    node: Annotated[str, Meta(description="The machine's name.")]
-    block: Annotated[int, Meta(description="Trials of one image, in which every setting has its turn.")]
-    order: Annotated[int, Meta(description="Place within the block.")]
-    repeat: Annotated[int, Meta(description="How often the image had been run before, within its session.")]
-    warmup: Annotated[bool, Meta(description="Made first and thrown away.")] = False
-    image_id: Annotated[str, Meta(description="The image's name in its set.")]
-    image_bytes: Annotated[int, Meta(description="Of the encoded picture.")]
+    trial: Annotated[str, about("A name, unique in its result.")]
+    session: Annotated[int, about("Processes were started anew for each session; from 0.")] = 0
+    node: Annotated[str, about("The machine's name.")]
+    block: Annotated[int, about("Trials of one image, in which every setting has its turn.")]
+    order: Annotated[int, about("Place within the block.")]
+    repeat: Annotated[int, about("How often the image had been run before, within its session.")]
+    warmup: Annotated[bool, about("Made first and thrown away.")] = False
+    image_id: Annotated[str, about("The image's name in its set.")]
+    image_bytes: Annotated[int, about("Of the encoded picture.")]
     setting: Setting
-    started_at: Annotated[str, Meta(description="UTC. For the record only: nothing is timed by it.")]
-    tokens: Annotated[tuple[int, ...], Meta(description="Output ids.")] = ()
-    stopped: Annotated[bool, Meta(description="Ended by an end token, not by the maximum length.")] = False
-    caption: Annotated[str, Meta(description="The output as text.")] = ""
-    deliveries: Annotated[tuple[Delivery, ...], Meta(description="[seconds since t0, tokens], in order.")] = ()
+    started_at: Annotated[str, about("UTC. For the record only: nothing is timed by it.")]
+    tokens: Annotated[tuple[int, ...], about("Output ids.")] = ()
+    stopped: Annotated[bool, about("Ended by an end token, not by the maximum length.")] = False
+    caption: Annotated[str, about("The output as text.")] = ""
+    deliveries: Annotated[tuple[Delivery, ...], about("[seconds since t0, tokens], in order.")] = ()
     prefill: Prefill = Prefill()
-    steps_s: Annotated[tuple[float, ...], Meta(description="Single decode steps, where a method makes such.")] = ()
+    steps_s: Annotated[tuple[float, ...], about("Single decode steps, where a method makes such.")] = ()
     rounds: tuple[Round, ...] = ()
-    bytes_up_by_message: Annotated[dict[str, int], Meta(description="Bytes sent, framing included, by kind.")] = {}
-    bytes_down_by_message: Annotated[dict[str, int], Meta(description="Bytes received, by kind.")] = {}
-    identical: Annotated[bool | None, Meta(description="Output equals server-only's; null: not compared.")] = None
+    bytes_up_by_message: Annotated[dict[str, int], about("Bytes sent, framing included, by kind.")] = {}
+    bytes_down_by_message: Annotated[dict[str, int], about("Bytes received, by kind.")] = {}
+    identical: Annotated[bool | None, about("Output equals server-only's; null: not compared.")] = None
     mismatch: Mismatch | None = None
 
     @property

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import Any
 
 from aiflow_cli.decoding.actions import DraftTokens, Work
 from aiflow_cli.decoding.events import WorkDone
@@ -40,8 +39,10 @@ class Recorder:
         self._t0_s = self._last_s = self._drafted_s = 0.0
         self._request_id: int | None = None
         self._drafts: dict[tuple[int, int], _Sent] = {}
-        self._answer: tuple[wire.Answer, int, float] | None = None
-        """The answer that is being handled, its bytes, and when it was read."""
+        self._answer: wire.Answer | None = None
+        """The answer that is being handled."""
+        self._answer_bytes, self._read_s = 0, 0.0
+        """Its size, and when it was read."""
         self._tokens: list[int] = []
         self._deliveries: list[Delivery] = []
         self._rounds: list[Round] = []
@@ -59,9 +60,9 @@ class Recorder:
     def performed(self, work: Work, _done: WorkDone, begun_s: float, done_s: float) -> None:
         """The device's draft model did a piece of work."""
         if not isinstance(work, DraftTokens):
-            self._draft_prefill_s = done_s - begun_s
+            self._draft_prefill_s = _rounded(done_s - begun_s)
         elif self._planned.setting.method is Method.ON_DEVICE:
-            self._steps_s.append(done_s - begun_s)
+            self._steps_s.append(_rounded(done_s - begun_s))
         self._drafted_s = done_s
 
     def sent(self, message: wire.Message, n_bytes: int, at_s: float) -> None:
@@ -79,13 +80,18 @@ class Recorder:
         if isinstance(message, wire.Answer):
             if message.request_id != self._request_id:
                 return
-            self._answer = (message, n_bytes, at_s)
+            self._answer, self._answer_bytes, self._read_s = message, n_bytes, at_s
         self._down[type(message).__name__] += n_bytes
 
     def delivered(self, tokens: tuple[int, ...], at_s: float) -> None:
-        """Output tokens are there."""
-        if self._answer is not None:
-            self._note(*self._answer, len(tokens), at_s)
+        """Output tokens are there, by the answer that was read last if a server made them."""
+        match self._answer:
+            case wire.Tokens() as answer if self._first is None:
+                self._first = answer
+            case wire.Tokens(compute_us=compute_us):
+                self._steps_s.append(_rounded(compute_us * MICROSECONDS))
+            case wire.Verdict() | wire.Round() as answer:
+                self._rounds.append(self._round(answer, len(tokens), at_s))
         self._answer = None
         self._tokens += tokens
         self._deliveries.append(Delivery(_rounded(at_s - self._t0_s), len(tokens)))
@@ -103,99 +109,52 @@ class Recorder:
             caption=caption,
             deliveries=tuple(self._deliveries),
             prefill=self._prefill(),
-            steps_s=tuple(map(_rounded, self._steps_s)),
+            steps_s=tuple(self._steps_s),
             rounds=tuple(self._rounds),
             bytes_up_by_message=dict(self._up),
             bytes_down_by_message=dict(self._down),
         )
 
-    def _note(self, answer: wire.Answer, n_bytes: int, read_s: float, delivered: int, at_s: float) -> None:
-        """What an answer tells, when its tokens are delivered."""
-        match answer:
-            case wire.Tokens() if self._first is None:
-                self._first = answer
-            case wire.Tokens():
-                self._steps_s.append(answer.compute_us * MICROSECONDS)
-            case wire.Verdict():
-                sent = self._drafts.pop((answer.epoch, answer.base))
-                self._rounds.append(self._remote_round(answer, sent, n_bytes, read_s, delivered, at_s))
-            case wire.Round():
-                self._rounds.append(self._server_round(answer, n_bytes, delivered, at_s))
-
-    def _remote_round(
-        self, verdict: wire.Verdict, sent: _Sent, n_bytes: int, read_s: float, delivered: int, at_s: float
-    ) -> Round:
-        cost = verdict.verification
-        server_s = (cost.queue_us + cost.verify_us) * MICROSECONDS
-        return _round(
-            cost,
+    def _round(self, answer: wire.Verdict | wire.Round, delivered: int, at_s: float) -> Round:
+        cost, read_s = answer.verification, self._read_s
+        if isinstance(answer, wire.Verdict):
+            sent, accepted = self._drafts.pop((answer.epoch, answer.base)), delivered - (answer.token is not None)
+        else:  # made on the server: nothing went up, and what is neither model time nor queue is the way down
+            drafted_s, accepted, read_s = self._last_s + answer.draft_us * MICROSECONDS, answer.accepted, at_s
+            sent = _Sent(answer.drafted, drafted_s, drafted_s, 0)
+        queue_s, verify_s = cost.queue_us * MICROSECONDS, cost.verify_us * MICROSECONDS
+        return Round(
             drafted=sent.drafted,
-            accepted=delivered - (verdict.token is not None),
+            judged=cost.judged,
+            accepted=accepted,
             delivered=delivered,
-            draft_s=sent.drafted_s - self._last_s,
-            encode_s=sent.sent_s - sent.drafted_s,
-            network_s=max(0.0, read_s - sent.sent_s - server_s),
-            apply_s=at_s - read_s,
-            wall_s=at_s - self._last_s,
+            draft_s=_rounded(sent.drafted_s - self._last_s),
+            encode_s=_rounded(sent.sent_s - sent.drafted_s),
+            network_s=_rounded(max(0.0, read_s - sent.sent_s - queue_s - verify_s)),
+            queue_s=_rounded(queue_s),
+            verify_s=_rounded(verify_s),
+            apply_s=_rounded(at_s - read_s),
+            wall_s=_rounded(at_s - self._last_s),
             bytes_up=sent.n_bytes,
-            bytes_down=n_bytes,
-        )
-
-    def _server_round(self, told: wire.Round, n_bytes: int, delivered: int, at_s: float) -> Round:
-        """A round on the server (co-located): nothing goes up, and what is neither model time nor queue is the way
-        down.
-        """
-        cost, draft_s, wall_s = told.verification, told.draft_us * MICROSECONDS, at_s - self._last_s
-        server_s = draft_s + (cost.queue_us + cost.verify_us) * MICROSECONDS
-        return _round(
-            cost,
-            drafted=told.drafted,
-            accepted=told.accepted,
-            delivered=delivered,
-            draft_s=draft_s,
-            encode_s=0.0,
-            network_s=max(0.0, wall_s - server_s),
-            apply_s=0.0,
-            wall_s=wall_s,
-            bytes_up=0,
-            bytes_down=n_bytes,
+            bytes_down=self._answer_bytes,
+            redecide_steps=cost.redecide_steps,
+            redecide_s=_rounded(cost.redecide_us * MICROSECONDS),
         )
 
     def _prefill(self) -> Prefill:
-        """An upload is timed by the server's first answer: what TTFT holds beyond the queue and the prefills on the
-        server.
-        """
-        first = self._first
+        """An upload is timed by the first answer: what TTFT holds beyond queue and prefills on the server."""
+        first, co_located = self._first, self._planned.setting.method is Method.CO_LOCATED
         if first is None:
-            return Prefill(draft_s=_rounded_or_none(self._draft_prefill_s))
-        co_located = self._planned.setting.method is Method.CO_LOCATED
-        server_s, queue_s, there_s = (
-            us * MICROSECONDS for us in (first.compute_us, first.queue_us, first.draft_us if co_located else 0)
-        )
-        network_s = max(0.0, self._deliveries[0].at_s - queue_s - server_s - there_s)
+            return Prefill(draft_s=self._draft_prefill_s)
+        server_s, queue_s, there_s = (us * MICROSECONDS for us in (first.compute_us, first.queue_us, first.draft_us))
+        beyond_s = self._deliveries[0].at_s - queue_s - server_s - (there_s if co_located else 0.0)
         return Prefill(
-            draft_s=_rounded_or_none(there_s if co_located else self._draft_prefill_s),
-            network_s=_rounded(network_s),
+            draft_s=_rounded(there_s) if co_located else self._draft_prefill_s,
+            network_s=_rounded(max(0.0, beyond_s)),
             server_s=_rounded(server_s),
             queue_s=_rounded(queue_s),
         )
 
 
-def _round(cost: wire.Verification, **known: Any) -> Round:
-    known |= {
-        "judged": cost.judged,
-        "queue_s": cost.queue_us * MICROSECONDS,
-        "verify_s": cost.verify_us * MICROSECONDS,
-        "redecide_steps": cost.redecide_steps,
-        "redecide_s": cost.redecide_us * MICROSECONDS,
-    }
-    rounded: dict[str, Any] = {n: _rounded(value) if n.endswith("_s") else value for n, value in known.items()}
-    return Round(**rounded)
-
-
 def _rounded(seconds: float) -> float:
     return round(seconds, DIGITS)
-
-
-def _rounded_or_none(seconds: float | None) -> float | None:
-    return None if seconds is None else _rounded(seconds)

@@ -6,7 +6,7 @@ from aiflow_cli.decoding.actions import Action, Deliver, Finish, Send
 from aiflow_cli.decoding.device import DeviceSession, Task
 from aiflow_cli.decoding.events import Received, Started
 from aiflow_cli.decoding.server import ServerSession
-from aiflow_cli.node.perform import Model, Models, perform
+from aiflow_cli.node.perform import Model, perform
 from aiflow_cli.world.record import Trial
 from aiflow_cli.world.recorder import Recorder
 from tests.decoding.world import QUEUE_US, Clock, planned
@@ -46,6 +46,6 @@ def respond(
                     recorder.finished(stopped)
                     return recorder.trial("")
             case _:
-                actions = side.handle(perform(action, Models(target, draft), QUEUE_US, clock))
+                actions = side.handle(perform(action, {"target": target, "draft": draft}, QUEUE_US, clock))
         waiting += [(side, asked) for asked in actions]
     raise AssertionError("the response never ended")

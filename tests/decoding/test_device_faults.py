@@ -242,7 +242,7 @@ def test_a_server_that_gives_up_is_a_fault_of_the_link(make: Callable[[], Device
 def test_a_late_message_after_the_end() -> None:
     session = begun(Method.SERVER_ONLY)
     session.handle(Received(tokens(0, done=True)))
-    assert session.finished
+    assert session.output.done
     assert_closed(session)
 
 

@@ -17,7 +17,7 @@ from aiflow_cli.decoding.events import Received
 from aiflow_cli.decoding.methods import Method
 from aiflow_cli.decoding.server import ServerSession
 from aiflow_cli.decoding.tree import Tree
-from aiflow_cli.node.perform import Models, perform
+from aiflow_cli.node.perform import perform
 from aiflow_cli.wire.messages import Draft, Message, Request, Tokens, Verdict, pack_ids, unpack_ids
 from tests.decoding.models import Behaviour, CachedModel, greedy
 from tests.decoding.strategies import behaviours, gamma_of, gammas, lengths, methods, seeds
@@ -160,7 +160,7 @@ def test_several_drafts_in_flight(
     """
     rng = random.Random(seed)
     server = ServerSession(behaviour.stop_ids, behaviour.vocab_size, can_draft=False)
-    models = Models(target=CachedModel(behaviour.target))
+    models = {"target": CachedModel(behaviour.target)}
     device = Streamer(behaviour, gamma, limit)
     up: deque[Message] = deque([Request(1, "speculative", gamma, limit, "", PICTURE)])
     down: deque[Message] = deque()

@@ -52,7 +52,7 @@ def test_output_is_the_models_own_greedy_output(
     assert world.delivered == expected
     session = device_of(world)
     assert session.output.tokens == expected
-    assert session.finished
+    assert session.output.done
     assert world.device.finished is not None
     assert world.device.finished.stopped == (expected[-1] in behaviour.stop_ids)
 

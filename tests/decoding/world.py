@@ -14,7 +14,7 @@ from aiflow_cli.decoding.device import DeviceSession, Task
 from aiflow_cli.decoding.events import Cancelled, Event, Received, Started
 from aiflow_cli.decoding.methods import Method
 from aiflow_cli.decoding.server import ServerSession
-from aiflow_cli.node.perform import Models, perform
+from aiflow_cli.node.perform import perform
 from aiflow_cli.wire.framing import decode, encode
 from aiflow_cli.wire.messages import Message, Picture
 from aiflow_cli.world.record import Link, Setting, Trial
@@ -55,7 +55,7 @@ class Side:
         return decode(self.inbox.popleft())
 
     def compute(self, clock: Callable[[], float]) -> Event:
-        return perform(self.work.popleft(), Models(self.target, self.draft), QUEUE_US, clock)
+        return perform(self.work.popleft(), {"target": self.target, "draft": self.draft}, QUEUE_US, clock)
 
 
 class World:

@@ -11,12 +11,12 @@ import pytest
 
 from aiflow_cli.decoding.device import Task
 from aiflow_cli.decoding.methods import Method
+from aiflow_cli.environment import ANSWER_TIMEOUT
 from aiflow_cli.errors import LinkError, UsageError
 from aiflow_cli.models.pair import find_pair
 from aiflow_cli.models.vlm import VisionLanguageModel
-from aiflow_cli.node.connection import answer_timeout_s
+from aiflow_cli.node.client import LINGER_BYTES, LINGER_S
 from aiflow_cli.node.device import Device
-from aiflow_cli.node.farewell import LINGER_BYTES, LINGER_S
 from aiflow_cli.node.server import MAX_CLIENTS
 from aiflow_cli.wire.framing import encode
 from aiflow_cli.wire.messages import Picture, Refused, Tokens
@@ -154,10 +154,10 @@ def test_a_time_that_is_none_is_wrong_use(text: str, monkeypatch: pytest.MonkeyP
     with pytest.raises(
         UsageError, match=rf"AIFLOW_ANSWER_TIMEOUT_S='{text}' is no number of seconds above 0: write it as 600"
     ):
-        answer_timeout_s()
+        ANSWER_TIMEOUT.value()
 
 
-@pytest.mark.parametrize(("text", "seconds"), [("", 600.0), ("  ", 600.0), ("30", 30.0), (" 0.5 ", 0.5)])
-def test_a_time_that_is_one(text: str, seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("text", "seconds"), [("", None), ("  ", None), ("30", 30.0), (" 0.5 ", 0.5)])
+def test_a_time_that_is_one(text: str, seconds: float | None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AIFLOW_ANSWER_TIMEOUT_S", text)
-    assert answer_timeout_s() == seconds
+    assert ANSWER_TIMEOUT.value() == seconds

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from aiflow_cli.decoding.actions import Extend
 from aiflow_cli.models.vlm import VisionLanguageModel
 from aiflow_cli.node.client import Job
-from aiflow_cli.node.scheduler import next_in_turn
+from aiflow_cli.node.server import next_in_turn
 from aiflow_cli.wire.messages import Cancel, Tokens
 from aiflow_cli.wire.transport import Arrived
 from tests.node.served import PATIENCE_S, Served, gated
