@@ -69,12 +69,6 @@ class Here(Relayed):
         """By how much the kernel may let its thread sleep longer."""
         return int(Path(f"/proc/{self._thread.native_id}/timerslack_ns").read_text())
 
-    def lateness_s(self) -> float:
-        """How late bytes were at most since the last call."""
-        counts = self._relay.counts
-        found, counts.max_lateness_s = counts.max_lateness_s, 0.0
-        return found
-
     def cpu_s(self) -> float:
         """CPU time of the relay so far."""
         assert self._thread.ident is not None
