@@ -163,9 +163,9 @@ class Relay:
 
     def _connected(self, end: _End) -> None:
         """The upstream has answered. Never waited for: a silent upstream would hold up all other connections."""
-        if code := end.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+        if end.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
             self.counts.refused += 1
-            raise OSError(code, "the upstream refuses")
+            raise ConnectionRefusedError
         end.connecting = False
         self.counts.connections += 1
         self._flush(end)

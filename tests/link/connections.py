@@ -88,11 +88,11 @@ def send_aside(end: socket.socket, data: bytes, close_after: bool = False) -> th
     return thread
 
 
-def push(end: socket.socket, n_bytes: int) -> int:
+def push(end: socket.socket, n_bytes: int, patience_s: float = 0.3) -> int:
     """Send until nothing has been taken for a while; returns how much was."""
     end.setblocking(False)
     piece, taken, moved_s = memoryview(bytes(1_000_000)), 0, time.monotonic()
-    while taken < n_bytes and time.monotonic() - moved_s < 0.3:
+    while taken < n_bytes and time.monotonic() - moved_s < patience_s:
         try:
             taken += end.send(piece[: n_bytes - taken])
             moved_s = time.monotonic()
@@ -136,12 +136,18 @@ def ended(end: socket.socket) -> bool:
         return True
 
 
+def say(end: socket.socket, data: bytes) -> None:
+    """These bytes, and nothing more."""
+    end.sendall(data)
+    end.shutdown(socket.SHUT_WR)
+
+
 def arrives(listener: socket.socket, data: bytes) -> bool:
-    """Whether one of the connections that wait carries these bytes."""
+    """Whether one of the connections that wait carries these bytes and then ends."""
     for _ in range(10):
         far, _ = listener.accept()
         with far:
             far.settimeout(PATIENCE_S)
-            if receive(far, len(data)) == data:
+            if receive_all(far) == data:
                 return True
     return False

@@ -15,7 +15,7 @@ import pytest
 
 from aiflow_cli.link import relay
 from aiflow_cli.link.address import Address, bound_address
-from tests.link.connections import arrives, ended, noise, ping_s, push, receive_all, send_aside
+from tests.link.connections import arrives, ended, noise, ping_s, push, receive, receive_all, say, send_aside
 from tests.link.here import Here, both
 
 
@@ -53,7 +53,7 @@ def test_an_upstream_that_is_silent_holds_up_no_one() -> None:
             one.setblocking(False)
             one.connect_ex(listener.getsockname())
         late = link.connect()
-        late.sendall(b"late")
+        say(late, b"late")
         assert max(ping_s(ends) for _ in range(20)) < 2
         for one in full:
             one.close()
@@ -68,11 +68,15 @@ def test_a_destination_that_reads_nothing_stops_its_source_and_no_one_else() -> 
     with Here(listener=listener) as link:
         other = link.pair()
         near, far = link.pair()
-        taken = push(near, 40_000_000)
+        taken, more = push(near, 40_000_000), 0
         assert taken < 40_000_000 * 0.8
         assert ping_s(other) < 5
+        for _ in range(20):
+            assert receive(far, 64_000) == bytes(64_000)
+            more += push(near, 2_000_000, patience_s=0.05)
+        assert more < 10_000_000, "it goes on as fast as the destination reads"
         send_aside(near, noise(1_000_000), close_after=True)
-        assert receive_all(far) == bytes(taken) + noise(1_000_000)
+        assert receive_all(far) == bytes(taken + more - 20 * 64_000) + noise(1_000_000)
 
 
 def test_a_slow_link_stops_its_source() -> None:
@@ -116,7 +120,7 @@ def test_a_relay_without_descriptors_turns_away_newcomers_only(room: int) -> Non
             assert ping_s(ends) < 5
         assert ping_s(ends) < 5
         last = link.connect()
-        last.sendall(b"last")
+        say(last, b"last")
         assert arrives(link.listener, b"last")
 
 
@@ -127,7 +131,7 @@ def test_a_relay_without_descriptors_costs_no_cpu() -> None:
         with socket.socket() as late:
             with descriptors_left(0):
                 late.connect(link.address)
-                late.sendall(b"late")
+                say(late, b"late")
                 cpu_s, began_s = link.cpu_s(), time.monotonic()
                 time.sleep(1.5)
                 assert link.cpu_s() - cpu_s < (time.monotonic() - began_s) / 5
