@@ -102,7 +102,7 @@ def assert_closed(session: DeviceSession) -> None:
     heard = map(Received, (tokens(1), verdict(), *STRANGE))
     events: list[Event] = [Started(), Prefilled(1, 1), Drafted(2, (1,)), Cancelled(), *heard]
     for event in events:
-        with pytest.raises(OutOfTurn, match="the session has ended"):
+        with pytest.raises(OutOfTurn, match=r"^the session has ended: nothing more is expected$"):
             session.handle(event)
     assert session.output.tokens == kept
 
@@ -113,6 +113,9 @@ def assert_refused(session: DeviceSession, event: Event, error: type[Exception],
     assert_closed(session)
 
 
+DONE = "^the server says that the output is done, by its tokens it is not$"
+NOT_DONE = "^the server says that the output is not done, by its tokens it is$"
+NO_TOKEN = "^the server ends a round without a token of its own, and without an accepted end$"
 BAD_VERDICTS: list[tuple[str, Verdict, type[Exception], str]] = [
     ("an epoch to come", verdict(epoch=1), OutOfTurn, "of epoch 1 after 1 tokens: none is out"),
     ("tokens to come", verdict(base=2), OutOfTurn, "of epoch 0 after 2 tokens: none is out"),
@@ -121,11 +124,11 @@ BAD_VERDICTS: list[tuple[str, Verdict, type[Exception], str]] = [
     ("judged behind a rejection", verdict(2, judged=4), BadCounts, "accepts 2 of 4 drafts, judged 4"),
     ("more judged than drafted", verdict(4, judged=5), BadCounts, "accepts 4 of 4 drafts, judged 5"),
     ("a token outside the vocabulary", verdict(token=VOCAB), BadTokens, "outside the vocabulary of 50"),
-    ("done too early", verdict(done=True), BadTokens, "says that the output is done"),
-    ("an end without done", verdict(token=0), BadTokens, "says that the output is not done"),
-    ("neither token nor drafts", verdict(0, None), BadTokens, "without a token of its own"),
-    ("accepted drafts alone", verdict(2, None), BadTokens, "without a token of its own"),
-    ("all drafts alone, and done", verdict(4, None, done=True, judged=4), BadTokens, "without a token of its own"),
+    ("done too early", verdict(done=True), BadTokens, DONE),
+    ("an end without done", verdict(token=0), BadTokens, NOT_DONE),
+    ("neither token nor drafts", verdict(0, None), BadTokens, NO_TOKEN),
+    ("accepted drafts alone", verdict(2, None), BadTokens, NO_TOKEN),
+    ("all drafts alone, and done", verdict(4, None, done=True, judged=4), BadTokens, NO_TOKEN),
 ]
 
 
@@ -143,7 +146,7 @@ def test_the_verdict_that_they_are_variations_of_is_good() -> None:
 def test_a_token_after_an_accepted_end() -> None:
     session = streaming(Method.SPECULATIVE)
     session.handle(Drafted(2, (2, 0)))
-    assert_refused(session, Received(verdict(2, 9, done=True, judged=2)), BadTokens, "some after its end")
+    assert_refused(session, Received(verdict(2, 9, done=True, judged=2)), BadTokens, ", or some after its end$")
 
 
 STALE: list[tuple[str, Message]] = [
@@ -192,9 +195,9 @@ BAD_TOKENS: list[tuple[str, Tokens, str]] = [
     ("none", tokens(base=1), "0 tokens where"),
     ("outside the vocabulary", tokens(3, VOCAB, base=1), "token id 50 is outside"),
     ("too many", tokens(*[3] * LIMIT, base=1), "20 tokens where the output may have 19 more"),
-    ("after the end", tokens(0, 3, base=1, done=True), "some after its end"),
-    ("done too early", tokens(3, base=1, done=True), "the output is done"),
-    ("an end without done", tokens(0, base=1), "the output is not done"),
+    ("after the end", tokens(0, 3, base=1, done=True), ", or some after its end$"),
+    ("done too early", tokens(3, base=1, done=True), DONE),
+    ("an end without done", tokens(0, base=1), NOT_DONE),
     ("cut ids", Tokens(7, 1, b"\x00\x00\x01\x02", False, 0, 0), "no whole number of 3-byte ids"),
 ]
 
@@ -219,18 +222,21 @@ def test_drafts_judged_in_a_co_located_round_that_do_not_fit(judged: int) -> Non
 
 
 def test_tokens_while_a_verdict_is_due() -> None:
-    assert_refused(waiting(), Received(tokens(2, base=1)), OutOfTurn, "tokens that were not asked for")
+    assert_refused(
+        waiting(), Received(tokens(2, base=1)), OutOfTurn, "^the server sent tokens that were not asked for$"
+    )
 
 
 @pytest.mark.parametrize("message", [tokens(2), verdict()])
 def test_answers_for_a_device_that_works_alone(message: Message) -> None:
-    assert_refused(begun(Method.ON_DEVICE), Received(message), OutOfTurn, "though this device works alone")
+    words = f"^a server sent {type(message).__name__}, though this device works alone$"
+    assert_refused(begun(Method.ON_DEVICE), Received(message), OutOfTurn, words)
 
 
 @pytest.mark.parametrize("message", STRANGE, ids=lambda message: type(message).__name__)
 @pytest.mark.parametrize("method", list(Method))
 def test_messages_of_another_kind(method: Method, message: Message) -> None:
-    words = f"sent {type(message).__name__}, which no device waits for"
+    words = f"^the server sent {type(message).__name__}, which no device waits for$"
     assert_refused(begun(method), Received(message), OutOfTurn, words)
 
 
@@ -251,11 +257,11 @@ def test_a_late_message_after_the_end() -> None:
 )
 def test_nothing_comes_before_the_beginning(event: Event) -> None:
     session = session_of(Method.SPECULATIVE)
-    assert_refused(session, event, OutOfTurn, "the response has not begun")
+    assert_refused(session, event, OutOfTurn, f"^{type(event).__name__} although the response has not begun$")
 
 
 def test_a_response_begins_once() -> None:
-    assert_refused(begun(Method.SERVER_ONLY), Started(), OutOfTurn, "has begun already")
+    assert_refused(begun(Method.SERVER_ONLY), Started(), OutOfTurn, "^the response has begun already$")
 
 
 def test_an_answer_to_other_work() -> None:
