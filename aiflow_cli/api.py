@@ -1,93 +1,63 @@
-"""aiflow from Python: run experiments, and have their results as data frames.
-
-from aiflow_cli import api
-
-spec = api.Experiment(name="mine", about="gamma 4 and 8", pairs="small", gammas=[4, 8], images=12)
-result = api.run(spec, "results/mine")
-result.rounds.groupby("gamma")["accepted"].mean()
-"""
+"""aiflow from Python: run experiments, and have their results as data frames. The README has an example."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
+import pandas as pd
+
+from aiflow_cli.analysis import result as results
+from aiflow_cli.analysis.claims import claims_table
+from aiflow_cli.analysis.study import Study
+from aiflow_cli.analysis.summary import summarise_groups
 from aiflow_cli.errors import AiflowError
 from aiflow_cli.models.pair import PairSpec
 from aiflow_cli.models.pair import registry as pairs
+from aiflow_cli.trials import tables
 from aiflow_cli.trials.spec import ExperimentSpec as Experiment
 from aiflow_cli.trials.specfile import load_spec
 from aiflow_cli.trials.specfile import shipped as experiments
 from aiflow_cli.world.record import Round, Trial
 
-if TYPE_CHECKING:
-    from pandas import DataFrame
-
-    from aiflow_cli.analysis.study import Study
-
-__all__ = [
-    "AiflowError",
-    "Experiment",
-    "PairSpec",
-    "Result",
-    "Round",
-    "Trial",
-    "experiment",
-    "experiments",
-    "load",
-    "pairs",
-    "run",
-]
+__all__ = ["AiflowError", "Experiment", "PairSpec", "Result", "Round", "Trial"]
+__all__ += ["experiment", "experiments", "load", "pairs", "run"]
 
 
-@dataclass(frozen=True)
 class Result:
-    """A result: what its run.json tells, and its measured trials (warm-ups left out). Results/README.md has the
-    columns.
+    """The result in a folder: `document`, what its run.json tells; `records`, its measured trials (warm-ups left out);
+    and both as data frames, whose columns results/README.md has. Raises StoreError where no trial was measured.
     """
 
-    folder: Path
-    document: Mapping[str, Any]
-    records: tuple[Trial, ...]
+    def __init__(self, folder: Path) -> None:
+        self._study = Study(results.load(folder))
+        self.folder, self.document, self.records = folder, self._study.result.document, self._study.result.trials
 
-    @cached_property
-    def trials(self) -> DataFrame:
+    @property
+    def trials(self) -> pd.DataFrame:
         """A row a trial."""
-        return self._tables["trials.parquet"]
+        return self._tables[tables.TRIALS]
 
-    @cached_property
-    def rounds(self) -> DataFrame:
+    @property
+    def rounds(self) -> pd.DataFrame:
         """A row a round, with its trial's setting."""
-        return self._tables["rounds.parquet"]
+        return self._tables[tables.ROUNDS]
 
     @cached_property
-    def points(self) -> DataFrame:
+    def points(self) -> pd.DataFrame:
         """A row for each pair, link, method and draft length: metrics, speed-ups against server-only, and their
         intervals.
         """
-        import pandas as pd
-
-        from aiflow_cli.analysis.summary import summarise_groups
-
         groups = summarise_groups(self.records)
-        rows = [
-            {"pair": group.pair, **asdict(group.link), **method.as_json()}
-            for group in groups
-            for method in group.methods
-        ]
-        return pd.json_normalize(rows, sep="_")
+        told = [{"pair": g.pair, **asdict(g.link), **method.as_json()} for g in groups for method in g.methods]
+        return pd.json_normalize(told, sep="_")
 
     @cached_property
-    def claims(self) -> DataFrame:
+    def claims(self) -> pd.DataFrame:
         """The paper's claims beside what was measured. Raises UsageError, StoreError where the trials cannot tell."""
-        import pandas as pd
-
-        from aiflow_cli.analysis.claims import claims_table
-
         return pd.DataFrame([finding.as_json() for finding in claims_table(self._study)])
 
     def plot(self, folder: Path | str | None = None, only: Sequence[str] = ()) -> list[Path]:
@@ -97,28 +67,13 @@ class Result:
         return plot(self._study.result, Path(folder) if folder else None, only).paths
 
     @cached_property
-    def _study(self) -> Study:
-        from aiflow_cli.analysis.result import load as loaded
-        from aiflow_cli.analysis.study import Study
-
-        return Study(loaded(self.folder))
-
-    @cached_property
-    def _tables(self) -> dict[str, DataFrame]:
-        import pandas as pd
-
-        from aiflow_cli.trials.tables import of_trials
-
-        return {name: pd.read_parquet(io.BytesIO(data)) for name, data in of_trials(self.records).items()}
+    def _tables(self) -> dict[str, pd.DataFrame]:
+        return {name: pd.read_parquet(io.BytesIO(data)) for name, data in tables.of_trials(self.records).items()}
 
 
 def load(place: Path | str) -> Result:
     """The result in a folder, or the one of that name in results/. Raises UsageError, StoreError."""
-    from aiflow_cli.analysis.result import find
-    from aiflow_cli.analysis.result import load as loaded
-
-    result = loaded(find(str(place)))
-    return Result(result.folder, result.document, tuple(result.trials))
+    return Result(results.find(str(place)))
 
 
 def experiment(place: str, *overrides: str) -> Experiment:
@@ -135,12 +90,7 @@ def run(spec: Experiment, output: Path | str | None = None, show: Callable[[int,
     Raises what the commands tell in one line: AiflowError.
     """
     from aiflow_cli.trials.experiment import open_experiment
-    from aiflow_cli.trials.run import Step, run_experiment
-
-    def tell(step: Step) -> None:
-        if show is not None:
-            show(step.done, step.total)
+    from aiflow_cli.trials.run import run_experiment
 
     opened = open_experiment(spec, Path(output) if output is not None else None)
-    result = run_experiment(opened, tell)
-    return Result(result.folder, result.document, tuple(result.measured))
+    return Result(run_experiment(opened, lambda step: show(step.done, step.total) if show else None).folder)

@@ -6,19 +6,19 @@ import contextlib
 import os
 from pathlib import Path
 
-__all__ = ["make_folder", "put_in_place", "replace_file", "sync_folder"]
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def sync_folder(folder: Path) -> None:
-    """Have the disk know the names in `folder`: before that, new files and renames go with the power. Raises
-    OSError.
-    """
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        with contextlib.suppress(OSError):  # a file system that does not sync folders
-            os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    """Have the disk know the names in `folder`: before that, new files and renames go with the power."""
+    with contextlib.suppress(OSError):  # a file system that does not sync folders
+        _sync(folder)
 
 
 def make_folder(folder: Path) -> None:
@@ -31,11 +31,7 @@ def make_folder(folder: Path) -> None:
 
 def put_in_place(temporary: Path, path: Path) -> None:
     """Give a complete file its name, durably: at any moment `path` is the old file or the new one. Raises OSError."""
-    descriptor = os.open(temporary, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    _sync(temporary)
     temporary.replace(path)
     sync_folder(path.parent)
 

@@ -17,7 +17,7 @@ from aiflow_cli.errors import UsageError
 from aiflow_cli.paths import user_path
 
 T_co = TypeVar("T_co", covariant=True)
-_YES, _NO = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
+_SWITCH = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,6 @@ class Variable(Generic[T_co]):
 
     name: str
     does: str
-    allowed: str
     read: Callable[[str], T_co]
 
     @property
@@ -43,9 +42,9 @@ class Variable(Generic[T_co]):
 
 
 def _switch(text: str) -> bool:
-    if text.lower() not in (*_YES, *_NO):
+    if (value := _SWITCH.get(text.lower())) is None:
         raise UsageError("is neither yes nor no: write it as 1 or 0")
-    return text.lower() in _YES
+    return value
 
 
 def _seconds(text: str) -> float:
@@ -72,40 +71,36 @@ def _address(text: str) -> str:
     """An address as httpx takes it, to which it goes; without a slash at its end."""
     import httpx
 
-    try:
+    with contextlib.suppress(httpx.InvalidURL):
         parsed = httpx.URL(text)
-    except httpx.InvalidURL as error:
-        raise UsageError(f"is no address ({error}): write it as https://HOST") from None
-    if parsed.scheme not in ("http", "https") or not parsed.host:
-        raise UsageError("is no address: it must begin with http:// or https:// and name a host")
-    return text.rstrip("/")
+        if parsed.scheme in ("http", "https") and parsed.host:
+            return text.rstrip("/")
+    raise UsageError("is no address: it must begin with http:// or https:// and name a host")
 
 
-DATA = Variable("AIFLOW_DATA", "The folder that holds `vehicles-openimage`, instead of `data`.", "a path", _path)
-DEBUG = Variable("AIFLOW_DEBUG", "Shows the traceback of an error, as `--debug` does.", "1 or 0", _switch)
-_TIMEOUT = "How long the device waits for an answer of the server, instead of 600 s."
-ANSWER_TIMEOUT = Variable("AIFLOW_ANSWER_TIMEOUT_S", _TIMEOUT, "seconds above 0", _seconds)
-_MIRROR = "A mirror of {}."
-_URL = "http(s)://HOST..."
-OPENIMAGES_URL = Variable("AIFLOW_OPENIMAGES_URL", _MIRROR.format("Open Images' photographs"), _URL, _address)
-METADATA_URL = Variable("AIFLOW_OPENIMAGES_METADATA_URL", _MIRROR.format("Open Images' tables"), _URL, _address)
-ROBOFLOW_URL = Variable("AIFLOW_ROBOFLOW_URL", _MIRROR.format("Roboflow"), _URL, _address)
-ROBOFLOW_KEY = Variable("ROBOFLOW_API_KEY", "Your key, for `aiflow download --source roboflow`.", "a key", str)
+DATA = Variable("AIFLOW_DATA", "The folder that holds `vehicles-openimage`, instead of `data`.", _path)
+DEBUG = Variable("AIFLOW_DEBUG", "Shows the traceback of an error, as `--debug` does.", _switch)
+_ANSWER = "How long the device waits for an answer of the server, instead of 600 s."
+ANSWER_TIMEOUT = Variable("AIFLOW_ANSWER_TIMEOUT_S", _ANSWER, _seconds)
+OPENIMAGES_URL = Variable("AIFLOW_OPENIMAGES_URL", "A mirror of Open Images' photographs.", _address)
+METADATA_URL = Variable("AIFLOW_OPENIMAGES_METADATA_URL", "A mirror of Open Images' tables.", _address)
+ROBOFLOW_URL = Variable("AIFLOW_ROBOFLOW_URL", "A mirror of Roboflow.", _address)
+ROBOFLOW_KEY = Variable("ROBOFLOW_API_KEY", "Your key, for `aiflow download --source roboflow`.", str)
 
 _HUB_TIMEOUT = "A time of the hub's own library; what this program asks of the hub has times of its own."
 VARIABLES: tuple[Variable[object], ...] = (
     *(DATA, DEBUG, ANSWER_TIMEOUT, OPENIMAGES_URL, METADATA_URL, ROBOFLOW_URL, ROBOFLOW_KEY),
     # What follows is read by the libraries in use, which pass over or stumble on what they do not understand.
-    Variable("HF_HOME", "The hub's folder: weights are kept in its `hub`.", "a path", _path),
-    Variable("HF_HUB_CACHE", "Where weights are kept, instead of `hub` in HF_HOME.", "a path", _path),
-    Variable("HF_ENDPOINT", _MIRROR.format("the hub"), _URL, _address),
-    Variable("HF_TOKEN", "Gives access to gated and private weights.", "a token", str),
-    Variable("HF_HUB_OFFLINE", "Fetches nothing: only what is kept already is used.", "1 or 0", _switch),
-    Variable("HF_HUB_DOWNLOAD_TIMEOUT", _HUB_TIMEOUT, "whole seconds", _whole_seconds),
-    Variable("HF_HUB_ETAG_TIMEOUT", _HUB_TIMEOUT, "whole seconds", _whole_seconds),
-    Variable("HTTP_PROXY", "The proxy for what is downloaded; also HTTPS_PROXY, ALL_PROXY, NO_PROXY.", "a URL", str),
-    Variable("NO_COLOR", "Leaves colours out.", "anything", str),
-    Variable("COLUMNS", "The width of tables, instead of the terminal's.", "a number", str),
+    Variable("HF_HOME", "The hub's folder: weights are kept in its `hub`.", _path),
+    Variable("HF_HUB_CACHE", "Where weights are kept, instead of `hub` in HF_HOME.", _path),
+    Variable("HF_ENDPOINT", "A mirror of the hub.", _address),
+    Variable("HF_TOKEN", "Gives access to gated and private weights.", str),
+    Variable("HF_HUB_OFFLINE", "Fetches nothing: only what is kept already is used.", _switch),
+    Variable("HF_HUB_DOWNLOAD_TIMEOUT", _HUB_TIMEOUT, _whole_seconds),
+    Variable("HF_HUB_ETAG_TIMEOUT", _HUB_TIMEOUT, _whole_seconds),
+    Variable("HTTP_PROXY", "The proxy for what is downloaded; also HTTPS_PROXY, ALL_PROXY, NO_PROXY.", str),
+    Variable("NO_COLOR", "Leaves colours out.", str),
+    Variable("COLUMNS", "The width of tables, instead of the terminal's.", str),
 )
 """All of them, as the README lists them."""
 

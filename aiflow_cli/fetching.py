@@ -11,19 +11,8 @@ from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 
+import tenacity
 from filelock import FileLock, Timeout
-from tenacity import (
-    RetryCallState,
-    Retrying,
-    retry_if_exception,
-    sleep_using_event,
-    stop_after_attempt,
-    stop_when_event_set,
-    wait_exponential,
-    wait_random_exponential,
-)
-
-__all__ = ["RetryPolicy", "alone", "passes", "retrying"]
 
 _POLL_S = 0.2
 
@@ -44,27 +33,23 @@ def passes(status: int) -> bool:
     return status in (408, 425, 429) or status >= 500
 
 
-def retrying(policy: RetryPolicy, stop: threading.Event, passing: Callable[[BaseException], bool]) -> Retrying:
+def retrying(policy: RetryPolicy, stop: threading.Event, passing: Callable[[BaseException], bool]) -> tenacity.Retrying:
     """Tries again after an error for which `passing` holds; the last one is raised in the end, or once `stop` is set.
 
     The pause doubles, with jitter; if the error carries the `response` of a server that asks for a longer one, it is
     kept, up to the policy's longest.
     """
     half = {"multiplier": policy.first_pause_s / 2, "max": policy.longest_pause_s / 2}
-    doubling = wait_exponential(**half) + wait_random_exponential(**half)
+    doubling = tenacity.wait_exponential(**half) + tenacity.wait_random_exponential(**half)
 
-    def pause_s(state: RetryCallState) -> float:
+    def pause_s(state: tenacity.RetryCallState) -> float:
         response = getattr(state.outcome and state.outcome.exception(), "response", None)
         asked_s = 0.0 if response is None else retry_after_s(response.headers)
         return max(doubling(state), min(asked_s, policy.longest_pause_s))
 
-    return Retrying(
-        retry=retry_if_exception(passing),
-        stop=stop_after_attempt(policy.attempts) | stop_when_event_set(stop),
-        wait=pause_s,
-        sleep=sleep_using_event(stop),
-        reraise=True,
-    )
+    retry = tenacity.retry_if_exception(passing)
+    end = tenacity.stop_after_attempt(policy.attempts) | tenacity.stop_when_event_set(stop)
+    return tenacity.Retrying(retry=retry, stop=end, wait=pause_s, sleep=tenacity.sleep_using_event(stop), reraise=True)
 
 
 def retry_after_s(headers: Mapping[str, str]) -> float:

@@ -23,19 +23,15 @@ def user_path(text: str) -> Path:
     path = Path(os.path.expanduser(text))  # noqa: PTH111  pathlib takes ./~name for ~name
     if text.startswith("~") and path == Path(text):
         raise UsageError(f"{_shown(text)}: no user of that name is known here: write the path out")
-    _check_lengths(path)
+    limits = [("path", str(path), LONGEST_PATH_BYTES), *(("name", part, LONGEST_NAME_BYTES) for part in path.parts)]
+    for what, name, most in limits:
+        try:
+            size = len(os.fsencode(name))
+        except UnicodeEncodeError:
+            raise UsageError(f"{_shown(name)} is no path: no file's name can hold that") from None
+        if size > most:
+            raise UsageError(f"the {what} {_shown(name)} has {size} bytes, {most} is the most: shorten it")
     return path
-
-
-def _check_lengths(path: Path) -> None:
-    try:
-        sizes = {part: len(os.fsencode(part)) for part in (*path.parts, str(path))}
-    except UnicodeEncodeError:
-        raise UsageError(f"{_shown(str(path))} is no path: no file's name can hold that") from None
-    longest = max(path.parts, key=sizes.__getitem__, default="")
-    for what, text, most in (("name", longest, LONGEST_NAME_BYTES), ("path", str(path), LONGEST_PATH_BYTES)):
-        if sizes.get(text, 0) > most:
-            raise UsageError(f"the {what} {_shown(text)} has {sizes[text]} bytes, {most} is the most: shorten it")
 
 
 def _shown(text: str) -> str:

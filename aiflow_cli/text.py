@@ -12,19 +12,16 @@ from typing import Any
 SPELT_OUT = "aiflow.spelt-out"
 """The name of this way to encode, as the `errors` of a stream."""
 _WORDS = {"γ": "gamma", "α": "alpha", "×": "x", "…": "...", "·": "-", "–": "-", "−": "-"}
+# Python's surrogate for a byte of a name that is no UTF-8: spelt `\\xe9`, after the byte.
+_WORDS |= {chr(0xDC00 + byte): f"\\x{byte:02x}" for byte in range(0x80, 0x100)}
 
 
 def _spell_out(error: UnicodeError) -> tuple[str, int]:
+    """A word for signs of ours, `\\u4e2d` for any other sign."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
-    return "".join(map(_spelling, error.object[error.start : error.end])), error.end
-
-
-def _spelling(sign: str) -> str:
-    """A word for signs of ours, `\\xe9` for a byte of a name that is no UTF-8, `\\u4e2d` for any other sign."""
-    if "\udc80" <= sign <= "\udcff":
-        return f"\\x{ord(sign) - 0xDC00:02x}"
-    return _WORDS.get(sign) or sign.encode("ascii", "backslashreplace").decode()
+    signs = error.object[error.start : error.end]
+    return "".join(_WORDS.get(sign) or sign.encode("ascii", "backslashreplace").decode() for sign in signs), error.end
 
 
 codecs.register_error(SPELT_OUT, _spell_out)

@@ -8,17 +8,16 @@ import re
 from aiflow_cli.errors import UsageError
 
 _NUMBER = re.compile(r"\s*(\d+(?:\.\d*)?|\.\d+)\s*([A-Za-z/]*)\s*")
-_BYTES_PER_S = {"b/s": 1.0, "kb/s": 1e3, "mb/s": 1e6, "gb/s": 1e9}
-_RATES = _BYTES_PER_S | {unit.replace("b/s", "bit/s"): rate / 8 for unit, rate in _BYTES_PER_S.items()}
 _DURATIONS = {"s": 1.0, "ms": 1e-3, "us": 1e-6}
-_SIZES = {"b": 1, "kb": 1000, "mb": 1_000_000, "gb": 1_000_000_000, "": 1}
+_SIZES = {"b": 1.0, "kb": 1e3, "mb": 1e6, "gb": 1e9}
+_RATES = {f"{unit}/s": size for unit, size in _SIZES.items()}
+_RATES |= {f"{unit}it/s": size / 8 for unit, size in _SIZES.items()}
 UNLIMITED = "unlimited"
 
 
-def _parse(text: str, units: dict[str, float] | dict[str, int], what: str, examples: str) -> float:
+def _parse(text: str, units: dict[str, float], what: str, examples: str) -> float:
     match = _NUMBER.fullmatch(text)
-    unit = match[2].lower() if match else ""
-    value = float(match[1]) * units[unit] if match and unit in units else math.inf
+    value = float(match[1]) * units.get(match[2].lower(), math.inf) if match else math.inf
     if not math.isfinite(value):
         raise UsageError(f"{text!r} is not {what}: write it as {examples}")
     return value
@@ -49,7 +48,7 @@ def parse_duration(text: str) -> float:
 
 def parse_size(text: str) -> int:
     """Bytes; a bare number counts bytes. Raises UsageError."""
-    return round(_parse(text, _SIZES, "a size", "10KB, 1MB or 1500"))
+    return round(_parse(text, _SIZES | {"": 1.0}, "a size", "10KB, 1MB or 1500"))
 
 
 def _scaled(value: float, steps: tuple[tuple[float, str], ...]) -> str:

@@ -6,11 +6,10 @@ decode TPOT = (t_N - t_1) / (N - n1): the tokens of the first delivery took no t
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 from aiflow_cli.analysis.arms import Arm
-from aiflow_cli.analysis.intervals import Interval, ends_of, value_of
+from aiflow_cli.analysis.intervals import Interval
 from aiflow_cli.analysis.metrics import Metric, Ratio, decode_tpot
 from aiflow_cli.link.ways import ideal_ways
 from aiflow_cli.trials import bench
@@ -18,36 +17,42 @@ from aiflow_cli.world.record import Trial
 
 Responses = Mapping[str, Sequence[Trial]]
 """Responses by arm, as `trials/bench.py` names them."""
+Verdict = Literal["HOLDS", "MISSED", "UNDECIDED"]
 
 
-@dataclass(frozen=True)
-class Bound:
+class Bound(NamedTuple):
     """Something that must not be larger than `most` times something else."""
 
     key: str
     over: str
     under: str
     most: float
-    ratio: Callable[[Mapping[str, Arm]], Interval | None]
+    ratio: Callable[[Mapping[str, Arm]], Interval]
 
 
-@dataclass(frozen=True)
-class Checked:
-    """A bound, and what was measured: None where no response was long enough, without interval of too few images."""
+class Checked(NamedTuple):
+    """A bound, and what was measured: nothing where no response was long enough, no interval of too few images."""
 
     bound: Bound
-    ratio: Interval | None
+    ratio: Interval
+
+    @property
+    def verdict(self) -> Verdict:
+        """By the whole interval: UNDECIDED where the bound lies within it, or where there is none."""
+        if self.ratio.high <= self.bound.most:
+            return "HOLDS"
+        return "MISSED" if self.ratio.low > self.bound.most else "UNDECIDED"
 
     @property
     def holds(self) -> bool | None:
-        """Whether the measured ratio is within its bound; None where there is nothing, or too little, to judge by."""
-        return self.ratio.value <= self.bound.most if self.ratio and self.ratio.known else None
+        """The verdict as JSON has it; None: undecided."""
+        return {"HOLDS": True, "MISSED": False, "UNDECIDED": None}[self.verdict]
 
     def as_json(self) -> dict[str, Any]:
         """An entry of `bounds`."""
         told = {name: getattr(self.bound, name) for name in ("key", "over", "under")}
-        measured = {"ratio": value_of(self.ratio), "ratio_ci": ends_of(self.ratio)}
-        return told | measured | {"bound": self.bound.most, "holds": self.holds}
+        judged = {"bound": self.bound.most, "holds": self.holds, "verdict": self.verdict}
+        return told | self.ratio.as_json("ratio") | judged
 
 
 def check_bounds(responses: Responses) -> list[Checked]:
@@ -84,27 +89,23 @@ def latency_over_floor(trial: Trial) -> Ratio:
     return Ratio(trial.latency_s, upload_s + (trial.prefill.server_s or 0.0) + sum(trial.steps_s))
 
 
-def _tpot(key: str, over: tuple[str, str], under: tuple[str, str], most: float) -> Bound:
-    """Of decode TPOT: each side by its name and its arm."""
-    first, second = (f"{name}: decode TPOT" for name, _ in (over, under))
-    return Bound(key, first, second, most, lambda arms: arms[over[1]].over(arms[under[1]], decode_tpot))
+def _tpot(over: str, under: str) -> Callable[[Mapping[str, Arm]], Interval]:
+    return lambda arms: arms[over].over(arms[under], decode_tpot)
 
 
-def _share(key: str, over: str, under: str, most: float, arm: str, metric: Metric) -> Bound:
-    """Of one arm's metric."""
-    return Bound(key, over, under, most, lambda arms: arms[arm].interval(metric))
+def _own(arm: str, metric: Metric) -> Callable[[Mapping[str, Arm]], Interval]:
+    return lambda arms: arms[arm].interval(metric)
 
 
-_SERVER, _COUPLED = ("server-only in one process", bench.LEAN), ("co-located in one process", bench.COUPLED)
-_GENERATE = ("transformers' generate()", bench.GENERATE)
-_ASSISTED = ("transformers' assisted generation", bench.ASSISTED)
-_EDGE, _CO_LOCATED = ("speculative, unlimited link", bench.SPECULATIVE), ("co-located", bench.CO_LOCATED)
-_ROUND, _MODELS = "round at 1 MB/s", "round at 1 MB/s without models and ideal link"
+_HERE, _GENERATE = "server-only in one process: decode TPOT", "transformers' generate(): decode TPOT"
+_COUPLED, _ASSISTED = "co-located in one process: decode TPOT", "transformers' assisted generation: decode TPOT"
+_EDGE, _CO_LOCATED = "speculative, unlimited link: decode TPOT", "co-located: decode TPOT"
+_ROUND, _REST = "round at 1 MB/s", "round at 1 MB/s without models and ideal link"
 _LATENCY, _FLOOR = "server-only at 1 MB/s: latency", "fluid upload + prefill + decode steps"
 BOUNDS = (
-    _tpot("decode", _SERVER, _GENERATE, 0.75),
-    _tpot("speculation", _COUPLED, _ASSISTED, 0.7),
-    _tpot("link", _EDGE, _CO_LOCATED, 1.10),
-    _share("orchestration", _MODELS, _ROUND, 0.05, bench.SHAPED_SPECULATIVE, orchestration),
-    _share("latency", _LATENCY, _FLOOR, 1.03, bench.SHAPED_SERVER_ONLY, latency_over_floor),
+    Bound("decode", _HERE, _GENERATE, 0.75, _tpot(bench.LEAN, bench.GENERATE)),
+    Bound("speculation", _COUPLED, _ASSISTED, 0.7, _tpot(bench.COUPLED, bench.ASSISTED)),
+    Bound("link", _EDGE, _CO_LOCATED, 1.10, _tpot(bench.SPECULATIVE, bench.CO_LOCATED)),
+    Bound("orchestration", _REST, _ROUND, 0.05, _own(bench.SHAPED_SPECULATIVE, orchestration)),
+    Bound("latency", _LATENCY, _FLOOR, 1.03, _own(bench.SHAPED_SERVER_ONLY, latency_over_floor)),
 )

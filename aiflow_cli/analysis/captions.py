@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import suppress
+from itertools import groupby, product
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from aiflow_cli.analysis.curves import Curve
 from aiflow_cli.analysis.result import Result
 from aiflow_cli.analysis.study import Study
 from aiflow_cli.decoding.methods import Method
@@ -26,17 +25,14 @@ class Piece(NamedTuple):
     kind: Kind
 
 
-@dataclass(frozen=True)
-class MarkedCaption:
-    """One response's caption. `pieces` is empty without the tokenizer; `picture` is a JPEG, None without the image."""
+class MarkedCaption(NamedTuple):
+    """One response's caption, and the draft's alone. `pieces` is empty without the tokenizer, `picture` is a JPEG."""
 
-    image_id: str
+    trial: Trial
     setting: str
-    caption: str
     pieces: list[Piece]
-    accepted: int
-    tokens: int
-    draft_alone: str | None
+    kinds: list[Kind]
+    alone: Trial | None
     picture: bytes | None
 
 
@@ -44,9 +40,8 @@ def token_kinds(trial: Trial) -> list[Kind]:
     """Who found each token of a response, in order."""
     kinds: list[Kind] = ["own"] * trial.first_tokens
     for r in trial.rounds:
-        accepted = min(r.accepted, r.delivered)
-        kinds += ["accepted"] * accepted
-        kinds += ["own"] * (r.delivered - accepted)
+        kinds += ["accepted"] * min(r.accepted, r.delivered)
+        kinds += ["own"] * (r.delivered - r.accepted)
     return kinds
 
 
@@ -55,100 +50,62 @@ def pieces_of(trial: Trial, folder: Path) -> list[Piece]:
     from aiflow_cli.models.tokenizer import StreamDecoder, load_tokenizer
 
     decoder = StreamDecoder(load_tokenizer(folder))
-    pieces: list[Piece] = []
-    for token, kind in zip(trial.tokens, token_kinds(trial), strict=True):
-        text = decoder.feed([token])
-        if pieces and pieces[-1].kind == kind:
-            pieces[-1] = Piece(pieces[-1].text + text, kind)
-        else:
-            pieces.append(Piece(text, kind))
-    return [piece for piece in pieces if piece.text]
+    tokens = [Piece(decoder.feed([token]), k) for token, k in zip(trial.tokens, token_kinds(trial), strict=True)]
+    stretches = ((kind, "".join(piece.text for piece in group)) for kind, group in groupby(tokens, lambda p: p.kind))
+    return [Piece(text, kind) for kind, text in stretches if text]
 
 
 def marked_captions(study: Study, count: int) -> list[MarkedCaption]:
     """A few captions of every pair at its best draft length, over the images shown first."""
     folders = {pair: _tokenizer_folder(study.result, pair) for pair in study.result.pairs}
     images = list(dict.fromkeys(trial.image_id for trial in (study.shown[1], *study.result.trials)))[:count]
-    pictures = _pictures(study.result, images)
-    return [
-        _marked(study, curve, trial, folders[curve.series.pair], pictures.get(image_id))
-        for image_id in images
-        for curve in study.over(study.reference_link)
-        if (trial := _first(study, curve, Method.SPECULATIVE, image_id)) is not None
-    ]
+    pictures, found = _pictures(study.result, images), []
+    for image_id, curve in product(images, study.over(study.reference_link)):
+        arms = (curve.best.arm, study.result.arm(curve.series, Method.ON_DEVICE))
+        trial, alone = (next((trial for trial in arm.trials if trial.image_id == image_id), None) for arm in arms)
+        if trial is not None:
+            kinds, folder = token_kinds(trial), folders[curve.series.pair]
+            setting = f"{curve.series.pair}, γ {curve.best.gamma}"
+            pieces = _pieces(trial, folder) if folder and len(kinds) == trial.n_tokens else []
+            found.append(MarkedCaption(trial, setting, pieces, kinds, alone, pictures.get(image_id)))
+    return found
 
 
-def _first(study: Study, curve: Curve, method: Method, image_id: str) -> Trial | None:
-    gamma = curve.best.gamma if method is Method.SPECULATIVE else None
-    trials = study.result.arm(curve.series, method, gamma).trials
-    return next((trial for trial in trials if trial.image_id == image_id), None)
-
-
-def _marked(study: Study, curve: Curve, trial: Trial, folder: Path | None, picture: bytes | None) -> MarkedCaption:
-    kinds = token_kinds(trial)
-    alone = _first(study, curve, Method.ON_DEVICE, trial.image_id)
-    return MarkedCaption(
-        image_id=trial.image_id,
-        setting=f"{curve.series.pair}, γ {curve.best.gamma}",
-        caption=trial.caption,
-        pieces=_pieces(trial, folder),
-        accepted=kinds.count("accepted"),
-        tokens=len(kinds),
-        draft_alone=None if alone is None else alone.caption,
-        picture=picture,
-    )
-
-
-def _pieces(trial: Trial, folder: Path | None) -> list[Piece]:
-    """The pieces; none without the tokenizer, or where another one gives another caption."""
-    if folder is None or len(token_kinds(trial)) != trial.n_tokens:
-        return []
+def _pieces(trial: Trial, folder: Path) -> list[Piece]:
+    """The pieces; none where another tokenizer gives another caption, or knows no such tokens."""
     try:
         pieces = pieces_of(trial, folder)
     except (AiflowError, IndexError):
-        return []  # not the tokenizer of these ids: the caption alone is shown
-    return pieces if _bare("".join(piece.text for piece in pieces)) == _bare(trial.caption) else []
-
-
-def _bare(text: str) -> str:
-    """A text without an unfinished character at its end, which only one of two ways to decode shows."""
-    return text.rstrip("\ufffd").strip()
+        return []
+    # an unfinished character at the end is shown by one of two ways to decode only
+    told = "".join(piece.text for piece in pieces)
+    return pieces if told.rstrip("\ufffd").strip() == trial.caption.rstrip("\ufffd").strip() else []
 
 
 def _tokenizer_folder(result: Result, pair: str) -> Path | None:
-    """Where the pair's draft lies on this machine, or None."""
+    """Where the pair's draft or target lies on this machine, or None."""
     from aiflow_cli.models.pair import find_pair
 
-    spec = result.told("spec")
-    chosen = (spec.get("checkpoints") or {}).get(pair) or {}
+    chosen = (result.told("spec").get("checkpoints") or {}).get(pair) or {}
     for role in ("draft", "target"):
-        try:
+        with suppress(AiflowError):
             return find_pair(pair, chosen.get("draft"), chosen.get("target")).folder(role)
-        except AiflowError:
-            continue
     return None
 
 
 def _pictures(result: Result, images: list[str]) -> dict[str, bytes]:
     """Small JPEGs of the images, if the same data (by fingerprint) are on this machine."""
-    try:
-        return dict(_thumbnails(result, images))
-    except (AiflowError, OSError, KeyError, TypeError):
-        return {}  # a result may be read where its images are not
-
-
-def _thumbnails(result: Result, images: list[str]) -> Iterator[tuple[str, bytes]]:
     from aiflow_cli.images.source import open_images
     from aiflow_cli.models.picture import decode
 
-    spec = result.told("spec")
-    source = open_images(str(spec["data"]), spec.get("images"), int(spec.get("seed", 0)))
-    if source.fingerprint != result.told("data").get("fingerprint"):
-        return
-    for image in source:
-        if image.image_id in images:
+    spec, found = result.told("spec"), dict[str, bytes]()
+    with suppress(AiflowError, OSError, KeyError, TypeError):  # a result may be read where its images are not
+        source = open_images(str(spec["data"]), spec.get("images"), int(spec.get("seed", 0)))
+        same = source.fingerprint == result.told("data").get("fingerprint")
+        for image in (image for image in source if same and image.image_id in images):
             small = decode(image.data).rgb
             small.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX))
             buffer = io.BytesIO()
             small.save(buffer, "JPEG", quality=85)
-            yield image.image_id, buffer.getvalue()
+            found[image.image_id] = buffer.getvalue()
+    return found

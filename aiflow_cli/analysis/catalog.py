@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import re
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from aiflow_cli.analysis.result import folders, pair_entries, short_commit
+from aiflow_cli.analysis.result import Result, folders
 from aiflow_cli.errors import StoreError, UsageError
-from aiflow_cli.text import printable
 from aiflow_cli.trials.store import is_whole, read_run, torn_note
 
 State = Literal["complete", "unfinished", "damaged"]
+_WARMUP = re.compile(rb'"warmup": ?true')
 
 
 @dataclass(frozen=True)
@@ -44,63 +46,38 @@ def list_results(root: Path) -> list[Entry]:
 
 
 def _entry(folder: Path) -> Entry:
-    document, trials = _document(folder), count_trials(folder)
-    known = document or {}
-    provenance, data = _dict(known.get("provenance")), _dict(known.get("data"))
-    planned = known.get("trials") if isinstance(known.get("trials"), int) else None
-    finished = bool(provenance.get("finished_at")) and (planned is None or trials >= planned)
-    damage = "run.json cannot be read" if document is None else "no finished trial" if not trials else _torn(folder)
+    document, note, trials = dict[str, Any](), None, count_trials(folder)
+    try:
+        document = read_run(folder)
+        note = torn_note(folder) if trials else "no finished trial"
+    except StoreError:  # trials in tables are never torn
+        note = None if document else "run.json cannot be read"
+    told = Result(folder, document, ())
+    finished = told.provenance.get("finished_at") and trials and (told.planned is None or trials >= told.planned)
     return Entry(
-        run_id=printable(folder.name),
+        run_id=told.run_id,
         folder=folder,
-        began=provenance.get("started_at"),
-        name=known.get("name"),
-        pairs=tuple(str(entry["name"]) for entry in pair_entries(known) if "name" in entry),
-        data=data.get("name"),
-        images=data.get("images"),
+        began=told.provenance.get("started_at"),
+        name=document.get("name"),
+        pairs=tuple(str(entry["name"]) for entry in told.pair_entries if "name" in entry),
+        data=told.told("data").get("name"),
+        images=told.told("data").get("images"),
         trials=trials,
-        planned=planned,
-        commit=short_commit(provenance),
-        state="damaged" if document is None else "complete" if finished and trials else "unfinished",
-        note=damage,
+        planned=told.planned,
+        commit=None if told.commit == "unknown" else told.commit,
+        state="damaged" if not document else "complete" if finished else "unfinished",
+        note=note,
     )
-
-
-def _document(folder: Path) -> dict[str, Any] | None:
-    try:
-        return read_run(folder)
-    except StoreError:
-        return None
-
-
-def _torn(folder: Path) -> str | None:
-    try:
-        return torn_note(folder)
-    except StoreError:
-        return None  # its trials are in tables, which are never torn
-
-
-def _dict(value: object) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
 
 
 def count_trials(folder: Path) -> int:
     """How many measured trials there are, by the lines' text alone or by the table's length; 0 where neither is."""
     try:
         with (folder / "trials.jsonl").open("rb") as file:
-            return sum((line.endswith(b"\n") or is_whole(line)) and not _is_warmup(line) for line in file)
+            return sum((line.endswith(b"\n") or is_whole(line)) and not _WARMUP.search(line) for line in file)
     except OSError:
-        return _table_rows(folder / "trials.parquet")
+        from pyarrow import ArrowException, parquet
 
-
-def _table_rows(path: Path) -> int:
-    from pyarrow import ArrowException, parquet
-
-    try:
-        return int(parquet.read_metadata(path).num_rows)
-    except (OSError, ArrowException):
-        return 0
-
-
-def _is_warmup(line: bytes) -> bool:
-    return b'"warmup":true' in line or b'"warmup": true' in line
+        with suppress(OSError, ArrowException):
+            return int(parquet.read_metadata(folder / "trials.parquet").num_rows)
+    return 0

@@ -14,9 +14,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from aiflow_cli.analysis import metrics
-from aiflow_cli.analysis.arms import Arm
-from aiflow_cli.analysis.intervals import Chance, Interval, apart_interval, images_of, too_few
-from aiflow_cli.analysis.metrics import Metric, Sums, Unit
+from aiflow_cli.analysis.intervals import Chance, Interval, apart_interval, too_few
+from aiflow_cli.analysis.metrics import Metric, Unit
 from aiflow_cli.analysis.result import Key, Result, Series, link_label
 from aiflow_cli.decoding.methods import Method
 from aiflow_cli.errors import UsageError
@@ -49,20 +48,20 @@ class Compared:
     trials_a: int
     trials_b: int
     paired: bool
-    decode_tpot_a_ms: Interval | None
-    decode_tpot_b_ms: Interval | None
-    decode_tpot_ratio: Interval | None
-    latency_ratio: Interval | None
-    speedup_a: Interval | None
-    speedup_b: Interval | None
+    decode_tpot_a_ms: Interval
+    decode_tpot_b_ms: Interval
+    decode_tpot_ratio: Interval
+    latency_ratio: Interval
+    speedup_a: Interval
+    speedup_b: Interval
 
     @property
     def verdict(self) -> Shown:
         """By the ratio of decode TPOT (of latency per token where that is not defined)."""
-        ratio = self.decode_tpot_ratio or self.latency_ratio
+        ratio = self.decode_tpot_ratio if self.decode_tpot_ratio.defined else self.latency_ratio
         if self.too_few:
             return "too few images"
-        if ratio is None or not ratio.known or ratio.low <= 1 <= ratio.high:
+        if not ratio.known or ratio.low <= 1 <= ratio.high:
             return "no difference shown"
         return "B is faster" if ratio.high < 1 else "B is slower"
 
@@ -93,20 +92,19 @@ def compare(a: Result, b: Result) -> Comparison:
     prints = [result.told("data").get("fingerprint") for result in (a, b)]
     same_data = prints[0] is not None and prints[0] == prints[1]
     return Comparison(
-        differences=list(set_up_differences(a.document, b.document)),
+        differences=set_up_differences(a.document, b.document),
         settings=[_compared(label, a, mine[label], b, theirs[label], same_data) for label in common],
         only_a=[label for label in mine if label not in theirs],
         only_b=[label for label in theirs if label not in mine],
-        resampled=" against ".join(dict.fromkeys((a.resampled, b.resampled))),
+        resampled=" against ".join(dict.fromkeys((a.everything.resampled, b.everything.resampled))),
     )
 
 
-def set_up_differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> Iterator[Difference]:
+def set_up_differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[Difference]:
     """What two run.json say otherwise of settings, versions and machine; what only one of them says differs too."""
     first, second = _set_up(a), _set_up(b)
-    for what in dict.fromkeys([*first, *second]):
-        if first.get(what) != second.get(what):
-            yield Difference(what, first.get(what), second.get(what))
+    differences = (Difference(what, first.get(what), second.get(what)) for what in dict.fromkeys([*first, *second]))
+    return [difference for difference in differences if difference.a != difference.b]
 
 
 def _set_up(document: Mapping[str, Any]) -> dict[str, Any]:
@@ -136,32 +134,35 @@ def _arms(result: Result, other: Result) -> dict[str, Key]:
     pairs = len(result.pairs) > 1 or len(other.pairs) > 1
     links = len(result.links) > 1 or len(other.links) > 1
 
-    def place(key: Key) -> tuple[bool, str, str, str, int]:
-        server_only = key.method is Method.SERVER_ONLY
-        return not server_only, key.pair, link_label(key.link), key.method.value, key.gamma or 0
+    def label(key: Key) -> str:
+        parts = [key.pair] if pairs else []
+        parts += [link_label(key.link)] if links and key.method is not Method.ON_DEVICE else []
+        return ", ".join([*parts, key.method.value if key.gamma is None else f"{key.method.value} γ {key.gamma}"])
 
-    return {_label(key, pairs, links): key for key in sorted(result.by_setting, key=place)}
-
-
-def _label(key: Key, pairs: bool, links: bool) -> str:
-    parts = [key.pair] if pairs else []
-    parts += [link_label(key.link)] if links and key.method is not Method.ON_DEVICE else []
-    return ", ".join([*parts, key.method.value if key.gamma is None else f"{key.method.value} γ {key.gamma}"])
+    return {label(key): key for key in sorted(result.by_setting, key=lambda key: key.place)}
 
 
 def _compared(label: str, a: Result, key_a: Key, b: Result, key_b: Key, same_data: bool) -> Compared:
-    first, second = (result.arm(Series(*key[:2]), *key[2:]) for result, key in ((a, key_a), (b, key_b)))
-    nodes = not (_on_one_node_each(first) and _on_one_node_each(second))
+    (first, base_a), (second, base_b) = (
+        (result.arm(Series(*key[:2]), *key[2:]), result.baseline(Series(*key[:2])))
+        for result, key in ((a, key_a), (b, key_b))
+    )
+    # an image is told apart by its machine only where one result has it on several
+    nodes = any(arm.images > len({unit.image_id for unit in arm.units}) for arm in (first, second))
     mine, theirs = ({_image(unit, nodes) for unit in arm.units} for arm in (first, second))
     common = mine & theirs if same_data else set()
 
-    def ratio(metric: Metric) -> Interval | None:
-        over, under = (_by_image(arm.sums(metric), nodes) for arm in (second, first))
+    def ratio(metric: Metric) -> Interval:
+        over, under = (
+            {Unit(unit.session, *_image(unit, nodes)): ratio for unit, ratio in arm.sums(metric).items() if ratio.under}
+            for arm in (second, first)
+        )
         if common:
             both = {unit.image for unit in over} & {unit.image for unit in under}
             over, under = ({u: r for u, r in sums.items() if u.image in both} for sums in (over, under))
         return apart_interval(over, under, Chance(images=not common, sessions=1))
 
+    server_only = key_a.method is Method.SERVER_ONLY
     return Compared(
         setting=label,
         images=len(common) or min(len(mine), len(theirs)),
@@ -172,26 +173,10 @@ def _compared(label: str, a: Result, key_a: Key, b: Result, key_b: Key, same_dat
         decode_tpot_b_ms=second.ms(metrics.decode_tpot),
         decode_tpot_ratio=ratio(metrics.decode_tpot),
         latency_ratio=ratio(metrics.latency_per_token),
-        speedup_a=_speedup(a, key_a, first),
-        speedup_b=_speedup(b, key_b, second),
+        speedup_a=Interval() if server_only else base_a.over(first, metrics.decode_tpot),
+        speedup_b=Interval() if server_only else base_b.over(second, metrics.decode_tpot),
     )
 
 
 def _image(unit: Unit, nodes: bool) -> tuple[str, str]:
     return unit.node if nodes else "", unit.image_id
-
-
-def _on_one_node_each(arm: Arm) -> bool:
-    """Whether no image was captioned on several machines."""
-    return len({unit.image_id for unit in arm.units}) == images_of(arm.units)
-
-
-def _by_image(sums: Sums, nodes: bool) -> Sums:
-    """The sums of what is defined, apart for nodes only where `nodes` says so."""
-    return {Unit(unit.session, *_image(unit, nodes)): ratio for unit, ratio in sums.items() if ratio.under}
-
-
-def _speedup(result: Result, key: Key, arm: Arm) -> Interval | None:
-    if key.method is Method.SERVER_ONLY:
-        return None
-    return result.baseline(Series(key.pair, key.link)).over(arm, metrics.decode_tpot)

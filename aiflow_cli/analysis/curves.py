@@ -9,77 +9,41 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
 from aiflow_cli.analysis import metrics
 from aiflow_cli.analysis.arms import Arm
 from aiflow_cli.analysis.fit import Fit, fit
-from aiflow_cli.analysis.intervals import (
-    Array,
-    Interval,
-    columns,
-    divide,
-    images_of,
-    known,
-    percentiles,
-    sample,
-    too_few,
-)
+from aiflow_cli.analysis.intervals import Array, Interval, columns, divide, percentiles, sample
 from aiflow_cli.analysis.result import Result, Series
 from aiflow_cli.analysis.theory import BEYOND, NEVER
 from aiflow_cli.decoding.methods import Method
 from aiflow_cli.errors import StoreError, UsageError
 
 
-@dataclass(frozen=True)
-class Level:
-    """The times of a method, in milliseconds."""
-
-    arm: Arm
-
-    @property
-    def decode_tpot_ms(self) -> Interval:
-        """Decode TPOT."""
-        return known(self.arm.ms(metrics.decode_tpot))
-
-    @property
-    def latency_per_token_ms(self) -> Interval:
-        """Latency per token."""
-        return known(self.arm.ms(metrics.latency_per_token))
-
-
-@dataclass(frozen=True)
-class Point(Level):
+class Point(NamedTuple):
     """One draft length, beside server-only."""
 
     gamma: int
+    arm: Arm
     base: Arm
 
     @property
     def speedup(self) -> Interval:
         """Over server-only, by decode TPOT."""
-        return known(self.base.over(self.arm, metrics.decode_tpot))
+        return self.base.over(self.arm, metrics.decode_tpot)
 
     @property
     def speedup_latency(self) -> Interval:
         """Over server-only, by latency per token."""
-        return known(self.base.over(self.arm, metrics.latency_per_token))
-
-    @property
-    def tokens_per_round(self) -> Interval:
-        """Tokens per round."""
-        return known(self.arm.interval(metrics.tokens_per_round))
-
-    @property
-    def draft_acceptance(self) -> Interval:
-        """Accepted over drafted tokens."""
-        return known(self.arm.interval(metrics.draft_acceptance))
+        return self.base.over(self.arm, metrics.latency_per_token)
 
 
 @dataclass(frozen=True, eq=False)
 class Curve:
-    """One method over draft lengths, for one pair and link. `images` have all of it; `left_out` trials are of others.
+    """One method over draft lengths, for one pair and link; `left_out` trials are of images that lack a setting.
 
     `tpots` are decode TPOT and `speedups` those by it, by resample (the first row: all images) and draft length.
     """
@@ -87,10 +51,9 @@ class Curve:
     series: Series
     label: str
     method: Method
-    images: int
     left_out: int
     points: tuple[Point, ...]
-    baseline: Level
+    baseline: Arm
     tpots: Array
     speedups: Array
 
@@ -98,6 +61,16 @@ class Curve:
     def gammas(self) -> list[int]:
         """The draft lengths."""
         return [point.gamma for point in self.points]
+
+    @property
+    def images(self) -> int:
+        """How many images have all of it."""
+        return self.baseline.images
+
+    @property
+    def too_few(self) -> str | None:
+        """Why nothing of it has an interval, or None."""
+        return self.baseline.too_few
 
     @cached_property
     def optimum(self) -> Interval:
@@ -112,7 +85,7 @@ class Curve:
     @cached_property
     def fit(self) -> Fit:
         """The closed form's numbers."""
-        return fit(self.baseline.arm, {point.gamma: point.arm for point in self.points})
+        return fit(self.baseline, {point.gamma: point.arm for point in self.points})
 
     @property
     def best(self) -> Point:
@@ -123,62 +96,45 @@ class Curve:
         """The point at a draft length that was measured."""
         return self.points[self.gammas.index(gamma)]
 
-    def tpot_ratio(self, gamma: int, other: int) -> Interval:
-        """Decode TPOT at `gamma` over that at `other`."""
-        return percentiles(self._tpot(gamma) / self._tpot(other), self.images)
-
-    def tpot_over_best(self, gamma: int) -> Interval:
-        """Decode TPOT at `gamma` over the lowest, which is chosen anew in each resample: picking it flatters it."""
-        return percentiles(self._tpot(gamma) / self.tpots.min(axis=1), self.images)
-
-    def _tpot(self, gamma: int) -> Array:
-        return np.asarray(self.tpots[:, self.gammas.index(gamma)], float)
-
-    @property
-    def too_few(self) -> str | None:
-        """Why nothing of it has an interval, or None."""
-        return too_few(self.images)
+    def tpot_ratio(self, gamma: int, other: int | None = None) -> Interval:
+        """Decode TPOT at `gamma` over that at `other`; None: over each resample's lowest, as picking flatters it."""
+        tpot = self.tpots[:, self.gammas.index(gamma)]
+        beside = self.tpots.min(axis=1) if other is None else self.tpots[:, self.gammas.index(other)]
+        return percentiles(np.asarray(tpot / beside, float), self.images)
 
 
 def curve(result: Result, series: Series, method: Method = Method.SPECULATIVE) -> Curve:
     """The curve of a method. Raises UsageError without server-only, StoreError where nothing can be compared."""
-    baseline = result.baseline(series)
+    folder, baseline = result.folder, result.baseline(series)
     if not baseline.trials:
-        raise UsageError(f"{result.folder} has no server-only trials to compare {series.pair} with: measure them too")
+        raise UsageError(f"{folder} has no server-only trials to compare {series.pair} with: measure them too")
     arms = {gamma: result.arm(series, method, gamma) for gamma in result.gammas(series, method)}
     units = sorted(frozenset.intersection(baseline.units, *(arm.units for arm in arms.values())))
     if not units:
-        raise StoreError(f"{result.folder}: no image has server-only and every draft length yet: run it further")
+        raise StoreError(f"{folder}: no image has server-only and every draft length yet: run it further")
     base, kept = baseline.of(units), {gamma: arm.of(units) for gamma, arm in arms.items()}
-    _check(result, base, kept.values())
+    if not all(arm.value(metrics.decode_tpot) for arm in (base, *kept.values())):
+        raise StoreError(
+            f"{folder}: answers come in one delivery, so that decode TPOT is not defined: let them be longer"
+        )
+    if any(arm.value(metrics.draft_acceptance) is None for arm in kept.values()):
+        raise StoreError(f"{folder}: answers are too short for anything to be drafted: let them be longer")
     parts = [columns(arm.sums(metrics.decode_tpot), units) for arm in (base, *kept.values())]
 
     def times(weights: Array) -> Array:
         return np.stack([divide(weights @ over, weights @ under) for over, under in parts], axis=1)
 
     sampled = sample(units, times)
-    before, after = (sum(len(arm.trials) for arm in of.values()) for of in (arms, kept))
     return Curve(
         series=series,
         label=result.label(series),
         method=method,
-        images=images_of(units),
-        left_out=len(baseline.trials) - len(base.trials) + before - after,
-        points=tuple(Point(arm, gamma, base) for gamma, arm in kept.items()),
-        baseline=Level(base),
+        left_out=sum(len(arm.trials) - len(arm.of(units).trials) for arm in (baseline, *arms.values())),
+        points=tuple(Point(gamma, arm, base) for gamma, arm in kept.items()),
+        baseline=base,
         tpots=sampled[:, 1:],
         speedups=sampled[:, :1] / sampled[:, 1:],
     )
-
-
-def _check(result: Result, base: Arm, arms: Iterable[Arm]) -> None:
-    """Raise StoreError where a curve has no times, or no drafts."""
-    if any(not arm.value(metrics.decode_tpot) for arm in (base, *arms)):
-        raise StoreError(
-            f"{result.folder}: answers come in one delivery, so that decode TPOT is not defined: let them be longer"
-        )
-    if any(arm.value(metrics.draft_acceptance) is None for arm in arms):
-        raise StoreError(f"{result.folder}: answers are too short for anything to be drafted: let them be longer")
 
 
 def curves(result: Result, method: Method = Method.SPECULATIVE) -> list[Curve]:
@@ -187,10 +143,7 @@ def curves(result: Result, method: Method = Method.SPECULATIVE) -> list[Curve]:
 
 
 def break_evens(lengths: Iterable[int], speedups: Array) -> Array:
-    """Where each row of speed-ups [samples, draft lengths] falls below 1 for good, by a straight line between lengths.
-
-    NEVER if no draft length wins, BEYOND if the last one does.
-    """
+    """Where each row of speed-ups [samples, draft lengths] falls below 1 for good, on straight lines; NEVER, BEYOND."""
     gammas, wins = np.array(list(lengths), float), speedups >= 1
     end = speedups.shape[1] - 1
     last = end - np.argmax(wins[:, ::-1], axis=1)

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 
@@ -31,7 +30,7 @@ _ALPHAS = np.linspace(0, 0.9995, 2000)
 
 @dataclass(frozen=True)
 class Fit:
-    """alpha, c, F and s of one series; `accepted_share`: accepted over judged drafts, None if none was judged.
+    """alpha, c, F and s of one series; `accepted_share`: accepted over judged drafts.
 
     `draft_share` is (c + s) / F, on which the form's optimum hangs at a given alpha.
     """
@@ -41,18 +40,14 @@ class Fit:
     round_cost: Interval
     verify_slope: Interval
     draft_share: Interval
-    accepted_share: Interval | None
+    accepted_share: Interval
     step_ms: float
 
     @property
     def model(self) -> CostModel:
         """The closed form with the fitted values."""
-        return CostModel(
-            min(max(self.alpha.value, 0.0), 1.0),
-            max(self.draft_cost.value, 0.0),
-            max(self.round_cost.value, 1e-9),
-            self.verify_slope.value,
-        )
+        alpha, draft_cost = min(max(self.alpha.value, 0.0), 1.0), max(self.draft_cost.value, 0.0)
+        return CostModel(alpha, draft_cost, max(self.round_cost.value, 1e-9), self.verify_slope.value)
 
 
 def fit(baseline: Arm, by_gamma: dict[int, Arm]) -> Fit:
@@ -64,63 +59,48 @@ def fit(baseline: Arm, by_gamma: dict[int, Arm]) -> Fit:
     units = sorted(baseline.units & drafted.units)
     if not units:
         raise StoreError("no image was captioned both by server-only and with drafts: nothing can be fitted")
-    per_unit = _moments(drafted, units)
+    products, images = _products(drafted, units), images_of(units)
     over, under = columns(baseline.sums(metrics.decode_tpot), units)
-    slopes = len(arms) > 1 and bool(_Moments(*per_unit.sum(0)).spread)
+    (n, d), (_, dd) = products.sum(0)[:2, :2]
+    slopes = len(arms) > 1 and n * dd > d**2  # else every round drafted as many
 
     def costs(weights: Array) -> Array:
-        found = _costs(_Moments(*(weights @ per_unit).T), slopes)
+        found = _costs(np.tensordot(weights, products, 1), slopes)
         return divide(np.stack(found), divide(weights @ over, weights @ under)[None]).T
 
-    draft_cost, round_cost, verify_slope = values = sample(units, costs).T
-    images = images_of(units)
-    alpha = sample(units, lambda weights: _alpha(arms, units, weights))
+    draft_cost, round_cost, verify_slope = sample(units, costs).T
     return Fit(
-        alpha=percentiles(alpha, images),
+        alpha=percentiles(sample(units, lambda weights: _alpha(arms, units, weights)), images),
         draft_cost=percentiles(draft_cost, images),
         round_cost=percentiles(round_cost, images),
         verify_slope=percentiles(verify_slope, images) if slopes else Interval(0.0),
-        draft_share=percentiles(divide(draft_cost + verify_slope, values[1]), images),
+        draft_share=percentiles(divide(draft_cost + verify_slope, round_cost), images),
         accepted_share=drafted.interval(metrics.acceptance),
         step_ms=1e3 * float(over.sum() / under.sum()),
     )
 
 
-class _Moments(NamedTuple):
-    """Sums over rounds: rounds, drafted, its square, draft time, drafted x draft time, rest, drafted x rest."""
-
-    n: Array
-    d: Array
-    dd: Array
-    draft: Array
-    d_draft: Array
-    rest: Array
-    d_rest: Array
-
-    @property
-    def spread(self) -> Array:
-        """How much the number of drafts varies, times rounds squared; 0 where every round had as many."""
-        return self.n * self.dd - self.d**2
-
-
-def _moments(drafted: Arm, units: Sequence[Unit]) -> Array:
-    """The moments of each unit, [units, moments]."""
+def _products(drafted: Arm, units: Sequence[Unit]) -> Array:
+    """What a regression needs of each unit's rounds, [units, 4, 4]: the sums of all products of two of 1, drafted,
+    draft time and the rest of the round's.
+    """
     index = {unit: place for place, unit in enumerate(units)}
-    sums = np.zeros((len(units), len(_Moments._fields)))
+    sums = np.zeros((len(units), 4, 4))
     for trial in drafted.of(index).trials:
-        for r in trial.rounds:
-            d, draft_s, rest_s = r.drafted, r.draft_s, r.wall_s - r.draft_s
-            sums[index[metrics.unit(trial)]] += (1, d, d * d, draft_s, d * draft_s, rest_s, d * rest_s)
+        rounds = np.array([(1, r.drafted, r.draft_s, r.wall_s - r.draft_s) for r in trial.rounds]).reshape(-1, 4)
+        sums[index[metrics.unit(trial)]] += rounds.T @ rounds
     return sums
 
 
-def _costs(m: _Moments, slopes: bool) -> tuple[Array, Array, Array]:
-    """A draft step, the rest of a round, and a further draft's share in that, in seconds."""
+def _costs(products: Array, slopes: bool) -> tuple[Array, Array, Array]:
+    """A draft step, the rest of a round, and a further draft's share in that, in seconds; from [rows, 4, 4]."""
+    n, d, draft, rest = products[:, 0].T
+    _, dd, d_draft, d_rest = products[:, 1].T
     if not slopes:
-        return divide(m.draft, m.d), divide(m.rest, m.n), np.zeros_like(m.n)
-    draft_slope = divide(m.n * m.d_draft - m.d * m.draft, m.spread)
-    rest_slope = divide(m.n * m.d_rest - m.d * m.rest, m.spread)
-    return draft_slope, divide(m.draft + m.rest - (draft_slope + rest_slope) * m.d, m.n), rest_slope
+        return divide(draft, d), divide(rest, n), np.zeros_like(n)
+    spread = n * dd - d**2
+    draft_slope, rest_slope = divide(n * d_draft - d * draft, spread), divide(n * d_rest - d * rest, spread)
+    return draft_slope, divide(draft + rest - (draft_slope + rest_slope) * d, n), rest_slope
 
 
 def _alpha(arms: dict[int, Arm], units: Sequence[Unit], weights: Array) -> Array:

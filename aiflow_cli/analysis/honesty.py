@@ -5,16 +5,16 @@ is slower than expected, drift, outliers (listed, never dropped), and what in th
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from aiflow_cli.analysis import metrics
 from aiflow_cli.analysis.arms import Arm
-from aiflow_cli.analysis.curves import Curve, Point
-from aiflow_cli.analysis.intervals import Chance, Interval, apart_interval, images_of, too_few
-from aiflow_cli.analysis.metrics import Metric
-from aiflow_cli.analysis.result import link_label
+from aiflow_cli.analysis.curves import Curve
+from aiflow_cli.analysis.intervals import Chance, Interval, apart_interval, too_few
+from aiflow_cli.analysis.metrics import DEFINITIONS
+from aiflow_cli.analysis.result import Result, link_label
 from aiflow_cli.analysis.study import Study
 from aiflow_cli.decoding.methods import Method
 from aiflow_cli.world.record import Trial
@@ -22,38 +22,20 @@ from aiflow_cli.world.record import Trial
 OUTLIER_MADS = 6.0
 OUTLIER_SHARE = 1.25
 """An outlier is this many (scaled) median deviations, and at least this ratio, above its setting's median pace."""
-_MAD_TO_SIGMA = 1.4826
 FEWEST_FOR_OUTLIERS = 5
 BUSY_LOAD = 0.5
 DRIFT_SHARE = 0.02
 """Drift of less than this is not called one, whatever its interval."""
 
-DEFINITIONS: dict[str, Metric] = {
-    "TTFT": metrics.ttft,
-    "latency per token": metrics.latency_per_token,
-    "TPOT": metrics.tpot,
-    "decode TPOT": metrics.decode_tpot,
-}
-"""The definitions of latency, in the order of `metrics.FORMULAS`."""
 
-
-class DefinitionRow(NamedTuple):
-    """All definitions for one setting, in milliseconds, and the speed-up over server-only by each but TTFT."""
+class Row(NamedTuple):
+    """A setting by every definition of latency: its times in milliseconds, and its speed-ups over server-only."""
 
     series: str
     setting: str
-    times_ms: dict[str, Interval | None]
-    speedups: dict[str, Interval | None]
-
-
-class BaselineRow(NamedTuple):
-    """A baseline of one series: speed-ups over server-only, or None where it was not measured."""
-
-    series: str
-    name: str
+    times_ms: dict[str, Interval]
+    speedups: dict[str, Interval]
     output: str
-    by_decode_tpot: Interval | None
-    by_latency: Interval | None
     note: str
 
 
@@ -70,8 +52,8 @@ class Outlier(NamedTuple):
 class Honesty:
     """The panel."""
 
-    definitions: list[DefinitionRow]
-    baselines: list[BaselineRow]
+    definitions: list[Row]
+    baselines: list[Row]
     slower: list[str]
     drift: list[str]
     outliers: list[Outlier]
@@ -80,59 +62,48 @@ class Honesty:
 
 def examine(study: Study) -> Honesty:
     """The panel of a result. Raises UsageError, StoreError where it cannot be analysed."""
+    baselines = {study.result.baseline(c.series): c.series.link for c in study.curves}
+    where = {arm: f", {link_label(link)}" if len(study.links) > 1 else "" for arm, link in baselines.items()}
     return Honesty(
         definitions=[row for curve in study.over(study.reference_link) for row in _definitions(study, curve)],
         baselines=[row for curve in study.curves for row in _baselines(study, curve)],
         slower=[line for curve in study.curves for line in _slower(study, curve)],
-        drift=list(_drift(study)),
+        drift=[f"server-only{link}: {_drift(arm)}" for arm, link in where.items()],
         outliers=outliers(study.result.trials),
-        notes=[*_notes(study), *_machine_notes(study)],
+        notes=[*_notes(study), *_machine_notes(study.result)],
     )
 
 
-def _definitions(study: Study, curve: Curve) -> Iterator[DefinitionRow]:
-    result, co_located = study.result, study.co_located_of(curve.series)
-    settings: list[tuple[Method, int | None]] = [(Method.SERVER_ONLY, None)]
-    chosen = dict.fromkeys((curve.gammas[0], curve.best.gamma, curve.gammas[-1]))
-    settings += [(Method.SPECULATIVE, gamma) for gamma in chosen]
-    settings += [(Method.CO_LOCATED, co_located.best.gamma)] if co_located else []
-    base = result.baseline(curve.series)
-    for method, gamma in [*settings, (Method.ON_DEVICE, None)]:
-        arm = result.arm(curve.series, method, gamma)
-        speedups = {
-            name: None if arm is base else base.over(arm, metric)
-            for name, metric in DEFINITIONS.items()
-            if metric is not metrics.ttft
-        }
-        if arm.trials:
-            times = {name: arm.ms(metric) for name, metric in DEFINITIONS.items()}
-            yield DefinitionRow(curve.label, _setting(method, gamma), times, speedups)
+def _row(curve: Curve, setting: str, arm: Arm, note: str = "", output: str = "the target's") -> Row:
+    times = {name: arm.ms(metric) for name, metric in DEFINITIONS.items()}
+    speedups = {name: curve.baseline.over(arm, metric) for name, metric in DEFINITIONS.items()}
+    return Row(curve.label, setting, times, speedups, output, note)
 
 
-def _setting(method: Method, gamma: int | None) -> str:
-    """`speculative, γ 4`."""
-    return method.value if gamma is None else f"{method.value}, γ {gamma}"
+def _definitions(study: Study, curve: Curve) -> Iterator[Row]:
+    """Server-only, the shortest, the best and the longest draft, and the other baselines where they were measured."""
+    yield _row(curve, "server-only", curve.baseline)._replace(speedups=dict.fromkeys(DEFINITIONS, Interval()))
+    for gamma in dict.fromkeys((curve.gammas[0], curve.best.gamma, curve.gammas[-1])):
+        yield _row(curve, f"speculative, γ {gamma}", curve.at(gamma).arm)
+    if other := study.co_located_of(curve.series):
+        yield _row(curve, f"co-located, γ {other.best.gamma}", other.best.arm)
+    if (alone := study.result.arm(curve.series, Method.ON_DEVICE)).trials:
+        yield _row(curve, "on-device", alone)
 
 
-def _baselines(study: Study, curve: Curve) -> Iterator[BaselineRow]:
-    label, targets = curve.label, "the target's"
-    yield BaselineRow(label, "server-only", targets, Interval(1), Interval(1), "the paper's baseline")
+def _baselines(study: Study, curve: Curve) -> Iterator[Row]:
+    itself = dict.fromkeys(DEFINITIONS, Interval(1))
+    yield _row(curve, "server-only", curve.baseline, "the paper's baseline")._replace(speedups=itself)
     fixed = f"best fixed γ for this link: {curve.best.gamma}"
-    yield BaselineRow(label, fixed, targets, *_speedups(curve.best), "device-edge speculation")
-    if (co_located := study.co_located_of(curve.series)) is None:
-        name, note = "co-located speculation", "not measured: add the method `co-located`"
-        yield BaselineRow(label, name, targets, None, None, note)
-    else:
-        name = f"co-located speculation, γ {co_located.best.gamma}"
+    yield _row(curve, fixed, curve.best.arm, "device-edge speculation")
+    if other := study.co_located_of(curve.series):
         note = "both models on the server, no rounds over the link"
-        yield BaselineRow(label, name, targets, *_speedups(co_located.best), note)
-    on_device = [study.on_device(curve.series, metric) for metric in (metrics.decode_tpot, metrics.latency_per_token)]
-    note = "the draft model alone, no link" if on_device[0] else "not measured: add the method `on-device`"
-    yield BaselineRow(label, "on-device", "the draft's: another one", on_device[0], on_device[1], note)
-
-
-def _speedups(point: Point) -> tuple[Interval | None, Interval | None]:
-    return point.speedup, point.speedup_latency
+        yield _row(curve, f"co-located speculation, γ {other.best.gamma}", other.best.arm, note)
+    else:
+        yield _row(curve, "co-located speculation", Arm(()), "not measured: add the method `co-located`")
+    alone = study.result.arm(curve.series, Method.ON_DEVICE)
+    note = "the draft model alone, no link" if alone.trials else "not measured: add the method `on-device`"
+    yield _row(curve, "on-device", alone, note, "the draft's: another one")
 
 
 def _slower(study: Study, curve: Curve) -> Iterator[str]:
@@ -148,7 +119,7 @@ def _slower(study: Study, curve: Curve) -> Iterator[str]:
         yield f"{where}: faster by decode TPOT but slower by latency per token at γ {gained}"
     if other := study.co_located_of(curve.series):
         ratio = curve.best.arm.over(other.best.arm, metrics.decode_tpot)
-        if ratio is not None and ratio.known and ratio.value > 1:
+        if ratio.known and ratio.value > 1:
             sure = "" if ratio.low > 1 else ", which the interval does not decide"
             faster = f"co-located speculation (γ {other.best.gamma}) is {ratio:.2f} times as fast as device-edge"
             yield f"{where}: {faster} (γ {curve.best.gamma}){sure}"
@@ -158,29 +129,22 @@ def _slower(study: Study, curve: Curve) -> Iterator[str]:
         yield f"{where}: measured speed-up is {100 * worst:+.0f} % off the closed form at γ {gamma}"
 
 
-def _drift(study: Study) -> Iterator[str]:
-    """Server-only's pace late in its sessions over that early in them, target by target."""
-    arms = {id(arm := study.result.baseline(c.series)): (arm, c.series.link) for c in study.curves}
-    for arm, link in arms.values():
-        where = "server-only" if len(study.links) == 1 else f"server-only, {link_label(link)}"
-        yield f"{where}: {_drift_of(arm)}"
-
-
-def _drift_of(arm: Arm) -> str:
-    """What the last third of the blocks of each node and session shows beside the first."""
+def _drift(arm: Arm) -> str:
+    """Server-only's pace in the last third of the blocks of each node and session, over that in the first."""
     blocks: dict[tuple[str, int], set[int]] = {}
     for t in arm.trials:
         blocks.setdefault((t.node, t.session), set()).add(t.block)
     third, n = min(map(len, blocks.values())) // 3, sum(map(len, blocks.values()))
     if not third:
         return f"{n} blocks are too few to show drift"
-    early, late = (
-        {key: set(sorted(of)[part]) for key, of in blocks.items()} for part in (slice(third), slice(-third, None))
+    ordered = {key: sorted(of) for key, of in blocks.items()}
+    first, last = (
+        Arm(t for t in arm.trials if t.block in ordered[t.node, t.session][part])
+        for part in (slice(third), slice(-third, None))
     )
-    first, last = (Arm(t for t in arm.trials if t.block in of[t.node, t.session]) for of in (early, late))
     # other images early and late, in the same sessions
     ratio = apart_interval(last.sums(metrics.decode_tpot), first.sums(metrics.decode_tpot), Chance(images=1))
-    if ratio is None:
+    if not ratio.defined:
         return "no decode steps to compare"
     told = f"decode TPOT of the last third of {n} blocks is {ratio:.2f} times that of the first"
     if not ratio.known:
@@ -191,31 +155,30 @@ def _drift_of(arm: Arm) -> str:
 
 
 def outliers(trials: Iterable[Trial]) -> list[Outlier]:
-    """Trials whose rounds (or decode steps) took far longer than their setting's median, the worst first.
+    """Trials whose rounds (or decode steps) took far longer than their setting's median; they stay in every figure."""
+    from scipy.stats import median_abs_deviation
 
-    They stay in every figure.
-    """
     groups: dict[tuple[object, ...], list[tuple[Trial, float]]] = {}
     for trial in trials:
         over, under = metrics.round_wall(trial) if trial.rounds else metrics.decode_tpot(trial)
         if under:
             groups.setdefault((trial.node, trial.session, trial.setting), []).append((trial, over / under))
-    found = [one for group in groups.values() if len(group) >= FEWEST_FOR_OUTLIERS for one in _outliers_of(group)]
+    found = []
+    for group in (group for group in groups.values() if len(group) >= FEWEST_FOR_OUTLIERS):
+        paces = [pace for _, pace in group]
+        middle, spread = statistics.median(paces), median_abs_deviation(paces, scale="normal")
+        for trial, pace in group:
+            if pace > max(middle + OUTLIER_MADS * spread, OUTLIER_SHARE * middle):
+                s = trial.setting
+                setting = f"{s.pair} {s.method.value}" + ("" if s.gamma is None else f", γ {s.gamma}")
+                found.append(Outlier(trial.trial, setting, trial.image_id, pace / middle))
     return sorted(found, key=lambda outlier: -outlier.ratio)
-
-
-def _outliers_of(group: Sequence[tuple[Trial, float]]) -> Iterator[Outlier]:
-    middle = statistics.median(pace for _, pace in group)
-    spread = _MAD_TO_SIGMA * statistics.median(abs(pace - middle) for _, pace in group)
-    for trial, pace in group:
-        if pace > middle + OUTLIER_MADS * spread and pace > OUTLIER_SHARE * middle:
-            setting = f"{trial.setting.pair} {_setting(trial.setting.method, trial.setting.gamma)}"
-            yield Outlier(trial.trial, setting, trial.image_id, pace / middle)
 
 
 def _notes(study: Study) -> Iterator[str]:
     result = study.result
-    if result.unfinished:
+    short = result.planned is not None and len(result.trials) < result.planned
+    if short or result.provenance.get("finished_at", "unknown") is None:
         of = f" of {result.planned}" if result.planned else ""
         yield f"the run is not complete: {len(result.trials)}{of} trials; all figures are preliminary"
     if failed := result.document.get("failed"):
@@ -237,8 +200,8 @@ def small_pair_on_photographs(study: Study) -> bool:
     return not scenes and any(pair.split("-")[0] == "small" for pair in study.result.pairs)
 
 
-def _machine_notes(study: Study) -> Iterator[str]:
-    result, provenance = study.result, study.result.provenance
+def _machine_notes(result: Result) -> Iterator[str]:
+    provenance = result.provenance
     cpu, load = provenance.get("cpu") or {}, (provenance.get("load_at_start") or [0.0])[0]
     if cpu.get("usable_cores", 2) < 2:
         yield "device and server shared one core: they took turns, so times are too long"
@@ -250,7 +213,7 @@ def _machine_notes(study: Study) -> Iterator[str]:
     if mixed := result.document.get("mixed"):
         how = mixed[0].get("changed", mixed[0])
         yield f"trials were made under {len(mixed) + 1} set-ups, mixed at the user's wish: {how}"
-    if len(result.nodes) > 1:
-        yield f"{len(result.nodes)} nodes took part ({', '.join(result.nodes)}): comparisons are paired within a node"
-    if few := too_few(images_of(result.everything.units)):
+    if len(nodes := result.everything.nodes) > 1:
+        yield f"{len(nodes)} nodes took part ({', '.join(nodes)}): comparisons are paired within a node"
+    if few := result.everything.too_few:
         yield few

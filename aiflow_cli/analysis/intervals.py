@@ -1,34 +1,20 @@
 """Bootstrap intervals of ratios of sums, by resampling images and, where a result has several, sessions.
 
 Images are the unit: trials of one image share its caption and its time of day. A comparison resamples the same images
-in both arms (paired), so what makes an image slow cancels. Seeded. (`scipy.stats.bootstrap` calls its statistic with a
-loop over resamples where the paired statistic is no plain axis reduction; the sums here are one matrix product.)
+in both arms (paired), so what makes an image slow cancels. Seeded. (`scipy.stats.bootstrap` would loop over resamples;
+the sums here are one matrix product.)
 
 The method: percentiles whose tails are as far out as those of a t distribution with n - 1 degrees of freedom ("expanded
 percentiles", Hesterberg, The American Statistician 69, 2015), one method for ratios, fits, optima and break-evens. It
-was chosen by coverage: how often an interval from n images of a run of 40 (results/forty-images), drawn at random,
-holds the value of all of them (tests/analysis/test_coverage.py; nominal 95 %). Paired speed-ups of `small-weak`, mean
-over draft lengths, as `python -m tests.analysis.test_coverage` prints them:
-
-    images                                    4     8     10    16    40
-    percentiles                               77 %  85 %  88 %  91 %  93 %
-    BCa (`scipy.stats.bootstrap`)             77 %  84 %  86 %  90 %  92 %
-    expanded percentiles                      84 %  92 %  93 %  94 %  94 %
-    t, of the logarithm, by the jackknife     94 %  94 %  95 %  95 %  95 %
-
-t covers as well, but knows neither optima nor break-evens, nor that no share exceeds 1. From 10 images on coverage is
-within two points of 95 % for both pairs (`small` up to draft length 8); that is FEWEST_IMAGES, and with fewer there is
-a value and no interval. What no method covers is a figure that hangs on what is rare: of `small`, whose drafts fail on
-a few images only, speed-ups at draft lengths of 16 and more are covered in 86 % at 10 images, in 85 % at 16, in 91 % at
-40.
+was chosen by how often such an interval holds the value of all images, which tests/analysis/test_coverage.py measures:
+from 10 images on within two points of 95 %. That is FEWEST_IMAGES; with fewer there is a value and no interval. What no
+method covers is a figure that hangs on what is rare, as the failures of a draft that fails on a few images only.
 
 Sessions (`sessions = N` in a spec: processes started anew, the same images again) are few, and a machine wanders
 between them, so resampling them would be too narrow: of three, each drawn with replacement, one resample in nine has
 but one. Images are drawn once for all sessions, since it is the same ones that come again, and each value gets the
 deviations of the sessions' own values from their mean, weighted at random such that for a mean this is exactly the t
-interval with N - 1 degrees of freedom. Coverage of a speed-up over 30 images in three sessions whose own speed-ups
-deviate by 0, 3 and 9 % (made up, same test): over images alone 94, 79 and 39 %; sessions, then images in each 75, 73
-and 74 %; this method 96, 98 and 96 %.
+interval with N - 1 degrees of freedom.
 """
 
 from __future__ import annotations
@@ -52,45 +38,38 @@ Array = npt.NDArray[np.float64]
 
 
 class Interval(NamedTuple):
-    """A value with the ends of its 95 % interval; NaN where there is none. Formats as `1.8 [1.7, 1.9]`."""
+    """A value with the ends of its 95 % interval: NaN where there is none, all of it where nothing is defined.
 
-    value: float
+    Formats as `1.8 [1.7, 1.9]`, as `1.8` without an interval, as `-` without a value.
+    """
+
+    value: float = math.nan
     low: float = math.nan
     high: float = math.nan
+
+    @property
+    def defined(self) -> bool:
+        """Whether there is a value."""
+        return not math.isnan(self.value)
 
     @property
     def known(self) -> bool:
         """Whether there is an interval."""
         return not math.isnan(self.low)
 
-    @property
-    def ends(self) -> list[float] | None:
-        """The ends as JSON has them: null where there is no interval."""
-        return [self.low, self.high] if self.known else None
-
     def times(self, factor: float) -> Interval:
         """The same in another unit."""
         return Interval(*(factor * number for number in self))
 
+    def as_json(self, name: str, ci: str | None = None) -> dict[str, float | list[float] | None]:
+        """Value and ends by their names in JSON (`name`, `name_ci`); null where there are none."""
+        ends = [self.low, self.high] if self.known else None
+        return {name: self.value if self.defined else None, ci or f"{name}_ci": ends}
+
     def __format__(self, spec: str) -> str:
-        """Value and ends by one specification; `1.8` where there is no interval, `-` where there is no value either."""
+        """Value and ends by one specification."""
         value, low, high = (format(number, spec) for number in self)
-        return "-" if math.isnan(self.value) else f"{value} [{low}, {high}]" if self.known else value
-
-
-def known(interval: Interval | None) -> Interval:
-    """The interval; one without a value where there is none."""
-    return Interval(math.nan) if interval is None else interval
-
-
-def value_of(interval: Interval | None) -> float | None:
-    """The value as JSON has it: null where there is none."""
-    return None if interval is None else interval.value
-
-
-def ends_of(interval: Interval | None) -> list[float] | None:
-    """The ends as JSON has them: null where there are none."""
-    return None if interval is None else interval.ends
+        return "-" if not self.defined else f"{value} [{low}, {high}]" if self.known else value
 
 
 def too_few(images: int) -> str | None:
@@ -99,11 +78,6 @@ def too_few(images: int) -> str | None:
         return None
     s = "" if images == 1 else "s"
     return f"{images} image{s}: too few for an interval, which needs at least {FEWEST_IMAGES}"
-
-
-def resampled(sessions: int) -> str:
-    """What intervals are over: `images`, or `images and 3 sessions`."""
-    return "images" if sessions < 2 else f"images and {sessions} sessions"
 
 
 def images_of(units: Collection[Unit]) -> int:
@@ -175,30 +149,26 @@ def defined(sums: Sums) -> list[Unit]:
     return sorted(unit for unit, ratio in sums.items() if ratio.under)
 
 
-def ratio_interval(sums: Sums) -> Interval | None:
-    """A ratio of sums with its interval; None where it is not defined. Images that add nothing below do not count."""
+def ratio_interval(sums: Sums) -> Interval:
+    """A ratio of sums with its interval. Images that add nothing below do not count."""
     units = defined(sums)
-    return percentiles(ratio_sample(sums, units), images_of(units)) if units else None
+    return percentiles(ratio_sample(sums, units), images_of(units)) if units else Interval()
 
 
-def speedup_interval(baseline: Sums, method: Sums) -> Interval | None:
-    """Ratio of two ratios of sums, over the units that both have; None where it is not defined."""
+def speedup_interval(baseline: Sums, method: Sums) -> Interval:
+    """Ratio of two ratios of sums, paired: over the units that both have."""
     units = sorted({*defined(baseline)} & {*defined(method)})
-    (base_over, base_under), (over, under) = columns(baseline, units), columns(method, units)
-    if not over.sum():
-        return None
-
-    def ratio(weights: Array) -> Array:
-        return divide(divide(weights @ base_over, weights @ base_under), divide(weights @ over, weights @ under))
-
-    return percentiles(sample(units, ratio), images_of(units))
+    return _quotient(baseline, units, method, units)
 
 
-def apart_interval(over: Sums, under: Sums, chance: Chance) -> Interval | None:
+def apart_interval(over: Sums, under: Sums, chance: Chance) -> Interval:
     """Ratio of two ratios of sums that are resampled each by itself, the second with the draws of `chance`."""
-    units, others = defined(over), defined(under)
+    return _quotient(over, defined(over), under, defined(under), chance)
+
+
+def _quotient(over: Sums, units: list[Unit], under: Sums, others: list[Unit], chance: Chance = USUAL) -> Interval:
     if not units or not columns(under, others)[0].sum():
-        return None
+        return Interval()
     fewer = min(images_of(units), images_of(others))
     samples = ratio_sample(over, units), ratio_sample(under, others, chance)
     if too_few(fewer):
@@ -213,18 +183,12 @@ def divide(a: Array, b: Array) -> Array:
 
 def percentiles(values: Array, images: int, method: Literal["linear", "nearest"] = "linear") -> Interval:
     """A value (the first) with the interval of its resamples; without one if images are too few or nothing defined."""
+    from scipy.stats import norm, t
+
     value, resamples = float(values[0]), values[1:]
     if images < FEWEST_IMAGES or np.isnan(resamples).all():
         return Interval(value)
-    tail = 100 * _tail(images)
+    # tails such that a mean has the ends of its t interval
+    tail = 100 * norm.cdf(-t.ppf((1 + CONFIDENCE) / 2, images - 1) * math.sqrt(images / (images - 1)))
     low, high = np.nanpercentile(resamples, [tail, 100 - tail], method=method)
     return Interval(value, float(low), float(high))
-
-
-@lru_cache
-def _tail(images: int) -> float:
-    """The share of resamples to be left out at either end, so that a mean would have the ends of its t interval."""
-    from scipy.stats import norm, t
-
-    quantile = t.ppf((1 + CONFIDENCE) / 2, images - 1)
-    return float(norm.cdf(-quantile * math.sqrt(images / (images - 1))))

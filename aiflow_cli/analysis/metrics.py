@@ -60,12 +60,17 @@ def decode_tpot(trial: Trial) -> Ratio:
     return Ratio(trial.latency_s - trial.ttft_s, trial.n_tokens - trial.first_tokens)
 
 
-def tokens_per_round(trial: Trial) -> Ratio:
-    """Tokens that rounds delivered, over rounds (0 over 0 without rounds).
+DEFINITIONS: dict[str, Metric] = {
+    "TTFT": ttft,
+    "latency per token": latency_per_token,
+    "TPOT": tpot,
+    "decode TPOT": decode_tpot,
+}
+"""The definitions of latency, by their names in FORMULAS."""
 
-    The first token is the prefill's, no round's. It is not 1 + accepted / rounds: a round that ends with a drafted end
-    has no token beside its drafts.
-    """
+
+def tokens_per_round(trial: Trial) -> Ratio:
+    """Tokens that rounds delivered, over rounds: not 1 + accepted / rounds, as a drafted end has no token beside it."""
     return Ratio(sum(r.delivered for r in trial.rounds), len(trial.rounds))
 
 
@@ -118,17 +123,18 @@ def round_ways(trial: Trial, r: Round) -> Ways:
     """The time of a round on the link, each way: modelled, since only their sum is measured (`link/ways.py`)."""
     if trial.setting.method is Method.CO_LOCATED:
         return Ways(0.0, r.network_s)  # the server goes on by itself: nothing went up
-    return split_network(r.network_s, _ideal(trial, r.bytes_up, r.bytes_down))
+    return split_network(r.network_s, ideal_ways(trial.setting.link.spec, r.bytes_up, r.bytes_down))
 
 
 def prefill_ways(trial: Trial) -> Ways:
     """The time of TTFT on the link, each way: modelled likewise; the first answer is a few bytes."""
-    ideal = _ideal(trial, trial.bytes_up_by_message.get("Request", 0), 0)
+    ideal = ideal_ways(trial.setting.link.spec, _request_bytes(trial), 0)
     return split_network(trial.prefill.network_s or 0.0, ideal)
 
 
-def _ideal(trial: Trial, up_bytes: int, down_bytes: int) -> Ways:
-    return ideal_ways(trial.setting.link.spec, up_bytes, down_bytes)
+def _request_bytes(trial: Trial) -> int:
+    """The request, which carries the image."""
+    return trial.bytes_up_by_message.get("Request", 0)
 
 
 def bytes_up_per_token(trial: Trial) -> Ratio:
@@ -143,7 +149,7 @@ def bytes_down_per_token(trial: Trial) -> Ratio:
 
 def round_bytes_up_per_token(trial: Trial) -> Ratio:
     """Bytes from device to server without the request that carries the image, over N."""
-    return Ratio(trial.bytes_up - trial.bytes_up_by_message.get("Request", 0), trial.n_tokens)
+    return Ratio(trial.bytes_up - _request_bytes(trial), trial.n_tokens)
 
 
 class Unit(NamedTuple):

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import difflib
-import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from aiflow_cli.analysis.arms import Arm
-from aiflow_cli.analysis.intervals import resampled
 from aiflow_cli.decoding.methods import Method
 from aiflow_cli.errors import StoreError, UsageError
 from aiflow_cli.link.spec import LinkSpec
@@ -21,7 +19,8 @@ from aiflow_cli.trials import store
 from aiflow_cli.units import format_duration, format_rate
 from aiflow_cli.world.record import SCHEMA_VERSION, Trial
 
-TRIAL_FILES = ("trials.jsonl", "trials.parquet")
+FILES = ("trials.jsonl", "trials.parquet", "run.json")
+"""Each of them makes a folder a result."""
 
 
 class Series(NamedTuple):
@@ -32,7 +31,7 @@ class Series(NamedTuple):
 
 
 class Key(NamedTuple):
-    """A setting: pair, link, method, draft length."""
+    """A setting."""
 
     pair: str
     link: LinkSpec
@@ -41,9 +40,15 @@ class Key(NamedTuple):
 
     @classmethod
     def of(cls, trial: Trial) -> Key:
-        """The setting of a trial."""
-        s = trial.setting
-        return cls(s.pair, s.link.spec, s.method, s.gamma)
+        """That of a trial."""
+        setting = trial.setting
+        return cls(setting.pair, setting.link.spec, setting.method, setting.gamma)
+
+    @property
+    def place(self) -> tuple[bool, str, str, str, int]:
+        """Where it stands in a list: server-only first, then by name."""
+        server_only = self.method is Method.SERVER_ONLY
+        return not server_only, self.pair, link_label(self.link), self.method.value, self.gamma or 0
 
 
 @dataclass(frozen=True)
@@ -60,8 +65,9 @@ class Result:
         return printable(self.folder.resolve().name)
 
     def told(self, part: str) -> dict[str, Any]:
-        """A part of run.json: `provenance`, `data`, `spec`; empty where there is none."""
-        return dict(self.document.get(part) or {})
+        """A part of run.json: `provenance`, `data`, `spec`; empty where there is no such thing."""
+        told = self.document.get(part)
+        return told if isinstance(told, dict) else {}
 
     @property
     def provenance(self) -> dict[str, Any]:
@@ -70,8 +76,9 @@ class Result:
 
     @property
     def commit(self) -> str:
-        """The revision of the code that measured, shortened; `unknown` outside a checkout."""
-        return short_commit(self.provenance) or "unknown"
+        """The revision of the code that measured, shortened, `+`: a changed tree; `unknown` outside a checkout."""
+        git = self.provenance.get("git") or {}
+        return f"{git['revision'][:10]}{'+' if git.get('dirty') else ''}" if git.get("revision") else "unknown"
 
     @property
     def data_name(self) -> str:
@@ -84,12 +91,6 @@ class Result:
         trials = self.document.get("trials")
         return trials if isinstance(trials, int) else None
 
-    @property
-    def unfinished(self) -> bool:
-        """Whether trials are lacking, or the run did not come to its end."""
-        short = self.planned is not None and len(self.trials) < self.planned
-        return short or ("finished_at" in self.provenance and self.provenance["finished_at"] is None)
-
     @cached_property
     def everything(self) -> Arm:
         """All trials, whatever their setting."""
@@ -101,11 +102,6 @@ class Result:
         return len({unit.image_id for unit in self.everything.units})
 
     @cached_property
-    def resampled(self) -> str:
-        """What its intervals are over: images, or images and sessions."""
-        return resampled(len({unit.session for unit in self.everything.units}))
-
-    @cached_property
     def by_setting(self) -> dict[Key, list[Trial]]:
         """Its trials by setting."""
         groups: dict[Key, list[Trial]] = {}
@@ -114,25 +110,24 @@ class Result:
         return groups
 
     @cached_property
-    def _arms(self) -> dict[tuple[object, ...], Arm]:
-        return {}
+    def _arms(self) -> dict[Key, Arm]:
+        groups: dict[Key, list[Trial]] = {}
+        for key, trials in self.by_setting.items():
+            groups.setdefault(self._shared(key), []).extend(trials)
+        return {key: Arm(trials) for key, trials in groups.items()}
+
+    def _shared(self, key: Key) -> Key:
+        """One key for all that is the same: pairs of one target share server-only, and on-device knows no link."""
+        match key.method:
+            case Method.SERVER_ONLY:
+                return key._replace(pair=self.target(key.pair))
+            case Method.ON_DEVICE:
+                return key._replace(link=self.links[0])
+        return key
 
     def arm(self, series: Series, method: Method, gamma: int | None = None) -> Arm:
-        """The trials of a setting. Server-only is that of all pairs of one target; on-device knows no link."""
-        pair, link = series
-        match method:
-            case Method.SERVER_ONLY:
-                wanted: tuple[object, ...] = (self.target(pair), link, method)
-                chosen = [k for k in self.by_setting if (self.target(k.pair), k.link, k.method) == wanted]
-            case Method.ON_DEVICE:
-                wanted = (pair, method)
-                chosen = [k for k in self.by_setting if (k.pair, k.method) == wanted]
-            case _:
-                wanted = key = Key(pair, link, method, gamma)
-                chosen = [key] if key in self.by_setting else []
-        if wanted not in self._arms:
-            self._arms[wanted] = Arm(trial for key in chosen for trial in self.by_setting[key])
-        return self._arms[wanted]
+        """The trials of a setting; none where it was not measured."""
+        return self._arms.get(self._shared(Key(*series, method, gamma))) or Arm(())
 
     def baseline(self, series: Series) -> Arm:
         """Server-only's trials beside a curve."""
@@ -151,16 +146,6 @@ class Result:
         found = {key.link for key in self.by_setting}
         return sorted(found, key=lambda link: (link.uplink_bytes_per_s, link.downlink_bytes_per_s, link.delay_s))
 
-    @property
-    def reference_link(self) -> LinkSpec:
-        """The link nearest to 1 MB/s without delay, which figures of one link show."""
-        return min(self.links, key=lambda link: (link.delay_s, abs(math.log(min(link.uplink_bytes_per_s, 1e12) / 1e6))))
-
-    @property
-    def nodes(self) -> list[str]:
-        """The machines that took part."""
-        return sorted({unit.node for unit in self.everything.units})
-
     def series(self, method: Method = Method.SPECULATIVE) -> list[Series]:
         """Every pair and link that `method` was measured on."""
         found = {(key.pair, key.link) for key in self.by_setting if key.method is method}
@@ -171,7 +156,7 @@ class Result:
         return sorted(k.gamma for k in self.by_setting if k[:3] == (*series, method) and k.gamma is not None)
 
     def target(self, pair: str) -> str:
-        """The name of a pair's target model: pairs of one target share its server-only trials."""
+        """The name of a pair's target model."""
         told = (entry["target"] for entry in self.pair_entries if entry.get("name") == pair and entry.get("target"))
         return str(next(told, f"target of {pair}"))
 
@@ -182,20 +167,9 @@ class Result:
 
     @property
     def pair_entries(self) -> list[dict[str, Any]]:
-        """What run.json tells of its pairs."""
-        return pair_entries(self.document)
-
-
-def pair_entries(document: dict[str, Any]) -> list[dict[str, Any]]:
-    """What a run.json tells of its pairs; whatever is no such thing is left out."""
-    entries = document.get("pairs")
-    return [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
-
-
-def short_commit(provenance: dict[str, Any]) -> str | None:
-    """The revision of the code that measured, shortened, with `+` for a changed tree; None outside a checkout."""
-    git = provenance.get("git") or {}
-    return f"{git['revision'][:10]}{'+' if git.get('dirty') else ''}" if git.get("revision") else None
+        """What run.json tells of its pairs; whatever is no such thing is left out."""
+        entries = self.document.get("pairs")
+        return [entry for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
 
 
 def link_label(link: LinkSpec) -> str:
@@ -222,12 +196,11 @@ def load(folder: Path) -> Result:
 def find(place: str) -> Path:
     """The folder that a user names: a path, or the name of one in results/. Raises UsageError."""
     path = user_path(place)
-    if path.name in (*TRIAL_FILES, "run.json"):
+    if path.name in FILES:
         path = path.parent
-    if path.exists():
-        return path
-    if (named := store.RESULTS / place).exists():
-        return named
+    for found in (path, store.RESULTS / place):
+        if found.exists():
+            return found
     close = difflib.get_close_matches(place, [found.name for found in folders(store.RESULTS)], n=1)
     hint = f"did you mean `{close[0]}`?" if close else "`aiflow results` lists what there is, `aiflow run` makes one"
     raise UsageError(f"no result {place!r}: {hint}")
@@ -235,25 +208,18 @@ def find(place: str) -> Path:
 
 def folders(root: Path) -> list[Path]:
     """The results in a folder, newest first."""
-    names = (*TRIAL_FILES, "run.json")
     changed: dict[Path, float] = {}
-    for path in (path for name in names for path in root.glob(f"*/{name}")):
+    for path in (path for name in FILES for path in root.glob(f"*/{name}")):
         changed[path.parent] = max(changed.get(path.parent, 0.0), path.stat().st_mtime)
     return sorted(changed, key=lambda folder: changed[folder], reverse=True)
 
 
-def mismatched(trials: Iterable[Trial]) -> list[Trial]:
-    """The trials whose output is not server-only's."""
-    return [trial for trial in trials if trial.identical is False]
-
-
-def repeats(trials: Sequence[Trial]) -> list[Trial]:
+def repeats(trials: Iterable[Trial]) -> list[Trial]:
     """Server-only's trials after the first one of an image, which is the reference of all others."""
     seen: set[tuple[str, str, str]] = set()
     found = []
-    for trial in trials:
-        key = (trial.setting.pair, trial.node, trial.image_id)
-        if trial.setting.method is Method.SERVER_ONLY and key in seen:
+    for trial in (trial for trial in trials if trial.setting.method is Method.SERVER_ONLY):
+        if (key := (trial.setting.pair, trial.node, trial.image_id)) in seen:
             found.append(trial)
-        seen |= {key} if trial.setting.method is Method.SERVER_ONLY else set()
+        seen.add(key)
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,8 +10,8 @@ from functools import cached_property
 from aiflow_cli.analysis import metrics
 from aiflow_cli.analysis.curves import Curve, curves
 from aiflow_cli.analysis.intervals import Interval
-from aiflow_cli.analysis.metrics import Metric, latency_per_token
-from aiflow_cli.analysis.result import Result, Series, link_label
+from aiflow_cli.analysis.metrics import Metric
+from aiflow_cli.analysis.result import Key, Result, Series, link_label
 from aiflow_cli.decoding.methods import Method
 from aiflow_cli.errors import UsageError
 from aiflow_cli.link.spec import LinkSpec
@@ -40,10 +41,9 @@ class Study:
         """Co-located speculation of one pair and link, where it was measured."""
         return next((curve for curve in self.co_located if curve.series == series), None)
 
-    def on_device(self, series: Series, metric: Metric = metrics.decode_tpot) -> Interval | None:
-        """The speed-up of the draft model alone, if it was measured. Its output is another one."""
-        arm = self.result.arm(series, Method.ON_DEVICE)
-        return self.result.baseline(series).over(arm, metric) if arm.trials else None
+    def on_device(self, series: Series, metric: Metric = metrics.decode_tpot) -> Interval:
+        """The speed-up of the draft model alone. Its output is another one."""
+        return self.result.baseline(series).over(self.result.arm(series, Method.ON_DEVICE), metric)
 
     @property
     def links(self) -> list[LinkSpec]:
@@ -52,9 +52,8 @@ class Study:
 
     @property
     def reference_link(self) -> LinkSpec:
-        """The link of figures that show one."""
-        link = self.result.reference_link
-        return link if link in self.links else self.links[0]
+        """The link nearest to 1 MB/s without delay, which figures of one link show."""
+        return min(self.links, key=lambda link: (link.delay_s, abs(math.log(min(link.uplink_bytes_per_s, 1e12) / 1e6))))
 
     def over(self, link: LinkSpec, found: Sequence[Curve] | None = None) -> list[Curve]:
         """The curves of one link."""
@@ -73,7 +72,7 @@ class Study:
     @property
     def about_intervals(self) -> str:
         """What is said of brackets, bars and bands."""
-        return f"95 % bootstrap intervals over {self.result.resampled}, paired"
+        return f"95 % bootstrap intervals over {self.result.everything.resampled}, paired"
 
     @property
     def about_bars(self) -> str:
@@ -94,22 +93,12 @@ class Study:
         wanted = self.shown[1].image_id if image_id is None else image_id
         found = [trial for trial in self.result.trials if trial.image_id == wanted]
         if not found:
-            raise UsageError(
-                f"{self.result.folder} has no image {wanted!r}: `aiflow plot` without --image takes a typical one"
-            )
-        return sorted(found, key=_place)
-
-
-def _place(trial: Trial) -> tuple[bool, str, str, int, str]:
-    s = trial.setting
-    return s.method is not Method.SERVER_ONLY, s.pair, s.method.value, s.gamma or 0, trial.trial
+            why = f"has no image {wanted!r}: `aiflow plot` without --image takes a typical one"
+            raise UsageError(f"{self.result.folder} {why}")
+        return sorted(found, key=lambda trial: (Key.of(trial).place, trial.trial))
 
 
 def typical(trials: Sequence[Trial]) -> Trial:
     """The response with the median latency per token (the lower one of two); the first by name among equals."""
-
-    def pace(trial: Trial) -> tuple[float, str]:
-        over, under = latency_per_token(trial)
-        return over / under, trial.trial
-
-    return sorted(trials, key=pace)[(len(trials) - 1) // 2]
+    ordered = sorted(trials, key=lambda trial: (trial.latency_s / trial.n_tokens, trial.trial))
+    return ordered[(len(trials) - 1) // 2]

@@ -9,8 +9,7 @@ from typing import Any
 
 from aiflow_cli.analysis import metrics
 from aiflow_cli.analysis.arms import Arm
-from aiflow_cli.analysis.intervals import Interval, ends_of, known, resampled, too_few, value_of
-from aiflow_cli.analysis.metrics import Metric
+from aiflow_cli.analysis.intervals import Interval, too_few
 from aiflow_cli.analysis.result import repeats
 from aiflow_cli.decoding.methods import Method
 from aiflow_cli.link.spec import LinkSpec
@@ -40,12 +39,39 @@ class MethodSummary:
     ttft_ms: float
     latency_per_token_ms: Interval
     tpot_ms: float | None
-    decode_tpot_ms: Interval | None
+    decode_tpot_ms: Interval
     tokens_per_round: float | None
     bytes_up: int
     bytes_down: int
-    speedup: Interval | None
-    speedup_latency: Interval | None
+    speedup: Interval
+    speedup_latency: Interval
+
+    @classmethod
+    def of(cls, arm: Arm, baseline: Arm) -> MethodSummary:
+        """The summary of one setting's trials, of which there is one at least."""
+        trials, setting = arm.trials, arm.trials[0].setting
+        judged = repeats(trials) if setting.method is Method.SERVER_ONLY else trials
+        compared = [trial.identical for trial in judged if trial.identical is not None]
+        tpot_s = arm.value(metrics.tpot)
+        return cls(
+            method=setting.method.value,
+            gamma=setting.gamma,
+            images=arm.images,
+            resampled=arm.resampled,
+            trials=len(trials),
+            tokens=sum(t.n_tokens for t in trials),
+            compared=len(compared),
+            identical=sum(compared) if compared else None,
+            ttft_ms=1e3 * (arm.value(metrics.ttft) or 0.0),
+            latency_per_token_ms=arm.ms(metrics.latency_per_token),
+            tpot_ms=None if tpot_s is None else 1e3 * tpot_s,
+            decode_tpot_ms=arm.ms(metrics.decode_tpot),
+            tokens_per_round=arm.value(metrics.tokens_per_round),
+            bytes_up=sum(t.bytes_up for t in trials),
+            bytes_down=sum(t.bytes_down for t in trials),
+            speedup=baseline.over(arm, metrics.decode_tpot),
+            speedup_latency=baseline.over(arm, metrics.latency_per_token),
+        )
 
     @property
     def too_few(self) -> str | None:
@@ -64,10 +90,8 @@ class MethodSummary:
         """The form of `--json`: plain numbers, intervals as [low, high] beside them, or null and why there are none."""
         told: dict[str, Any] = {}
         for name, value in vars(self).items():
-            if name.startswith(("latency_per_token", "decode_tpot", "speedup")):
-                told |= {name: value_of(value), f"{name.removesuffix('_ms')}_ci": ends_of(value)}
-            else:
-                told[name] = value
+            interval = isinstance(value, Interval)
+            told |= value.as_json(name, f"{name.removesuffix('_ms')}_ci") if interval else {name: value}
         per_token = {f"{name}_per_token": told[name] / self.tokens for name in ("bytes_up", "bytes_down")}
         return told | per_token | {"no_intervals": self.too_few}
 
@@ -97,40 +121,10 @@ def summarise_groups(trials: Iterable[Trial]) -> list[Group]:
 
 def summarise(trials: Iterable[Trial]) -> list[MethodSummary]:
     """A summary of each method and draft length (warm-ups left out), server-only first, then by name and gamma."""
-    groups: dict[tuple[str, int | None], list[Trial]] = {}
-    for trial in trials:
-        if not trial.warmup:
-            groups.setdefault((trial.setting.method.value, trial.setting.gamma), []).append(trial)
-    arms = {key: Arm(group) for key, group in groups.items()}
-    baseline = arms.get((BASELINE, None), Arm(()))
-    order = sorted(arms, key=lambda key: (key[0] != BASELINE, key[0], key[1] or 0))
-    return [_summary(method, gamma, arms[method, gamma], baseline) for method, gamma in order]
-
-
-def _summary(method: str, gamma: int | None, arm: Arm, baseline: Arm) -> MethodSummary:
-    trials = arm.trials
-    compared = [t.identical for t in (repeats(trials) if method == BASELINE else trials) if t.identical is not None]
-    return MethodSummary(
-        method=method,
-        gamma=gamma,
-        images=arm.images,
-        resampled=resampled(len({unit.session for unit in arm.units})),
-        trials=len(trials),
-        tokens=sum(t.n_tokens for t in trials),
-        compared=len(compared),
-        identical=sum(compared) if compared else None,
-        ttft_ms=_ms(arm, metrics.ttft) or 0.0,
-        latency_per_token_ms=known(arm.ms(metrics.latency_per_token)),
-        tpot_ms=_ms(arm, metrics.tpot),
-        decode_tpot_ms=arm.ms(metrics.decode_tpot),
-        tokens_per_round=arm.value(metrics.tokens_per_round),
-        bytes_up=sum(t.bytes_up for t in trials),
-        bytes_down=sum(t.bytes_down for t in trials),
-        speedup=baseline.over(arm, metrics.decode_tpot),
-        speedup_latency=baseline.over(arm, metrics.latency_per_token),
-    )
-
-
-def _ms(arm: Arm, metric: Metric) -> float | None:
-    value = arm.value(metric)
-    return None if value is None else 1e3 * value
+    groups: dict[tuple[bool, str, int], list[Trial]] = {}
+    for trial in (trial for trial in trials if not trial.warmup):
+        method = trial.setting.method.value
+        groups.setdefault((method != BASELINE, method, trial.setting.gamma or 0), []).append(trial)
+    arms = {key: Arm(group) for key, group in sorted(groups.items())}
+    baseline = arms.get((False, BASELINE, 0), Arm(()))
+    return [MethodSummary.of(arm, baseline) for arm in arms.values()]

@@ -57,19 +57,13 @@ class CostModel:
         return max(range(1, longest + 1), key=lambda gamma: (self.speedup(gamma), -gamma))
 
     def break_even(self, longest: int = LONGEST_DRAFT) -> float:
-        """The draft length, between integers, from which S < 1; NEVER if S < 1 for all, BEYOND if S >= 1 at `longest`.
+        """The draft length, between integers, from where S < 1; NEVER if S < 1 for all, BEYOND if not at `longest`."""
+        from scipy.optimize import brentq
 
-        S rises to its one maximum and falls after it, so the crossing is found by halving.
-        """
-        low, high = float(self.optimum(longest)), float(longest)
-        if self.speedup(low) < 1:
+        best = self.optimum(longest)  # S falls from there on
+        if self.speedup(best) < 1:
             return NEVER
-        if self.speedup(high) >= 1:
-            return BEYOND
-        while high - low > 1e-9:
-            middle = (low + high) / 2
-            low, high = (middle, high) if self.speedup(middle) >= 1 else (low, middle)
-        return low
+        return BEYOND if self.speedup(longest) >= 1 else brentq(lambda gamma: self.speedup(gamma) - 1, best, longest)
 
 
 def format_break_even(value: float, last: int = LONGEST_DRAFT) -> str:

@@ -1,4 +1,4 @@
-"""`aiflow`: its commands. A command's module imports only typer at its top, so `aiflow --help` is instant."""
+"""`aiflow`: its commands. A command's module imports nothing large at its top, so `aiflow --help` is instant."""
 
 from __future__ import annotations
 
@@ -6,35 +6,58 @@ import importlib
 import logging
 import os
 import sys
-from typing import Annotated
+from functools import partial
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
 import aiflow_cli
-from aiflow_cli.cli.errors import exit_code_of, handled
+from aiflow_cli import environment
+from aiflow_cli.cli import pairs
+from aiflow_cli.cli.errors import close_streams, exit_code_of, open_streams, spell_out
 from aiflow_cli.cli.output import say
-from aiflow_cli.cli.streams import close_streams, open_streams
-from aiflow_cli.environment import DEBUG
-
-app = typer.Typer(
-    name="aiflow",
-    help="Device-edge speculative decoding of vision-language models over a shaped link, measured.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
 
 COMMANDS = (
     *("run", "sweep", "plot", "report", "results", "compare"),
     *("bench", "serve", "link", "download", "pull", "doctor"),
 )
-"""Each is a function in a module of the same name."""
-GROUPS = ("pairs",)
-"""Commands with commands of their own: a typer app in a module of that name."""
-_DIAGNOSES = "doctor"
-"""The command that tells what is wrong with the environment, where others would refuse it."""
-_CHATTY = ("torchao", "torch.utils._pytree")
-"""Loggers that warn, when torchao is installed, of kernels that it has not for this machine."""
+"""Each is a function in a module of the same name, which has examples of it."""
+
+
+class _Program(TyperGroup):
+    """All commands: an error of any of them, also in reading its options, becomes one line and an exit code."""
+
+    def invoke(self, ctx: Any) -> None:
+        spell_out()
+        if code := exit_code_of(partial(super().invoke, ctx)):
+            raise typer.Exit(code)
+
+
+class _Command(TyperCommand):
+    """A command. Variables of the environment that cannot be what they are set to end it before it begins."""
+
+    def invoke(self, ctx: Any) -> None:
+        if self.name != "doctor":  # which tells what is wrong with the environment
+            environment.check()
+        super().invoke(ctx)
+
+
+app = typer.Typer(
+    name="aiflow",
+    cls=_Program,
+    help="Device-edge speculative decoding of vision-language models over a shaped link, measured.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for _name in COMMANDS:
+    _module = importlib.import_module(f"aiflow_cli.cli.{_name}")
+    _examples = "\n\n".join(("Examples:", *_module.EXAMPLES.splitlines()))  # else help shows them as one paragraph
+    app.command(_name, cls=_Command, epilog=_examples)(getattr(_module, _name))
+for _info in pairs.app.registered_commands:
+    _info.cls = _Command
+app.add_typer(pairs.app, name="pairs")
 
 
 def _version(wanted: bool) -> None:
@@ -45,37 +68,18 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def _root(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
-    ] = False,
-    debug: Annotated[
-        bool, typer.Option("--debug", help="Show the traceback of an error (also AIFLOW_DEBUG=1).")
-    ] = False,
+    version: Annotated[bool, typer.Option("--version", callback=_version, help="Print the version.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show an error's traceback (also AIFLOW_DEBUG=1).")] = False,
 ) -> None:
     pass  # both options act before this: the version in its callback, --debug in main()
-
-
-def _register() -> None:
-    for name in COMMANDS:
-        module = importlib.import_module(f"aiflow_cli.cli.{name}")
-        command = handled(getattr(module, name), checked=name != _DIAGNOSES)
-        app.command(name, epilog=getattr(module, "EXAMPLES", None))(command)
-    for name in GROUPS:
-        group: typer.Typer = importlib.import_module(f"aiflow_cli.cli.{name}").app
-        for info in group.registered_commands:
-            info.callback = handled(info.callback) if info.callback else None
-        app.add_typer(group, name=name)
-
-
-_register()
 
 
 def main() -> None:
     """Entry point of the program. `--debug` counts wherever it stands."""
     if "--debug" in sys.argv:
         sys.argv.remove("--debug")
-        os.environ[DEBUG.name] = "1"
-    for chatty in _CHATTY:
+        os.environ[environment.DEBUG.name] = "1"
+    for chatty in ("torchao", "torch.utils._pytree"):  # they warn of kernels that torchao has not for this machine
         logging.getLogger(chatty).setLevel(logging.ERROR)
     open_streams()
     code: int | str | None = 0

@@ -9,8 +9,7 @@ import typer
 from aiflow_cli.cli.options import Json
 from aiflow_cli.cli.output import note, print_json, say
 
-EXAMPLES = "Example: aiflow doctor --json"
-MARKS = {"ok": "ok", "note": "note", "missing": "MISSING"}
+EXAMPLES = "aiflow doctor --json"
 
 
 def doctor(json_: Json = False) -> None:
@@ -21,7 +20,7 @@ def doctor(json_: Json = False) -> None:
     for finding in examine():
         findings.append(finding)
         if not json_:
-            say(f"{MARKS[finding.state]:<8} {finding.name:<15} {finding.detail}")
+            say(f"{finding.state.replace('missing', 'MISSING'):<8} {finding.name:<15} {finding.detail}")
             if finding.remedy:
                 say(f"{'':<24} -> {finding.remedy}")
     missing = [finding.name for finding in findings if finding.state == "missing"]

@@ -7,19 +7,18 @@ from typing import Annotated, Any
 
 import typer
 
-from aiflow_cli.cli import options
+from aiflow_cli.cli import options, pairs
+from aiflow_cli.cli.experiments import conduct
 
 WARMUPS = 2
-EXAMPLES = """Examples:
-
-  aiflow run                                       the small pair, 16 scenes, server-only and gamma 4, 1 MB/s
-
-  aiflow run -m speculative -g 4 -g 8 --rate 500KB/s --delay 10ms --images 32 --data ../photos
-
-  aiflow run -m co-located -m on-device            the other two baselines
-
-  aiflow run --server 192.0.2.7:7411 --rate unlimited   over a real network, to `aiflow serve` there
+EXAMPLES = """\
+aiflow run                                       the small pair, 16 scenes, server-only and gamma 4, 1 MB/s
+aiflow run -m speculative -g 4 -g 8 --rate 500KB/s --delay 10ms --images 32 --data ../photos
+aiflow run -m co-located -m on-device            the other two baselines
+aiflow run --server 192.0.2.7:7411 --rate unlimited   over a real network, to `aiflow serve` there
 """
+_OUTPUT = "Folder of the result; a run of the same options goes on there. (default: results/STAMP-run)"
+_DRY_RUN = "Only say what the pair takes and whether it fits here; nothing is loaded."
 
 
 def run(
@@ -46,16 +45,8 @@ def run(
     max_new_tokens: options.MaxNewTokens = None,
     threads: options.ThreadsOfBoth = 1,
     server: options.Server = None,
-    output: Annotated[
-        Path | None,
-        options.output_option(
-            "Folder of the result; a run of the same options goes on there. [default: results/STAMP-run]"
-        ),
-    ] = None,
-    dry_run: Annotated[
-        bool,
-        typer.Option("--dry-run", help="Only say what the pair takes and whether it fits here; nothing is loaded."),
-    ] = False,
+    output: Annotated[Path | None, options.path_option(_OUTPUT)] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help=_DRY_RUN)] = False,
     json_: options.Json = False,
 ) -> None:
     """Caption images by every method, live over a shaped link, and compare with server-only.
@@ -63,31 +54,27 @@ def run(
     Rates and delay are of the application's bytes. Outputs are checked against server-only, token for token; a
     difference that rounding cannot explain fails the run. After an interruption the same command with -o goes on.
     """
-    from aiflow_cli.trials.specfile import spec_of_options
+    from aiflow_cli.trials import experiment, specfile
 
-    spec = spec_of_options(
+    checkpoints = _given(draft=draft, target=target)
+    both = None if uplink and downlink else rate
+    spec = specfile.spec_of_options(
         {
             "name": "run",
             "about": "methods over one pair and one link",
             "pairs": [pair],
-            "checkpoints": {pair: _given(draft=draft, target=target)}
-            if draft is not None or target is not None
-            else {},
+            "checkpoints": {pair: checkpoints} if checkpoints else {},
             **_given(methods=_once(method), gammas=_once(gamma)),
-            "link": _given(rate=None if uplink and downlink else rate, uplink=uplink, downlink=downlink)
-            | {"burst": burst, "delay": delay},
+            "link": _given(rate=both, uplink=uplink, downlink=downlink, burst=burst, delay=delay),
             **{"data": data, "images": images, "seed": seed, "repeats": repeats, "warmups": WARMUPS, "prompt": prompt},
             **{"device": device, "server_device": server_device, "dtype": dtype, "quantize": quantize, "exact": exact},
             **{"max_new_tokens": max_new_tokens, "threads": threads, "server": server},
         }
     )
     if dry_run:
-        _show_plan(pair, draft, target, json_)
+        pairs.show(pair, draft, target, json_=json_)
         return
-    from aiflow_cli.cli.experiments import conduct
-    from aiflow_cli.trials.experiment import open_experiment
-
-    opened = open_experiment(spec, output, stamped=True)
+    opened = experiment.open_experiment(spec, output, stamped=True)
     again = "the same command" if output else f"the same command with -o {opened.folder}"
     conduct(opened, again, json_, captions=True)
 
@@ -99,17 +86,3 @@ def _once(values: list[Any] | None) -> list[Any] | None:
 def _given(**values: Any) -> dict[str, Any]:
     """Those options that were given: the others are for the specification to fill in."""
     return {name: value for name, value in values.items() if value is not None}
-
-
-def _show_plan(pair: str, draft: str | None, target: str | None, json_: bool) -> None:
-    """What `aiflow pairs show` says of the pair of a run."""
-    from aiflow_cli.cli.output import print_json
-    from aiflow_cli.cli.pairs import print_plan
-    from aiflow_cli.models.dry_run import plan_pair
-    from aiflow_cli.models.pair import find_pair
-
-    plan = plan_pair(find_pair(pair, draft, target))
-    if json_:
-        print_json(plan.as_json())
-    else:
-        print_plan(plan)

@@ -33,7 +33,7 @@ def split_into_rounds(matches: Sequence[bool], gamma: int) -> list[int]:
     return delivered
 
 
-def conditional_acceptance(texts: Sequence[Sequence[bool]], gamma: int) -> list[float | None]:
+def acceptance_by_position(texts: Sequence[Sequence[bool]], gamma: int) -> list[float | None]:
     """The share of drafts accepted at position k = 1..gamma among those whose first k - 1 were; None: none judged."""
     judged, accepted = [0] * gamma, [0] * gamma
     for matches in texts:

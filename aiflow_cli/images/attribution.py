@@ -10,14 +10,13 @@ from __future__ import annotations
 import codecs
 import csv
 import io
-from collections.abc import Callable, Collection, Generator, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import closing, suppress
-from functools import partial
 from pathlib import Path
 
 from aiflow_cli import environment
-from aiflow_cli.images.fetch import Fetcher, FetchError
-from aiflow_cli.images.photostore import write
+from aiflow_cli.images.fetch import Fetcher, FetchError, Progress
+from aiflow_cli.images.vehicles import save
 
 METADATA_URL = "https://storage.googleapis.com/openimages"
 TABLES = {
@@ -39,47 +38,35 @@ SPLIT = "openimages_split"
 
 
 def find_attributions(
-    fetcher: Fetcher, wanted: Collection[str], splits: Collection[str], progress: Callable[[str, int, int], None]
+    fetcher: Fetcher, wanted: Collection[str], splits: Collection[str], progress: Progress
 ) -> Iterator[dict[str, str]]:
     """A row of `COLUMNS` and `openimages_split` for each wanted id that the tables of `splits` hold, as it is found.
 
-    `progress` is told what is read, how much, and 0. Raises FetchError if a table cannot be read to its end.
+    Raises FetchError if a table cannot be read to its end.
     """
-    url, left = environment.METADATA_URL.value() or METADATA_URL, set(wanted)
-    for split, table in TABLES.items():
-        if split not in splits or not left:
-            continue
-        with closing(_table_rows(fetcher, f"{url}/{table}", partial(progress, f"table of {split}, MB"))) as rows:
-            for row in rows:
-                if row["ImageID"] in left:
-                    left.remove(row["ImageID"])
-                    yield {ours: row.get(theirs) or "" for ours, theirs in COLUMNS.items()} | {SPLIT: split}
-                    if not left:
-                        return
+    base, left = environment.METADATA_URL.value() or METADATA_URL, set(wanted)
+    for split in (split for split in TABLES if split in splits):
+        url = f"{base}/{TABLES[split]}"
+        try:
+            with closing(fetcher.stream(url, f"table of {split}", progress)) as pieces:
+                table = csv.DictReader(_lines(pieces))
+                if "ImageID" not in (table.fieldnames or ()):
+                    raise FetchError("no table of images")
+                while left and (row := next(table, None)):
+                    if row["ImageID"] in left:
+                        left.remove(row["ImageID"])
+                        yield {ours: row.get(theirs) or "" for ours, theirs in COLUMNS.items()} | {SPLIT: split}
+        except (FetchError, csv.Error) as error:
+            raise FetchError(f"{url}: {error}") from error
+        if not left:
+            return
 
 
-def _table_rows(
-    fetcher: Fetcher, url: str, on_megabytes: Callable[[int, int], None]
-) -> Generator[dict[str, str], None, None]:
-    try:
-        with closing(fetcher.stream(url)) as pieces:
-            table = csv.DictReader(_lines(pieces, on_megabytes))
-            if "ImageID" not in (table.fieldnames or ()):
-                raise FetchError("no table of images")
-            yield from table
-    except csv.Error as error:
-        raise FetchError(f"{url} is damaged ({error})") from error
-    except FetchError as error:
-        raise FetchError(f"{url}: {error}") from error
-
-
-def _lines(pieces: Iterable[bytes], on_megabytes: Callable[[int, int], None]) -> Iterator[str]:
+def _lines(pieces: Iterable[bytes]) -> Iterator[str]:
     """The lines of a large text, ends kept; the last may have none. A mark of UTF-8 at the start is no part of it."""
-    decoder, rest, n_bytes = codecs.getincrementaldecoder("utf-8-sig")("replace"), "", 0
-    for piece in pieces:
-        n_bytes += len(piece)
-        on_megabytes(n_bytes // 1_000_000, 0)
-        *lines, rest = (rest + decoder.decode(piece)).split("\n")
+    rest = ""
+    for text in codecs.iterdecode(pieces, "utf-8-sig", "replace"):
+        *lines, rest = (rest + text).split("\n")
         yield from (line + "\n" for line in lines)
     if rest:
         yield rest
@@ -100,4 +87,4 @@ def write_attributions(file: Path, rows: Iterable[dict[str, str]]) -> None:
     writer = csv.DictWriter(out, [*COLUMNS, SPLIT], lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    write(file, out.getvalue().encode())
+    save(file, out.getvalue().encode())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass
 from functools import partial
 from io import BytesIO
 from itertools import count
@@ -14,20 +14,16 @@ from typing import Any
 
 from aiflow_cli.errors import AiflowError, UsageError
 from aiflow_cli.fetching import RetryPolicy, alone
-from aiflow_cli.images import attribution, roboflow
-from aiflow_cli.images.exports import import_photos
-from aiflow_cli.images.fetch import Fetcher, FetchError
+from aiflow_cli.images.attribution import find_attributions, read_attributions, write_attributions
+from aiflow_cli.images.exports import fetch_kaggle, fetch_roboflow, import_photos
+from aiflow_cli.images.fetch import Fetcher, FetchError, Progress
 from aiflow_cli.images.openimages import SPLITS, Answers, Bucket
-from aiflow_cli.images.photostore import Kind, PhotoStore
-from aiflow_cli.images.vehicles import manifest
+from aiflow_cli.images.vehicles import Kind, manifest, stored_kind, storing
 from aiflow_cli.paths import user_path
 from aiflow_cli.text import printable
 
 FORM_OF = {"openimages": Kind.UNRESIZED, "roboflow": Kind.EXPORT, "kaggle": Kind.EXPORT}
-SOURCES = tuple(FORM_OF)
 
-Progress = Callable[[str, int, int], None]
-"""`progress(what, done, total)`; total 0 where it is not known."""
 Tell = Callable[[str], None]
 PATIENT = RetryPolicy()
 
@@ -45,7 +41,7 @@ class DownloadReport:
     wanted: int
     fetched: int
     kinds: dict[str, int]
-    missing: dict[str, str] = field(default_factory=dict)
+    missing: dict[str, str]
 
     @property
     def present(self) -> int:
@@ -55,20 +51,15 @@ class DownloadReport:
     @property
     def in_other_form(self) -> bool:
         """Whether what is there is the form of the data set that the source does not give (it was there before)."""
-        given = FORM_OF.get(self.source)
-        return given is not None and any(kind != given.value for kind in self.kinds)
+        return self.source in FORM_OF and not set(self.kinds) <= {FORM_OF[self.source]}
 
     def as_json(self) -> dict[str, Any]:
         """The document that `--json` prints."""
-        return {
+        return asdict(self) | {
             "schema_version": 1,
             "folder": printable(str(self.folder)),
-            "source": self.source,
-            "wanted": self.wanted,
             "present": self.present,
             "already_there": self.present - self.fetched,
-            "fetched": self.fetched,
-            "kinds": self.kinds,
             "missing": [{"image_id": image_id, "reason": reason} for image_id, reason in self.missing.items()],
         }
 
@@ -84,70 +75,71 @@ def download(
     progress: Progress = _silent,
     tell: Tell = _silent,
 ) -> DownloadReport:
-    """Bring the first `limit` photographs (all 627 by default) into `folder`, from one of `SOURCES` or from a path.
+    """Bring the first `limit` photographs (all 627 by default) into `folder`, from a source of `FORM_OF` or a path.
 
     What is there and sound is kept, unless `force`, which also asks again for what was once "not here". While another
     download into the folder runs, its end is awaited, and `tell` is told. Raises UsageError, PrerequisiteError, or
     StoreError (disk full, a folder that cannot be written); photographs that do not come are in the report.
     """
     _check(source, limit, jobs)
-    store, wanted, missing = PhotoStore(folder), list(manifest())[:limit], {}
+    wanted, missing = list(manifest())[:limit], {}
     with _alone(folder, tell):
-        answers = Answers(folder / "openimages.jsonl")
-        if force:
-            answers.forget_absent()
-        there = {} if force else _take_stock(store, answers, wanted, progress)
+        answers = Answers(folder, forget_absent=force)
+        there = {} if force else _take_stock(folder, answers, wanted, progress)
         if lacking := [image_id for image_id in wanted if image_id not in there]:
             with Fetcher(policy) as fetcher:
-                missing = _obtain(source, lacking, jobs, Bucket(fetcher, answers, store), progress)
-        came = _take_stock(store, answers, lacking, _silent)
-    kinds = Counter(kind.value for kind in (*there.values(), *came.values()))
+                missing = _obtain(source, lacking, jobs, Bucket(fetcher, answers, folder), progress)
+        came = _take_stock(folder, answers, lacking, _silent)
+    kinds = Counter(map(str, (*there.values(), *came.values())))
     reasons = {i: missing.get(i, "not sound after it was written") for i in lacking if i not in came}
     return DownloadReport(folder, source, len(wanted), len(came.keys() - missing.keys()), dict(kinds), reasons)
 
 
 def _alone(folder: Path, tell: Tell) -> AbstractContextManager[None]:
+    """Make the folder if need be, and hold it."""
+    with storing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     line = f"another download into {folder} is running: waiting for its end"
     return alone(folder / ".download.lock", partial(tell, line))
 
 
 def _check(source: str, limit: int | None, jobs: int) -> None:
-    if source not in SOURCES:
+    if source not in FORM_OF:
         path, found = user_path(source), False
         with suppress(OSError):  # a folder that is not ours to look into
             found = path.exists()
         if not found:
-            raise UsageError(f"no source `{source}`: give {', '.join(SOURCES)}, or an existing folder or zip")
+            raise UsageError(f"no source `{source}`: give {', '.join(FORM_OF)}, or an existing folder or zip")
     if limit is not None and limit < 1:
         raise UsageError(f"--limit {limit}: give 1 or more")
     if not 1 <= jobs <= 64:
         raise UsageError(f"--jobs {jobs}: give 1 to 64")
 
 
-def _take_stock(store: PhotoStore, answers: Answers, wanted: list[str], progress: Progress) -> dict[str, Kind]:
+def _take_stock(folder: Path, answers: Answers, wanted: list[str], progress: Progress) -> dict[str, Kind]:
     there: dict[str, Kind] = {}
     for done, image_id in enumerate(wanted, 1):
-        if kind := store.kind(image_id, answers.sha256):
+        if kind := stored_kind(folder, image_id, answers.sha256):
             there[image_id] = kind
         progress("checking", done, len(wanted))
     return there
 
 
 def _obtain(source: str, lacking: list[str], jobs: int, bucket: Bucket, progress: Progress) -> dict[str, str]:
-    done = count(1)
+    number = count(1)
 
-    def on_done(image_id: str, stored: bool) -> None:
-        progress("photographs", next(done), len(lacking))
+    def on_done() -> None:
+        progress("photographs", next(number), len(lacking))
 
     if source == "openimages":
         return bucket.fetch_all(lacking, jobs, on_done)
     archive: Path | BytesIO
     if source == "roboflow":
         progress("waiting for Roboflow", 0, 0)
-        archive = roboflow.fetch_roboflow(bucket.fetcher, lambda n: progress("export, MB", n // 1_000_000, 0))
+        archive = fetch_roboflow(bucket.fetcher, progress)
     else:
-        archive = roboflow.fetch_kaggle() if source == "kaggle" else user_path(source)
-    return import_photos(archive, lacking, bucket.store, on_done)
+        archive = fetch_kaggle() if source == "kaggle" else user_path(source)
+    return import_photos(archive, lacking, bucket.folder, on_done)
 
 
 @dataclass(frozen=True)
@@ -160,7 +152,7 @@ class AttributionReport:
 
     def as_json(self) -> dict[str, Any]:
         """The part of the document that `--json` prints."""
-        return {"file": printable(str(self.file)), "wanted": self.wanted, "missing": self.missing}
+        return asdict(self) | {"file": printable(str(self.file))}
 
 
 def download_attributions(
@@ -177,20 +169,19 @@ def download_attributions(
     Rows that it holds already are kept, unless `force`. Raises AiflowError if a table cannot be read; what was found by
     then is written.
     """
-    file, wanted = PhotoStore(folder).folder / "attribution.csv", list(manifest())[:limit]
+    file, wanted = folder / "attribution.csv", list(manifest())[:limit]
     with _alone(folder, tell):
-        rows = {} if force else attribution.read_attributions(file)
+        rows = {} if force else read_attributions(file)
         lacking = [image_id for image_id in wanted if image_id not in rows]
-        answers = Answers(folder / "openimages.jsonl")
-        known = {answers.split(image_id) for image_id in lacking}
-        splits = SPLITS if None in known else {split for split in known if split}
+        answers = Answers(folder)
+        splits = {split for image_id in lacking for split in answers.splits_to_try(image_id) or SPLITS}
         try:
             with Fetcher(policy) as fetcher:
-                for row in attribution.find_attributions(fetcher, lacking, splits, progress):
+                for row in find_attributions(fetcher, lacking, splits, progress):
                     rows[row["image_id"]] = row
         except FetchError as error:
             raise AiflowError(f"no attribution of some photographs: {error}; try again later") from error
         finally:
             if rows:
-                attribution.write_attributions(file, (rows[image_id] for image_id in manifest() if image_id in rows))
+                write_attributions(file, (rows[image_id] for image_id in manifest() if image_id in rows))
     return AttributionReport(file, len(wanted), [image_id for image_id in wanted if image_id not in rows])

@@ -8,17 +8,14 @@ learn (`training/`).
 from __future__ import annotations
 
 import io
-import tomllib
 from functools import cache, lru_cache
-from importlib import resources
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFilter
 
-from aiflow_cli.images.scenes import LIGHTS, Scene, Vehicle
-from aiflow_cli.images.sprites import decor_sprite, vehicle_sprite
+from aiflow_cli.images.scenes import LIGHTS, Scene
+from aiflow_cli.images.sprites import decor_sprite, read_art, vehicle_sprite
 
 SIDE = 416
 JPEG_QUALITY = 84
@@ -36,11 +33,6 @@ _DECOR_BASE = 0.595
 
 _SHADE_OF_CLOUDS = {"day": 226, "dusk": 150, "night": 66}
 _LIGHT_OF_DAY = {"day": (1.0, 1.0, 1.0), "dusk": (0.86, 0.70, 0.66), "night": (0.42, 0.44, 0.60)}
-
-
-@cache
-def _art() -> dict[str, Any]:
-    return tomllib.loads((resources.files("aiflow_cli.images") / "backdrops.toml").read_text("utf-8"))
 
 
 def render(scene: Scene) -> Image.Image:
@@ -71,7 +63,7 @@ def encode_jpeg(image: Image.Image) -> bytes:
 
 @lru_cache(maxsize=128)
 def _backdrop(place: str, weather: str, time: str) -> Array:
-    art, tint = _art()["places"][place], np.array(_LIGHT_OF_DAY[time], np.float32)
+    art, tint = read_art("backdrops")["places"][place], np.array(_LIGHT_OF_DAY[time], np.float32)
     behind, road, front = (np.array(art[part], np.float32) * tint for part in ("behind", "road", "front"))
     if weather == "snowy":
         behind, road = behind * 0.35 + 232 * tint * 0.65, road * 0.72 + 220 * tint * 0.28
@@ -80,45 +72,20 @@ def _backdrop(place: str, weather: str, time: str) -> Array:
         road = road * 0.72
     picture = np.zeros((SIDE, SIDE, 3), np.float32)
     picture[_HORIZON:_BACK], picture[_BACK:_FRONT], picture[_FRONT:] = behind, road, front
-    picture[:_HORIZON] = _sky(weather, time)
+    pale = time == "dusk" and weather in ("rainy", "foggy", "snowy")
+    top, low = np.array(read_art("backdrops")["sky"]["pale-dusk" if pale else weather if time == "day" else time])
+    blend = np.linspace(0, 1, _HORIZON, dtype=np.float32)[:, None, None]
+    picture[:_HORIZON] = top * (1 - blend) + low * blend
     image = Image.fromarray(picture.astype(np.uint8))
     draw = ImageDraw.Draw(image)
-    for shape in art["shapes"]:
-        _draw_shape(draw, tint, *shape)
+    for kind, step, colour, *points in art["shapes"]:
+        method, _, width = kind.partition("-")
+        fill = tuple(int(c * t) for c, t in zip(colour, tint, strict=True))
+        for shift in range(0, SIDE - points[0], step or 2 * SIDE):  # as often as it goes into the picture
+            at = [p if i % 2 else p + shift for i, p in enumerate(points)]
+            getattr(draw, method)(at, fill, *([int(width)] if width else []))
     _draw_sky(draw, weather, time)
     return np.asarray(image)
-
-
-def _sky(weather: str, time: str) -> npt.NDArray[np.float64]:
-    """Colours from the top to the horizon: [166, 1, 3]."""
-    pale = time == "dusk" and weather in ("rainy", "foggy", "snowy")
-    top, low = np.array(_art()["sky"]["pale-dusk" if pale else weather if time == "day" else time])
-    blend = np.linspace(0, 1, _HORIZON, dtype=np.float32)[:, None, None]
-    sky: npt.NDArray[np.float64] = top * (1 - blend) + low * blend
-    return sky
-
-
-def _draw_shape(
-    draw: ImageDraw.ImageDraw,
-    tint: npt.NDArray[np.float32],
-    kind: str,
-    step: int,
-    colour: tuple[int, int, int],
-    *points: int,
-) -> None:
-    """One shape of a place, as often as it goes into the picture."""
-    fill = tuple(int(c * t) for c, t in zip(colour, tint, strict=True))
-    for shift in range(0, SIDE - points[0], step or 2 * SIDE):
-        at = [p if i % 2 else p + shift for i, p in enumerate(points)]
-        match kind.partition("-"):
-            case "box", _, _:
-                draw.rectangle(at, fill)
-            case "ellipse", _, _:
-                draw.ellipse(at, fill)
-            case "polygon", _, _:
-                draw.polygon(at, fill)
-            case "line", _, width:
-                draw.line(at, fill, int(width))
 
 
 def _draw_sky(draw: ImageDraw.ImageDraw, weather: str, time: str) -> None:
@@ -141,48 +108,43 @@ def _paste_decor(canvas: Image.Image, scene: Scene, rng: np.random.Generator) ->
     spots = rng.permutation(len(_DECOR_X))[: len(items)]
     for item, spot in zip(items, spots, strict=True):
         sprite = decor_sprite(item, int(rng.integers(3)), scene.weather, scene.time)
-        _paste_at(canvas, sprite, _DECOR_X[spot] + float(rng.uniform(-0.01, 0.01)), _DECOR_BASE)
+        _paste(canvas, sprite, _DECOR_X[spot] + float(rng.uniform(-0.01, 0.01)), _DECOR_BASE)
     if scene.light != "none":
         light = decor_sprite("traffic-light", LIGHTS.index(scene.light))
-        _paste_at(canvas, light, float(rng.choice((0.335, 0.665))), _KERB_BACK + 0.01)
+        _paste(canvas, light, float(rng.choice((0.335, 0.665))), _KERB_BACK + 0.01)
 
 
 def _paste_foreground(canvas: Image.Image, scene: Scene, rng: np.random.Generator) -> None:
     if scene.person != "none":
         x = {"left": 0.05, "right": 0.95}[scene.person] + float(rng.uniform(-0.012, 0.012))
-        _paste_at(canvas, decor_sprite("person", int(rng.integers(4)), time=scene.time), x, 0.985)
+        _paste(canvas, decor_sprite("person", int(rng.integers(4)), time=scene.time), x, 0.985)
     if rng.random() < 0.4:
         sign = decor_sprite("sign", int(rng.integers(3)), time=scene.time)
-        _paste_at(canvas, sign, float(rng.uniform(0.3, 0.7)), 0.998)
-
-
-def _paste_at(canvas: Image.Image, sprite: Image.Image, x: float, bottom: float) -> None:
-    left, top = round(x * SIDE - sprite.width / 2), round(bottom * SIDE) - sprite.height
-    canvas.paste(sprite, (left, top), sprite)
+        _paste(canvas, sign, float(rng.uniform(0.3, 0.7)), 0.998)
 
 
 def _paste_vehicle(canvas: Image.Image, owner: Image.Image, scene: Scene, index: int, rng: np.random.Generator) -> None:
     vehicle = scene.vehicles[index]
     scale = round(LANE_SCALE[vehicle.lane] * SIZE_SCALE[vehicle.size], 3)
     sprite = vehicle_sprite(vehicle.kind, vehicle.colour, vehicle.heading, scale, vehicle.number, scene.time)
-    shift = _behind_shift(scene, vehicle) + float(rng.uniform(-0.018, 0.018))
-    left = round((COLUMN_X[vehicle.column] + shift) * SIDE - sprite.width / 2)
-    top = round((LANE_BOTTOM[vehicle.lane] + float(rng.uniform(-0.008, 0.008))) * SIDE) - sprite.height
-    canvas.paste(sprite, (left, top), sprite)
-    owner.paste(index + 1, (left, top), sprite.getchannel("A").point(lambda a: 255 if a > 127 else 0))
+    shift = 0.0
+    if vehicle.lane == "far" and any(v.column == vehicle.column and v.lane == "near" for v in scene.vehicles):
+        shift = -0.045 if vehicle.column == "right" else 0.045  # towards the middle, so that it peeps out
+    x = COLUMN_X[vehicle.column] + (shift + float(rng.uniform(-0.018, 0.018)))
+    where = _paste(canvas, sprite, x, LANE_BOTTOM[vehicle.lane] + float(rng.uniform(-0.008, 0.008)))
+    owner.paste(index + 1, where, sprite.getchannel("A").point(lambda a: 255 if a > 127 else 0))
 
 
-def _behind_shift(scene: Scene, vehicle: Vehicle) -> float:
-    """A far vehicle behind a near one is drawn a little towards the middle, so that it peeps out."""
-    behind = vehicle.lane == "far" and any(v.column == vehicle.column and v.lane == "near" for v in scene.vehicles)
-    return {"left": 0.045, "middle": 0.045, "right": -0.045}[vehicle.column] if behind else 0.0
+def _paste(canvas: Image.Image, sprite: Image.Image, x: float, bottom: float) -> tuple[int, int]:
+    """Stand a sprite on `bottom`, its middle at `x`, both in shares of the side; where its upper left corner is."""
+    where = round(x * SIDE - sprite.width / 2), round(bottom * SIDE) - sprite.height
+    canvas.paste(sprite, where, sprite)
+    return where
 
 
-@lru_cache(maxsize=4)
-def _grain(sigma: float) -> npt.NDArray[np.int16]:
-    noise = np.random.default_rng(7).normal(0, sigma, (2 * SIDE, 2 * SIDE)).astype(np.int16)
-    noise.setflags(write=False)
-    return noise
+@cache
+def _grain() -> npt.NDArray[np.int16]:
+    return np.random.default_rng(7).normal(0, 4.5, (2 * SIDE, 2 * SIDE)).astype(np.int16)
 
 
 @lru_cache(maxsize=2)
@@ -210,5 +172,5 @@ def _weather(picture: Array, scene: Scene, rng: np.random.Generator) -> Array:
         fog = {"day": 212, "dusk": 168, "night": 84}[scene.time]
         weight = (150 - (np.arange(SIDE, dtype=np.int16) * 92 // SIDE))[:, None, None]
         result += (weight * (fog - result)) >> 8
-    result += _grain(4.5)[dy : dy + SIDE, dx : dx + SIDE, None]
+    result += _grain()[dy : dy + SIDE, dx : dx + SIDE, None]
     return np.clip(result, 0, 255).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""Polite HTTP: whole bodies with retry and backoff, large ones in pieces, and work spread over a few threads.
+"""Polite HTTP: whole bodies with retry and backoff, and large ones in pieces.
 
 What is worth another try is tried again after a pause that doubles, with jitter (or after `Retry-After`): timeouts,
 broken connections, 408, 425, 429, 5xx, and bodies that fail the caller's check. 403, 404 and 410 are answers, not
@@ -9,55 +9,50 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
-from multiprocessing.pool import ThreadPool
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Callable, Generator
+from contextlib import closing
+from typing import Self
 
 import httpx
 
 from aiflow_cli.errors import AiflowError, ImageError, UsageError
 from aiflow_cli.fetching import RetryPolicy, passes, retrying
 
-Item = TypeVar("Item")
-Result = TypeVar("Result")
-
+Progress = Callable[[str, int, int], None]
+"""`progress(what, done, total)`; total 0 where it is not known."""
 ABSENT = (403, 404, 410)
 """A public bucket without the right to list answers 403 for a key that is not there."""
 _CONNECT_S = 10.0
 """The longest wait for a connection: a network that swallows packets should be found out soon."""
+_LARGEST_BYTES = 64_000_000
 
 
 class FetchError(AiflowError):
-    """A request that failed for good, after its retries."""
+    """A request that failed; `response` is the server's refusal, if it was one, and `passing` what may pass by itself.
 
+    What leaves this module has failed for good, after its retries.
+    """
 
-class Reply(NamedTuple):
-    """The answer to a request; `data` is empty for an absent one."""
-
-    status: int
-    data: bytes
-
-
-class _PassingError(Exception):
-    """A failure that is likely to pass by itself; `response` is the server's refusal, if it was one."""
-
-    def __init__(self, reason: str, response: httpx.Response | None = None) -> None:
+    def __init__(self, reason: str, response: httpx.Response | None = None, passing: bool = False) -> None:
         super().__init__(reason)
-        self.response = response
+        self.response, self.passing = response, passing
+
+    @property
+    def absent(self) -> int | None:
+        """The status that says that there is no such thing."""
+        status = None if self.response is None else self.response.status_code
+        return status if status in ABSENT else None
 
 
-@dataclass
-class Fetcher(AbstractContextManager["Fetcher"]):
-    """Requests over one pool of connections; may be used from several threads. Close it after use."""
+class Fetcher:
+    """Requests over one pool of connections; may be used from several threads. Close it after use.
 
-    policy: RetryPolicy = field(default_factory=RetryPolicy)
-    stop: threading.Event = field(default_factory=threading.Event)
+    Raises UsageError if the environment names a proxy that cannot be used.
+    """
 
-    def __post_init__(self) -> None:
-        """Open the pool of connections; UsageError if the environment names a proxy that cannot be used."""
-        timeout = httpx.Timeout(self.policy.timeout_s, connect=min(self.policy.timeout_s, _CONNECT_S))
+    def __init__(self, policy: RetryPolicy) -> None:
+        self.policy, self.stop = policy, threading.Event()
+        timeout = httpx.Timeout(policy.timeout_s, connect=min(policy.timeout_s, _CONNECT_S))
         headers = {"User-Agent": "aiflow download", "Accept-Encoding": "identity"}
         try:
             self._client = httpx.Client(timeout=timeout, follow_redirects=True, headers=headers)
@@ -65,67 +60,47 @@ class Fetcher(AbstractContextManager["Fetcher"]):
             proxy = "the proxy in HTTP_PROXY, HTTPS_PROXY or ALL_PROXY"
             raise UsageError(f"{proxy} cannot be used: {error}; set another, or unset it") from error
 
+    def __enter__(self) -> Self:
+        """Nothing is opened before the first request."""
+        return self
+
     def __exit__(self, *_: object) -> None:
         """Close all connections."""
         self.stop.set()
         self._client.close()
 
-    def get(
-        self,
-        url: str,
-        *,
-        params: Mapping[str, str] | None = None,
-        check: Callable[[bytes], object] | None = None,
-        limit_bytes: int = 64_000_000,
-    ) -> Reply:
-        """The body at `url`, once `check` (which raises ImageError) is content with it, or the status of an absent one.
+    def get(self, url: str | httpx.URL, check: Callable[[bytes], object] = len) -> bytes:
+        """The body at `url`, once `check` (which raises ImageError) is content with it.
 
         Raises FetchError after the last attempt, or at once on a status that no retry would mend.
         """
         try:
-            return retrying(self.policy, self.stop, _is_passing)(self._once, url, params, check, limit_bytes)
-        except _PASSING as error:
+            return retrying(self.policy, self.stop, _is_passing)(self._once, url, check)
+        except (FetchError, httpx.RequestError) as error:
+            if not _is_passing(error):
+                raise
             raise FetchError(f"{_reason(error)} (after {self.policy.attempts} attempts)") from error
 
-    def _once(
-        self, url: str, params: Mapping[str, str] | None, check: Callable[[bytes], object] | None, limit_bytes: int
-    ) -> Reply:
-        with self._reply(url, (*range(200, 300), *ABSENT), params=params) as reply:
-            if reply.status_code in ABSENT:
-                return Reply(reply.status_code, b"")
-            data = self._body(reply, limit_bytes)
+    def _once(self, url: str | httpx.URL, check: Callable[[bytes], object]) -> bytes:
+        ends, body = time.monotonic() + self.policy.deadline_s, bytearray()
+        with closing(self._pieces(url, 0)) as pieces:
+            for piece in pieces:
+                body += piece
+                if len(body) > _LARGEST_BYTES:
+                    raise FetchError(f"the answer is larger than {_LARGEST_BYTES} bytes")
+                if time.monotonic() > ends or self.stop.is_set():
+                    raise FetchError(f"not complete after {self.policy.deadline_s:g} s", passing=True)
         try:
-            if check:
-                check(data)
+            check(bytes(body))
         except ImageError as error:
-            raise _PassingError(f"wrong bytes: {error}") from error
-        return Reply(reply.status_code, data)
-
-    @contextmanager
-    def _reply(self, url: str, wanted: Sequence[int], **options: Any) -> Iterator[httpx.Response]:
-        """A reply of a `wanted` status, its body still to come."""
-        with self._client.stream("GET", url, **options) as reply:
-            if passes(reply.status_code):
-                raise _PassingError(f"HTTP {reply.status_code}", reply)
-            if reply.status_code not in wanted:
-                raise FetchError(f"HTTP {reply.status_code}")
-            yield reply
-
-    def _body(self, reply: httpx.Response, limit_bytes: int) -> bytes:
-        ends = time.monotonic() + self.policy.deadline_s
-        body = bytearray()
-        for chunk in reply.iter_bytes():
-            body += chunk
-            if len(body) > limit_bytes:
-                raise FetchError(f"the answer is larger than {limit_bytes} bytes")
-            if time.monotonic() > ends or self.stop.is_set():
-                raise _PassingError(f"not complete after {self.policy.deadline_s:g} s")
+            raise FetchError(f"wrong bytes: {error}", passing=True) from error
         return bytes(body)
 
-    def stream(self, url: str) -> Generator[bytes, None, None]:
+    def stream(self, url: str, what: str, progress: Progress) -> Generator[bytes, None, None]:
         """The body at `url` in pieces, however long it is and takes; a broken connection goes on from the last byte.
 
-        Raises FetchError on a refusal, or when `attempts` tries in a row bring no new byte.
+        `progress` is told of `what`, in MB. Raises FetchError on a refusal, or when `attempts` tries in a row bring no
+        new byte.
         """
         offset = 0
         try:
@@ -134,56 +109,37 @@ class Fetcher(AbstractContextManager["Fetcher"]):
                     for piece in self._pieces(url, offset):
                         attempt.retry_state.attempt_number = 1  # something comes: patience begins anew
                         offset += len(piece)
+                        progress(f"{what}, MB", offset // 1_000_000, 0)
                         yield piece
                     return
-        except _PASSING as error:
+        except (FetchError, httpx.RequestError) as error:
+            if not _is_passing(error):
+                raise
             raise FetchError(f"it broke off after {offset} bytes ({_reason(error)})") from error
 
-    def _pieces(self, url: str, offset: int) -> Iterator[bytes]:
+    def _pieces(self, url: str | httpx.URL, offset: int) -> Generator[bytes, None, None]:
+        """The body from `offset` on, in one attempt."""
         headers = {"Range": f"bytes={offset}-"} if offset else {}
-        with self._reply(url, (200, 206), headers=headers) as reply:
-            resumed = reply.headers.get("Content-Range", "").startswith(f"bytes {offset}-")
-            if reply.status_code == 206 and not resumed:
+        with self._client.stream("GET", url, headers=headers) as reply:
+            status = reply.status_code
+            if not reply.is_success:
+                raise FetchError(f"HTTP {status}", reply, passes(status))
+            if status == 206 and not reply.headers.get("Content-Range", "").startswith(f"bytes {offset}-"):
                 raise FetchError("HTTP 206, of another part than was asked for")
-            skip = offset if reply.status_code == 200 else 0  # a server that does not know ranges begins anew
+            skip = 0 if status == 206 else offset  # a server that does not know ranges begins anew
             for chunk in reply.iter_bytes():
                 if len(chunk) > skip:
                     yield chunk[skip:]
                 skip = max(0, skip - len(chunk))
 
 
-_PASSING = (_PassingError, httpx.RequestError)
-
-
 def _is_passing(error: BaseException) -> bool:
-    return isinstance(error, _PASSING)
+    return error.passing if isinstance(error, FetchError) else isinstance(error, httpx.RequestError)
 
 
 def _reason(error: Exception) -> str:
     """A short reason, without the address (which may hold a key)."""
-    text = str(error)
-    if isinstance(error, _PassingError):
+    text, name = str(error), type(error).__name__
+    if isinstance(error, FetchError):
         return text
-    name = type(error).__name__
     return f"{name}: {text}" if text and "://" not in text else name
-
-
-def spread(
-    work: Callable[[Item], Result], items: Sequence[Item], jobs: int, stop: threading.Event
-) -> Iterator[tuple[Item, Result | Exception]]:
-    """`work` on every item in `jobs` threads; pairs of item and result (or what was raised) as they finish.
-
-    No new item begins once `stop` is set. The threads are daemons: Ctrl-C need not wait for a server that is silent.
-    """
-
-    def one(item: Item) -> tuple[Item, Result | Exception] | None:
-        try:
-            return None if stop.is_set() else (item, work(item))
-        except Exception as error:  # handed to the caller, who raises what it does not expect
-            return item, error
-
-    with ThreadPool(min(jobs, len(items))) as pool:
-        try:
-            yield from filter(None, pool.imap_unordered(one, items))
-        finally:
-            stop.set()

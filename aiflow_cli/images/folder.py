@@ -4,24 +4,15 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from aiflow_cli.errors import AiflowError, ImageError, UsageError
-from aiflow_cli.images.imageset import (
-    ImageRecord,
-    ImageSet,
-    build_image_set,
-    check_size,
-    dataset_of,
-    join_notes,
-    sample_indices,
-    shortage,
-    valid_text,
-)
+from aiflow_cli.images.imageset import ImageRecord, ImageSet, build_image_set, check_size, sample, valid_text
 from aiflow_cli.models.picture import SUFFIXES
+from aiflow_cli.text import one_line
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -30,24 +21,6 @@ OTHER_PICTURES = re.compile(
     r"\.(arw|avif|cr[23]|dng|eps|exr|hei[cf]|icns|ico|j2k|jp2|jxl|nef|orf|p[bgnp]m|pcx|psd|raf|raw|rw2|svg|tga|tiff?)"
 )
 """Suffixes of pictures that nothing here reads: a run says how many it leaves out."""
-
-
-class Listing(NamedTuple):
-    """The visible files of a folder, by name: pictures to be read, parquet files, and other pictures by suffix."""
-
-    pictures: list[Path]
-    parquet: list[Path]
-    left_out: list[str]
-    dead_links: list[Path]
-
-    @property
-    def note(self) -> str | None:
-        """What a run should say of the pictures that it leaves out."""
-        kinds = ", ".join(f"{n} {suffix}" for suffix, n in Counter(sorted(self.left_out)).most_common())
-        return join_notes(
-            f"left out: {kinds}: convert them to JPEG or PNG" if kinds else None,
-            f"links that lead nowhere: {len(self.dead_links)}" if self.dead_links else None,
-        )
 
 
 def open_path(path: Path, count: int | None, seed: int) -> ImageSet:
@@ -61,7 +34,7 @@ def open_path(path: Path, count: int | None, seed: int) -> ImageSet:
             return _from_folder(path, count, seed) if saved is None else _from_dataset(path, saved, count, seed)
         if path.suffix.lower() != ".parquet":
             raise UsageError(f"{path} is a file: give the folder that holds the images, or a .parquet file")
-        return _from_dataset(path, _from_parquet([path]), count, seed)
+        return _from_dataset(path, _parquet(path), count, seed)
 
 
 @contextmanager
@@ -75,47 +48,55 @@ def reading(path: Path) -> Iterator[None]:
 
 @contextmanager
 def _refusing(what: str, remedy: str) -> Iterator[None]:
-    """UsageError, with the first line of its reason, for whatever `datasets` and Arrow raise on strange data."""
+    """UsageError, with its reason, for whatever `datasets` and Arrow raise on strange data."""
     try:
         yield
     except AiflowError:
         raise
     except Exception as error:  # they raise many kinds, and on text that is none others again
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise UsageError(f"{what} ({reason}): {remedy}") from error
+        raise UsageError(f"{what} ({one_line(error)}): {remedy}") from error
 
 
 def _from_folder(path: Path, count: int | None, seed: int) -> ImageSet:
-    found = _list_folder(path)
-    tables = [file for file in found.parquet if _image_column(_parquet_features(file)) is not None]
-    if found.pictures and tables:
-        both = f"{len(found.pictures)} images and {tables[0].name}"
+    from datasets import concatenate_datasets
+
+    pictures, parquet, notes = _list_folder(path)
+    tables = {file: _parquet(file) for file in parquet}
+    of_images = {file: table for file, table in tables.items() if _image_column(table.features) is not None}
+    if pictures and of_images:
+        both = f"{len(pictures)} images and {next(iter(of_images)).name}"
         raise UsageError(f"{path} holds {both}: name that file, or move either")
-    if found.parquet and not found.pictures:
-        return _from_dataset(path, _from_parquet(tables or found.parquet), count, seed)
-    if not found.pictures:
-        raise UsageError(_nothing_in(path, found))
-    chosen = [found.pictures[index] for index in sample_indices(len(found.pictures), count, seed)]
+    if tables and not pictures:
+        with _refusing(f"the parquet files in {path} do not fit together", "name one of them"):
+            table = concatenate_datasets(list((of_images or tables).values()))
+        return _from_dataset(path, table, count, seed)
+    if not pictures:
+        inner = sorted(valid_text(entry.name) for entry in path.iterdir() if entry.is_dir() and entry.name[0] != ".")
+        subfolders = f"name one of its subfolders ({', '.join(inner[:3])})"
+        remedy = subfolders if inner else "put some there or name another folder"
+        kinds = ", ".join(suffix[1:] for suffix in SUFFIXES)
+        raise UsageError(f"no image ({kinds}) in {path}: {'; '.join(notes) or remedy}")
+    chosen = sample(pictures, count, seed)
     records = (ImageRecord(valid_text(file.name), read_image_file(file)) for file in chosen)
-    return build_image_set(str(path), dataset_of(records), join_notes(shortage(len(found.pictures), count), found.note))
+    return build_image_set(str(path), records, count, notes)
 
 
-def _list_folder(folder: Path) -> Listing:
-    """What lies directly in `folder`. Hidden files, which some systems strew about (`._a.jpg`), do not count."""
-    listing = Listing([], [], [], [])
-    for file in sorted(folder.iterdir()):
-        suffix = file.suffix.lower()
-        if file.name.startswith(".") or file.is_dir():
-            continue
-        if file.is_symlink() and not file.exists() and suffix in SUFFIXES:
-            listing.dead_links.append(file)
-        elif suffix in SUFFIXES and file.is_file():
-            listing.pictures.append(file)
-        elif suffix == ".parquet":
-            listing.parquet.append(file)
-        elif OTHER_PICTURES.fullmatch(suffix):
-            listing.left_out.append(suffix)
-    return listing
+def _list_folder(folder: Path) -> tuple[list[Path], list[Path], list[str]]:
+    """What lies directly in `folder`: pictures, parquet files, and what a run should say of what it leaves out.
+
+    Hidden files, which some systems strew about (`._a.jpg`), do not count.
+    """
+    entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith(".") and not entry.is_dir())
+    named = [(entry, entry.suffix.lower()) for entry in entries]
+    pictures = [entry for entry, suffix in named if suffix in SUFFIXES]
+    left_out = Counter(sorted(suffix for _, suffix in named if OTHER_PICTURES.fullmatch(suffix))).most_common()
+    dead_links, notes = sum(entry.is_symlink() and not entry.exists() for entry in pictures), []
+    if left_out:
+        notes.append(f"left out: {', '.join(f'{n} {kind}' for kind, n in left_out)}: convert them to JPEG or PNG")
+    if dead_links:
+        notes.append(f"links that lead nowhere: {dead_links}")
+    parquet = [entry for entry, suffix in named if suffix == ".parquet"]
+    return [entry for entry in pictures if entry.is_file()], parquet, notes
 
 
 def read_image_file(file: Path) -> bytes:
@@ -125,14 +106,6 @@ def read_image_file(file: Path) -> bytes:
         return file.read_bytes()
     except OSError as error:
         raise ImageError(f"{file} cannot be read ({error.strerror}): check its permissions") from error
-
-
-def _nothing_in(folder: Path, found: Listing) -> str:
-    kinds = ", ".join(suffix[1:] for suffix in SUFFIXES)
-    inner = sorted(valid_text(entry.name) for entry in folder.iterdir() if entry.is_dir() and entry.name[0] != ".")
-    subfolders = f"name one of its subfolders ({', '.join(inner[:3])})"
-    remedy = subfolders if inner else "put some there or name another folder"
-    return f"no image ({kinds}) in {folder}: {found.note or remedy}"
 
 
 def _open_saved(folder: Path) -> Dataset | None:
@@ -148,28 +121,13 @@ def _open_saved(folder: Path) -> Dataset | None:
         return load_from_disk(str(folder))
 
 
-def _from_parquet(files: list[Path]) -> Dataset:
-    import pyarrow as pa
+def _parquet(file: Path) -> Dataset:
     from datasets import Dataset
     from datasets.table import InMemoryTable
     from pyarrow import parquet
 
-    tables = [_arrow(file, parquet.read_table) for file in files]
-    with _refusing(f"{files[0]} to {files[-1].name} do not fit together", "name one of them"):
-        return Dataset(InMemoryTable(pa.concat_tables(tables)))
-
-
-def _parquet_features(file: Path) -> Mapping[str, Any]:
-    from datasets import Features
-    from pyarrow import parquet
-
-    features: Mapping[str, Any] = Features.from_arrow_schema(_arrow(file, parquet.read_schema))
-    return features
-
-
-def _arrow(file: Path, read: Callable[[Path], Any]) -> Any:
     with _refusing(f"{file} cannot be read as parquet", "replace the file"):
-        return read(file)
+        return Dataset(InMemoryTable(parquet.read_table(file)))
 
 
 def _from_dataset(path: Path, dataset: Dataset, count: int | None, seed: int) -> ImageSet:
@@ -179,47 +137,44 @@ def _from_dataset(path: Path, dataset: Dataset, count: int | None, seed: int) ->
         raise UsageError(f"{path} has no column `image` or `bytes` that holds image files; its columns are {names}")
     if len(dataset) == 0:
         raise UsageError(f"{path} holds no rows")
-    indices = sample_indices(len(dataset), count, seed)
-    with _refusing(f"{path} cannot be read as a data set", "save it anew"):
-        chosen = dataset_of(_records(dataset, column, indices))
-    return build_image_set(str(path), chosen, shortage(len(dataset), count))
+    return build_image_set(str(path), _records(path, dataset, column, sample(range(len(dataset)), count, seed)), count)
 
 
 def _image_column(features: Mapping[str, Any]) -> str | None:
     """`bytes` or `image`, if it holds image files: elsewhere `bytes` may be a size, and `image` the name of a file."""
     from datasets import Value
 
-    def holds_files(feature: Any) -> bool:
-        return not isinstance(feature, Value) or feature.dtype in ("binary", "large_binary")
+    for name in ("bytes", "image"):
+        feature = features.get(name, Value("null"))
+        if not isinstance(feature, Value) or feature.dtype in ("binary", "large_binary"):
+            return name
+    return None
 
-    return next((name for name in ("bytes", "image") if name in features and holds_files(features[name])), None)
 
-
-def _records(dataset: Dataset, column: str, indices: list[int]) -> Iterator[ImageRecord]:
+def _records(path: Path, dataset: Dataset, column: str, indices: list[int]) -> Iterator[ImageRecord]:
     # An image that is decoded and encoded again is not the file that would be uploaded: take the stored bytes.
     from datasets import Image
 
-    features = dataset.features
-    for name, feature in features.items():
-        if isinstance(feature, Image):
-            dataset = dataset.cast_column(name, Image(decode=False))
+    features, width = dataset.features, len(str(len(dataset)))
     label = "class" if "class" in features else "label"
-    dataset = dataset.select_columns([name for name in (column, "image_id", "id", label, "split") if name in features])
-    width = len(str(len(dataset)))
-    for index, row in zip(indices, dataset.select(indices), strict=True):
-        image_id = valid_text(str(row.get("image_id") or row.get("id") or f"{index:0{width}d}"))
-        data = _stored_bytes(row[column], image_id)
-        yield ImageRecord(image_id, data, _text(row, label, features), _text(row, "split", features))
+    with _refusing(f"{path} cannot be read as a data set", "save it anew"):
+        for name in (name for name, feature in features.items() if isinstance(feature, Image)):
+            dataset = dataset.cast_column(name, Image(decode=False))
+        needed = [name for name in (column, "image_id", "id", label, "split") if name in features]
+        for index, row in zip(indices, dataset.select_columns(needed).select(indices), strict=True):
+            image_id = valid_text(str(row.get("image_id") or row.get("id") or f"{index:0{width}d}"))
+            data = _stored_bytes(row[column], image_id)
+            yield ImageRecord(image_id, data, _text(row, label, features), _text(row, "split", features))
 
 
 def _text(row: dict[str, Any], column: str, features: Mapping[str, Any]) -> str | None:
     """What a column says, a class by its name; None if there is nothing (classes of -1 are unlabelled rows)."""
     from datasets import ClassLabel
 
-    value = row.get(column)
-    if not isinstance(features.get(column), ClassLabel):
+    value, feature = row.get(column), features.get(column)
+    if value is None or not isinstance(feature, ClassLabel):
         return None if value is None else str(value)
-    return None if value is None or value < 0 else str(features[column].int2str(value))
+    return str(feature.int2str(value)) if value >= 0 else None
 
 
 def _stored_bytes(value: Any, image_id: str) -> bytes:

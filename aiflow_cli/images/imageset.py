@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -23,9 +22,11 @@ from aiflow_cli.models.picture import Picture, decode
 if TYPE_CHECKING:
     from datasets import Dataset
 
+Item = TypeVar("Item")
+
 LARGEST_BYTES = 32_000_000
 """What a request may carry (`wire/messages.py`)."""
-_NOT_TEXT = re.compile(r"[\\\x00-\x1f\x7f-\x9f\ud800-\udfff\u2028\u2029]")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _ROWS_PER_CHUNK = 64
 """Arrow's binary column holds 2 GB a chunk; 64 images of up to 32 MB each stay just below (2.05 GB < 2^31 bytes)."""
 
@@ -63,26 +64,27 @@ class ImageSet:
             yield ImageRecord(row["image_id"], row["bytes"], row["class"], row["split"])
 
 
-def build_image_set(name: str, dataset: Dataset, note: str | None = None) -> ImageSet:
-    """The set of a finished dataset: every image is decoded once, so that a bad one stops the run before it starts.
+def build_image_set(
+    name: str, records: Iterable[ImageRecord], count: int | None = None, notes: Sequence[str] = ()
+) -> ImageSet:
+    """The set of `records`: every image is decoded once, so that a bad one stops the run before it starts.
 
-    Raises ImageError that names the first unreadable image, UsageError if two images have the same id.
+    If there are fewer than `count`, its note says so, before `notes`. Raises ImageError that names the first unreadable
+    image, UsageError if two images have the same id.
     """
-    for image_id, n in Counter(dataset["image_id"]).items():
-        if n > 1:
-            raise UsageError(f"{name} holds the image_id {image_id} more than once: give each image its own")
-    digest, turned = hashlib.sha256(), 0
+    dataset = _dataset_of(records)
+    digest, turned, seen = hashlib.sha256(), 0, set[str]()
     for row in dataset.select_columns(["image_id", "bytes"]):
-        turned += check_image(row["bytes"], row["image_id"]).turned
-        digest.update(row["image_id"].encode() + b"\0" + hashlib.sha256(row["bytes"]).digest())
+        image_id, data = row["image_id"], row["bytes"]
+        if image_id in seen:
+            raise UsageError(f"{name} holds the image_id {image_id} more than once: give each image its own")
+        seen.add(image_id)
+        turned += check_image(data, image_id).turned
+        digest.update(image_id.encode() + b"\0" + hashlib.sha256(data).digest())
+    few = [f"{count} images were asked for, there are {len(seen)}"] if count is not None and count > len(seen) else []
     images = "1 image" if turned == 1 else f"{turned} images"
-    orientations = f"EXIF orientation of {images}: not applied, as in the original code" if turned else None
-    return ImageSet(valid_text(name), digest.hexdigest(), dataset, join_notes(note, orientations))
-
-
-def join_notes(*notes: str | None) -> str | None:
-    """Several notes as one line; None if there is nothing to say."""
-    return "; ".join(note for note in notes if note) or None
+    orientations = [f"EXIF orientation of {images}: not applied, as in the original code"] if turned else []
+    return ImageSet(valid_text(name), digest.hexdigest(), dataset, "; ".join([*few, *notes, *orientations]) or None)
 
 
 def valid_text(name: str) -> str:
@@ -90,59 +92,39 @@ def valid_text(name: str) -> str:
 
     Bytes that are not UTF-8 become `\\xff`, control characters and ends of lines `\\u000a`, and a backslash is doubled.
     """
-    return _NOT_TEXT.sub(_written_out, name)
+    text = name.replace("\\", "\\\\").encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return _CONTROL.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
-def _written_out(match: re.Match[str]) -> str:
-    code = ord(match[0])
-    if match[0] == "\\":
-        return "\\\\"
-    # A byte that is not UTF-8 is handed on by the system as a surrogate of U+DC00 and its value.
-    return f"\\x{code - 0xDC00:02x}" if 0xDC80 <= code <= 0xDCFF else f"\\u{code:04x}"
-
-
-def dataset_of(records: Iterable[ImageRecord]) -> Dataset:
+def _dataset_of(records: Iterable[ImageRecord]) -> Dataset:
     """A dataset with the common columns, in memory; `image` shares its bytes with `bytes`."""
     import pyarrow as pa
     from datasets import Dataset, Features, Image, Value
     from datasets.table import InMemoryTable
 
-    text = Value("string")
-    features = Features({"image_id": text, "bytes": Value("binary"), "image": Image(), "class": text, "split": text})
-    schema, waiting = features.arrow_schema, iter(records)
-    batches = []
-    while rows := list(islice(waiting, _ROWS_PER_CHUNK)):
-        ids, labels, splits = (
-            pa.array([getattr(row, name) for row in rows], pa.string()) for name in ("image_id", "label", "split")
-        )
-        data = pa.array([row.data for row in rows], pa.binary())
+    text, binary = Value("string"), Value("binary")
+    features = Features({"image_id": text, "bytes": binary, "image": Image(), "class": text, "split": text})
+    schema, waiting, batches = features.arrow_schema, iter(records), []
+    while rows := [(row.image_id, row.data, row.label, row.split) for row in islice(waiting, _ROWS_PER_CHUNK)]:
+        kinds = (pa.string(), pa.binary(), pa.string(), pa.string())
+        ids, data, labels, splits = map(pa.array, zip(*rows, strict=True), kinds)
         image = pa.StructArray.from_arrays([data, ids], names=["bytes", "path"])
         batches.append(pa.record_batch([ids, data, image, labels, splits], schema=schema))
     return Dataset(InMemoryTable(pa.Table.from_batches(batches, schema=schema)))
 
 
-def sample_indices(total: int, count: int | None, seed: int) -> list[int]:
-    """Which of `total` images a run takes: all in order, or `count` by lot.
+def sample(items: Sequence[Item], count: int | None, seed: int) -> list[Item]:
+    """What a run takes: all in order, or `count` by lot (all of them if there are fewer).
 
-    With one seed, a smaller sample is the beginning of a larger one. A `count` above `total` gives them all. Raises
-    UsageError if `count` is below 1.
+    With one seed, a smaller sample is the beginning of a larger one.
     """
     if count is None:
-        return list(range(total))
-    if count < 1:
-        raise UsageError(f"{count} images were asked for; give 1 or more")
-    return [int(index) for index in np.random.default_rng(seed).permutation(total)[:count]]
-
-
-def shortage(total: int, count: int | None) -> str | None:
-    """The note of a set that has fewer images than were asked for."""
-    return f"{count} images were asked for, there are {total}" if count is not None and count > total else None
+        return list(items)
+    return [items[index] for index in np.random.default_rng(seed).permutation(len(items))[:count].tolist()]
 
 
 def check_size(n_bytes: int, name: str) -> None:
-    """ImageError, with `name`, if an image file is empty or more than a request can carry."""
-    if not n_bytes:
-        raise ImageError(f"{name} is empty (0 bytes): replace or remove the file")
+    """ImageError, with `name`, if an image file is more than a request can carry."""
     if n_bytes > LARGEST_BYTES:
         raise ImageError(f"{name} is too large ({n_bytes:,} bytes, at most {LARGEST_BYTES:,}): make it smaller")
 

@@ -68,8 +68,9 @@ class Scene:
         return sum(vehicle.heading == "left" for vehicle in self.vehicles)
 
 
-def sample_scene(rng: np.random.Generator) -> Scene:
-    """Draw one scene by lot from `rng`."""
+def scene_at(seed: int, index: int) -> Scene:
+    """The `index`-th scene of the stream `seed`; each is independent of the others, so any part can be made alone."""
+    rng = np.random.default_rng((seed, index))
     count = int(rng.choice(4, p=_VEHICLE_COUNT_SHARES)) + 1
     cells = sorted(rng.choice(6, size=count, replace=False).tolist())
     vehicles: list[Vehicle] = []
@@ -104,8 +105,3 @@ def _sample_vehicle(rng: np.random.Generator, column: str, lane: str, in_front: 
     heading = str(rng.choice(HEADINGS))
     number = int(rng.choice(BUS_NUMBERS)) if kind == "bus" else None
     return Vehicle(column, lane, kind, colour, heading, size, number)
-
-
-def scene_at(seed: int, index: int) -> Scene:
-    """The `index`-th scene of the stream `seed`; each is independent of the others, so any part can be made alone."""
-    return sample_scene(np.random.default_rng((seed, index)))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -11,7 +13,7 @@ from aiflow_cli.images import vehicles
 from aiflow_cli.images.captions import describe
 from aiflow_cli.images.drawing import encode_jpeg, render
 from aiflow_cli.images.folder import open_path
-from aiflow_cli.images.imageset import ImageRecord, ImageSet, build_image_set, dataset_of
+from aiflow_cli.images.imageset import ImageRecord, ImageSet, build_image_set
 from aiflow_cli.images.scenes import scene_at
 from aiflow_cli.paths import user_path
 from aiflow_cli.units import format_size
@@ -32,46 +34,40 @@ FIRST_STREAM = 1000
 def open_images(source: str, count: int | None, seed: int) -> ImageSet:
     """The images of `source`, read and decoded once; with `count`, a seeded sample of them.
 
-    Raises UsageError on a source that is not known or empty, PrerequisiteError (exit code 3) if `vehicles-openimage`
-    is not downloaded, ImageError if an image cannot be read.
+    Raises UsageError on a source that is not known or empty and a `count` below 1, PrerequisiteError (exit code 3) if
+    `vehicles-openimage` is not downloaded, ImageError if an image cannot be read.
     """
+    if count is not None and count < 1:
+        raise UsageError(f"{count} images were asked for; give 1 or more")
     if source == SCENES:
-        return _open_scenes(count, seed)
+        return _open_scenes(DEFAULT_SCENES if count is None else count, FIRST_STREAM + seed)
     if source == vehicles.NAME:
         return vehicles.open_vehicles(count, seed)
-    if not source:
-        raise UsageError(_unknown(source))
-    path = user_path(source)
-    try:
-        found = path.exists()
-    except OSError as error:
-        raise UsageError(f"{path} cannot be opened ({error.strerror}): name another folder") from error
-    if not found:
-        raise UsageError(_unknown(source))
-    return open_path(path, count, seed)
+    if source:
+        path = user_path(source)
+        try:
+            if path.exists():
+                return open_path(path, count, seed)
+        except OSError as error:
+            raise UsageError(f"{path} cannot be opened ({error.strerror}): name another folder") from error
+    close = difflib.get_close_matches(source, (SCENES, vehicles.NAME), n=1)
+    hint = f"did you mean `{close[0]}`?" if close else f"give `{SCENES}`, `{vehicles.NAME}` or an existing folder"
+    raise UsageError(f"no images at `{source}`: it is neither a known source nor a folder; {hint}")
 
 
-def _open_scenes(count: int | None, seed: int) -> ImageSet:
+def _open_scenes(count: int, stream: int) -> ImageSet:
     """The first `count` scenes of a stream, each with one reference wording in the column `caption`."""
-    count = DEFAULT_SCENES if count is None else count
-    if count < 1:
-        raise UsageError(f"{count} images were asked for; give 1 or more")
     if count > MOST_SCENES:
         takes = f"{count * SCENE_S / 3600:,.1f} hours and {format_size(count * SCENE_BYTES)} of memory"
         raise UsageError(f"{count} scenes would take about {takes} before the first trial: give at most {MOST_SCENES}")
-    stream = FIRST_STREAM + seed
-    dataset = dataset_of(_scene_record(stream, index) for index in range(count))
+    images = build_image_set(SCENES, _scene_records(count, stream))
     captions = [describe(scene_at(stream, index), np.random.default_rng((stream, index, 1))) for index in range(count)]
-    return build_image_set(SCENES, dataset.add_column("caption", captions))
+    return dataclasses.replace(images, dataset=images.dataset.add_column("caption", captions))
 
 
-def _scene_record(stream: int, index: int) -> ImageRecord:
-    """One scene; its class is the kind of its first vehicle."""
-    scene = scene_at(stream, index)
-    return ImageRecord(f"scene-{stream}-{index:05d}", encode_jpeg(render(scene)), scene.vehicles[0].kind.capitalize())
-
-
-def _unknown(source: str) -> str:
-    close = difflib.get_close_matches(source, (SCENES, vehicles.NAME), n=1)
-    hint = f"did you mean `{close[0]}`?" if close else f"give `{SCENES}`, `{vehicles.NAME}` or an existing folder"
-    return f"no images at `{source}`: it is neither a known source nor a folder; {hint}"
+def _scene_records(count: int, stream: int) -> Iterator[ImageRecord]:
+    """Scenes; the class of each is the kind of its first vehicle."""
+    for index in range(count):
+        scene = scene_at(stream, index)
+        label = scene.vehicles[0].kind.capitalize()
+        yield ImageRecord(f"scene-{stream}-{index:05d}", encode_jpeg(render(scene)), label)

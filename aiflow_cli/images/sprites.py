@@ -6,7 +6,7 @@ Their shapes are in `sprites.toml`, which also says what its words mean.
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache, lru_cache
 from importlib import resources
 from typing import Any
@@ -16,40 +16,33 @@ from PIL import Image, ImageDraw, ImageFont
 PIXELS_PER_UNIT = 416 / 112
 """A unit of the art is a pixel of the small pair's view, 112 to the picture's side."""
 _OVERSAMPLE = 4
-
-Colour = tuple[int, int, int]
-
-PAINT: dict[str, Colour] = {
-    "red": (206, 34, 38),
-    "blue": (34, 78, 200),
-    "green": (28, 140, 62),
-    "yellow": (246, 210, 36),
-    "white": (242, 242, 242),
-    "black": (28, 28, 32),
-    "orange": (246, 132, 24),
-}
 _TINT = {"day": 1.0, "dusk": 0.86, "night": 0.66}
-_INK: Colour = (10, 10, 10)
+_INK = (10, 10, 10)
+
+Colours = Mapping[str, Sequence[int]]
+"""Red, green and blue by name."""
 
 
 @cache
-def _art() -> dict[str, Any]:
-    return tomllib.loads((resources.files("aiflow_cli.images") / "sprites.toml").read_text(encoding="utf-8"))
+def read_art(name: str) -> dict[str, Any]:
+    """The drawings of NAME.toml beside this file."""
+    return tomllib.loads((resources.files("aiflow_cli.images") / f"{name}.toml").read_text("utf-8"))
 
 
 class _Pen:
-    """Draws in units from the lower left corner, on a canvas that is reduced in the end.
+    """Draws a piece of art in units from the lower left corner, on a canvas that is reduced in the end.
 
     `colours` are added to those of the art; `light` is that of the time of day, which dims all that is not lit.
     """
 
-    def __init__(self, size: tuple[float, float], scale: float, light: float, colours: Mapping[str, Colour]) -> None:
-        self.width, self.height = size
+    def __init__(self, art: dict[str, Any], scale: float, light: float, colours: Colours) -> None:
+        self.width, self.height = art["size"]
         self.unit = scale * PIXELS_PER_UNIT * _OVERSAMPLE
         self.image = Image.new("RGBA", (round(self.width * self.unit), round(self.height * self.unit)), (0, 0, 0, 0))
-        self._light = light
-        self._colours: Mapping[str, Colour] = _art()["colours"] | colours
+        self._light, self._colours = light, read_art("sprites")["colours"] | colours
         self._draw = ImageDraw.Draw(self.image)
+        for shape in art["shapes"]:
+            self.draw(*shape)
 
     def draw(self, shape: str, colour: str, *numbers: float) -> None:
         """One shape of the art."""
@@ -71,7 +64,7 @@ class _Pen:
     def _xy(self, *points: float) -> list[float]:
         return [p * self.unit if i % 2 == 0 else (self.height - p) * self.unit for i, p in enumerate(points)]
 
-    def _fill(self, colour: str) -> Colour:
+    def _fill(self, colour: str) -> tuple[int, int, int]:
         lit, name = colour.startswith("lit "), colour.removeprefix("lit ")
         name, _, darker = name.partition("*")
         name, _, lighter = name.partition("+")
@@ -101,11 +94,9 @@ class _Pen:
 @lru_cache(maxsize=4096)
 def vehicle_sprite(kind: str, colour: str, heading: str, scale: float, number: int | None, time: str) -> Image.Image:
     """One vehicle; `scale` 1 is a near vehicle of middle size."""
-    art = _art()[kind]
-    stripe = (250, 250, 250) if colour == "red" else (214, 24, 40)
-    pen = _Pen(art["size"], scale, _TINT[time], {"paint": PAINT[colour], "stripe": stripe})
-    for shape in art["shapes"]:
-        pen.draw(*shape)
+    art = read_art("sprites")
+    colours = {"paint": art["paint"][colour], "stripe": (250, 250, 250) if colour == "red" else (214, 24, 40)}
+    pen = _Pen(art[kind], scale, _TINT[time], colours)
     if heading == "left":
         pen.turn()
     if number is not None:
@@ -116,12 +107,9 @@ def vehicle_sprite(kind: str, colour: str, heading: str, scale: float, number: i
 @lru_cache(maxsize=256)
 def decor_sprite(thing: str, variant: int, weather: str = "sunny", time: str = "day") -> Image.Image:
     """A tree (white in snow), house (its windows lit when the day is over), person, traffic-light or sign."""
-    art = _art().get(f"{thing}-{variant}") or _art()[thing]
+    art = read_art("sprites").get(f"{thing}-{variant}") or read_art("sprites")[thing]
     colours = {name: choice[variant] for name, choice in art.get("variants", {}).items()}
     colours["window"] = (120, 160, 190) if time == "day" else (255, 226, 120)
     if weather == "snowy":
         colours["leaf"] = (216, 226, 228)
-    pen = _Pen(art["size"], art.get("scale", 1.0), max(_TINT[time], art.get("least-light", 0)), colours)
-    for shape in art["shapes"]:
-        pen.draw(*shape)
-    return pen.finish()
+    return _Pen(art, art.get("scale", 1.0), max(_TINT[time], art.get("least-light", 0)), colours).finish()

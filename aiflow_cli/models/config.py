@@ -7,8 +7,7 @@ refused; and transformers' own (`InternVLForConditionalGeneration`, the `-hf` re
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
+import math
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -19,8 +18,7 @@ from transformers.activations import ACT2FN
 
 from aiflow_cli.errors import CheckpointError
 from aiflow_cli.models.files import config_file, read_json
-from aiflow_cli.models.keys import HF, LANGUAGES, ORIGINAL, VISION, Keys
-from aiflow_cli.models.rope import read_rope
+from aiflow_cli.models.keys import HF, LANGUAGES, ORIGINAL, ROPE, VISION, Keys
 from aiflow_cli.text import one_line
 
 LANGUAGE_CONFIGS = {
@@ -33,16 +31,12 @@ LANGUAGE_CONFIGS = {
 MOST_LAYERS = 1000
 """More are a mistake, and building them would take for ever."""
 MOST_TILES = 256
-_SIZES = ("hidden_size", "intermediate_size", "num_attention_heads", "vocab_size", "max_position_embeddings")
-_SAME_NAME = (
-    "hidden_size intermediate_size num_hidden_layers num_attention_heads num_key_value_heads hidden_act rms_norm_eps "
-    "max_position_embeddings vocab_size bos_token_id eos_token_id pad_token_id"
-)
-_SAME_NAME_VISION = (
-    "hidden_size intermediate_size num_hidden_layers num_attention_heads hidden_act layer_norm_eps norm_type"
-)
-_WINDOWS = ("sliding_window", "use_sliding_window", "max_window_layers", "layer_types")
+_LARGEST = 10**9
+_SIZES = ("hidden_size", "intermediate_size", "num_attention_heads", "num_hidden_layers")
+_OTHER_NAME = {"bias", "head_dim", "rope_parameters", "rope_scaling", "rope_theta"}
+"""Keys of a language model that transformers has elsewhere, or not at all; the others have the same name there."""
 _FULL = "full_attention"
+_ORIGINAL_LENGTH = "original_max_position_embeddings"
 _SHARED = {field.name for field in fields(PreTrainedConfig)}
 """Keys that every class of transformers knows; they are told apart by `models/keys.py`."""
 
@@ -52,20 +46,9 @@ def read_config(folder: Path) -> dict[str, Any]:
     path = config_file(folder)
     config = read_json(path)
     kind = config.get("model_type")
-    if kind not in ("internvl_chat", "internvl"):
-        raise CheckpointError(
-            f"{path} is of a model of type {kind!r}: know internvl_chat (original InternVL) and internvl"
-        )
+    known = kind in ("internvl_chat", "internvl")
+    _require(known, f"{path} is of a model of type {kind!r}: know internvl_chat (original InternVL) and internvl")
     return config
-
-
-@contextlib.contextmanager
-def naming(folder: Path) -> Iterator[None]:
-    """Have a CheckpointError about a configuration say whose it is."""
-    try:
-        yield
-    except CheckpointError as error:
-        raise CheckpointError(f"{folder / 'config.json'}: {error}") from error.__cause__
 
 
 def is_original(config: dict[str, Any]) -> bool:
@@ -75,14 +58,7 @@ def is_original(config: dict[str, Any]) -> bool:
 
 def language_config(config: dict[str, Any]) -> dict[str, Any]:
     """The part of a config.json about the language model."""
-    found: dict[str, Any] = config.get("llm_config" if is_original(config) else "text_config") or {}
-    return found
-
-
-def language_name(config: dict[str, Any]) -> str:
-    """The class of the language model, or its type; "?" if a config.json does not say."""
-    language = language_config(config)
-    return str((language.get("architectures") or [language.get("model_type", "?")])[0])
+    return config.get("llm_config" if is_original(config) else "text_config") or {}
 
 
 def build_config(config: dict[str, Any], image_token_id: int | None = None) -> InternVLConfig:
@@ -104,17 +80,15 @@ def _from_original(original: dict[str, Any], image_token_id: int) -> InternVLCon
     ORIGINAL.check({"ps_version": "v1"} | original)  # the original code's default, of InternVL 1
     vision, language = original["vision_config"], original["llm_config"]
     VISION.check(vision, "vision_config.")
-    side = vision["image_size"]
-    _require(
-        (original.get("force_image_size") or side) == side,
-        f"force_image_size {original.get('force_image_size')} is not vision_config.image_size, {side}: "
-        "positions are not resized",
-    )
-    _check_tiles(original)
-    width = original.get("hidden_size")
-    _require(
-        width in (None, language["hidden_size"]), f"hidden_size {width} is not llm_config's, {language['hidden_size']}"
-    )
+    side, given = vision["image_size"], original.get("force_image_size") or vision["image_size"]
+    _require(given == side, f"force_image_size {given} is not vision_config.image_size, {side}: it is not resized")
+    # How images are cut must be said: the original code's defaults are not InternVL2's.
+    least, most = original["min_dynamic_patch"], original["max_dynamic_patch"]
+    _require(1 <= least <= most <= MOST_TILES, f"images of {least} to {most} tiles are out of range: 1 to {MOST_TILES}")
+    for name in ("dynamic_image_size", "use_thumbnail"):
+        _require(isinstance(original[name], bool), f"{name} {original[name]!r} is neither true nor false")
+    width, expected = original.get("hidden_size"), language["hidden_size"]
+    _require(width in (None, expected), f"hidden_size {width} is not llm_config's, {expected}")
     ratio = original["downsample_ratio"]
     return InternVLConfig(
         vision_config=_vision(vision),
@@ -134,16 +108,9 @@ def _require(holds: bool, otherwise: str) -> None:
         raise CheckpointError(otherwise)
 
 
-def _check_tiles(original: dict[str, Any]) -> None:
-    """Raise unless a config.json tells how images are cut: the original code's defaults are not InternVL2's."""
-    least, most = original["min_dynamic_patch"], original["max_dynamic_patch"]
-    _require(1 <= least <= most <= MOST_TILES, f"images of {least} to {most} tiles are out of range: 1 to {MOST_TILES}")
-    for name in ("dynamic_image_size", "use_thumbnail"):
-        _require(isinstance(original[name], bool), f"{name} {original[name]!r} is neither true nor false")
-
-
 def _vision(vision: dict[str, Any]) -> dict[str, Any]:
-    return {name: vision[name] for name in _SAME_NAME_VISION.split()} | {
+    same = (*_SIZES, "hidden_act", "layer_norm_eps", "norm_type")
+    return {name: vision[name] for name in same} | {
         "image_size": [vision["image_size"]] * 2,
         "patch_size": [vision["patch_size"]] * 2,
         "num_channels": vision.get("num_channels", 3),
@@ -161,20 +128,64 @@ def _language(language: dict[str, Any]) -> Any:
     kind = LANGUAGE_CONFIGS.get(architecture)
     if kind is None:
         raise CheckpointError(f"language model {architecture!r} is not supported: know {', '.join(LANGUAGE_CONFIGS)}")
-    LANGUAGES[architecture].check(language, "llm_config.")
-    options = {name: language[name] for name in _SAME_NAME.split() if name in language}
-    options.setdefault("num_key_value_heads", language["num_attention_heads"])
+    keys = LANGUAGES[architecture]
+    keys.check(language, "llm_config.")
+    same = {*keys.read, "bos_token_id", "eos_token_id", "pad_token_id"} - _OTHER_NAME
+    options = {"num_key_value_heads": language["num_attention_heads"]} | {k: language[k] for k in same & set(language)}
     if kind is LlamaConfig:
         options["attention_bias"] = language.get("bias") or language.get("attention_bias") or False
         options["mlp_bias"] = language.get("mlp_bias") or False
-    else:
-        options |= {name: language[name] for name in _WINDOWS if name in language}
-    if kind is Phi3Config:
-        options["original_max_position_embeddings"] = language["original_max_position_embeddings"]
-    built = kind(**options, tie_word_embeddings=False, rope_parameters=read_rope(language))
+    elif kind is Phi3Config:
+        options[_ORIGINAL_LENGTH] = language[_ORIGINAL_LENGTH]  # transformers would assume one
+    built = kind(**options, tie_word_embeddings=False, rope_parameters=_rope(language))
     given, head = language.get("head_dim"), built.hidden_size // built.num_attention_heads
     _require(given in (None, head), f"llm_config.head_dim {given} is not hidden_size / num_attention_heads, {head}")
     return built
+
+
+def _rope(language: dict[str, Any]) -> dict[str, Any]:
+    """transformers' `rope_parameters`: what it writes of rotary embedding since version 5, all in one place.
+
+    The original configurations have `rope_theta` beside `rope_scaling`, whose kind is its `type`, or later its
+    `rope_type`. Both forms may be there, if they say the same.
+    """
+    places = [name for name in ("rope_scaling", "rope_parameters") if language.get(name)]
+    found = [_standard_rope(language[name], f"llm_config.{name}", language) for name in places]
+    if len(found) == 2 and found[0] != found[1]:
+        raise CheckpointError("llm_config.rope_scaling and rope_parameters differ: only one of them can be meant")
+    return found[0] if found else _standard_rope({}, "llm_config", language)
+
+
+def _standard_rope(written: dict[str, Any], where: str, language: dict[str, Any]) -> dict[str, Any]:
+    named = {written.get(name) for name in ("rope_type", "type")} - {None} or {"default"}
+    kinds = {"longrope" if kind == "su" else kind for kind in named}  # its older name
+    kind = kinds.pop()
+    if kinds or kind not in ROPE:
+        raise CheckpointError(f"rope scaling {kind!r} is not supported: know {', '.join(ROPE)}, su")
+    ROPE[kind].check(written, f"{where}.")
+    numbers = {"rope_theta": _agreed("rope_theta", written, language, 10000.0)}
+    if "factor" in ROPE[kind].read:
+        numbers["factor"] = written["factor"]
+    for name, value in numbers.items():
+        if not 0 < float(value) < math.inf:
+            raise CheckpointError(f"llm_config.{name} {value!r} is out of range: it is above 0")
+    rope: dict[str, Any] = {"rope_type": kind} | {name: float(value) for name, value in numbers.items()}
+    if kind == "longrope":
+        rope |= {name: written[name] for name in ("short_factor", "long_factor")}
+        rope[_ORIGINAL_LENGTH] = _agreed(_ORIGINAL_LENGTH, written, language)
+    return rope
+
+
+def _agreed(name: str, inside: dict[str, Any], beside: dict[str, Any], default: Any = None) -> Any:
+    """What a key says that may be written in two places."""
+    values = [part[name] for part in (inside, beside) if part.get(name) is not None]
+    if len(values) == 2 and values[0] != values[1]:
+        raise CheckpointError(
+            f"llm_config.{name} is {values[1]} in one place and {values[0]} in another: only one can be meant"
+        )
+    if not values and default is None:
+        raise KeyError(name)
+    return values[0] if values else default
 
 
 def _from_hf(config: dict[str, Any], image_token_id: int | None) -> InternVLConfig:
@@ -183,11 +194,10 @@ def _from_hf(config: dict[str, Any], image_token_id: int | None) -> InternVLConf
     more = {"architectures", "model_type", "rope_theta", "rope_scaling", "partial_rotary_factor"}
     for name in ("text_config", "vision_config"):
         known = {field.name for field in fields(type(getattr(built, name)))}
-        Keys(frozenset(known - _SHARED | more)).check(config[name], f"{name}.")
-    _require(
-        image_token_id in (None, built.image_token_id),
-        f"image_token_id {built.image_token_id} is not the tokenizer's id of <IMG_CONTEXT>, {image_token_id}",
-    )
+        Keys(frozenset(known - _SHARED | more), {}).check(config[name], f"{name}.")
+    said = built.image_token_id
+    same = image_token_id in (None, said)
+    _require(same, f"image_token_id {said} is not the tokenizer's id of <IMG_CONTEXT>, {image_token_id}")
     return built
 
 
@@ -196,14 +206,11 @@ def _check_built(config: InternVLConfig) -> None:
     text, vision = config.text_config, config.vision_config
     acts = {"text": text.hidden_act, "vision": vision.hidden_act, "projector": config.projector_hidden_act}
     for name, value in acts.items():
-        _require(
-            value in ACT2FN, f"the {name} model's hidden_act {value!r} is not known: transformers has none of that name"
-        )
-    for part, names in ((text, _SIZES), (vision, _SIZES[:3])):
+        _require(value in ACT2FN, f"the {name} model's hidden_act {value!r} is not known to transformers")
+    for part, names in ((text, (*_SIZES, "vocab_size", "max_position_embeddings")), (vision, _SIZES)):
         for name in names:
-            _require(getattr(part, name) >= 1, f"{name} {getattr(part, name)} is out of range: at least 1")
-        count = part.num_hidden_layers
-        _require(1 <= count <= MOST_LAYERS, f"num_hidden_layers {count} is out of range: 1 to {MOST_LAYERS}")
+            value, most = getattr(part, name), MOST_LAYERS if name == "num_hidden_layers" else _LARGEST
+            _require(1 <= value <= most, f"{name} {value} is out of range: 1 to {most}")
     window = getattr(text, "sliding_window", None)
     slides = window is not None and window < text.max_position_embeddings
     _require(
@@ -217,17 +224,10 @@ def _check_image(config: InternVLConfig) -> None:
     """Raise CheckpointError unless a tile becomes a whole number of positions, of a layer that there is."""
     vision, ratio, layer = config.vision_config, config.downsample_ratio, config.vision_feature_layer
     count = vision.num_hidden_layers
-    _require(
-        isinstance(layer, int) and -count - 1 <= layer <= count,
-        f"the vision layer whose output is used, {layer!r}, is not one of {count}",
-    )
+    there = isinstance(layer, int) and -count - 1 <= layer <= count
+    _require(there, f"the vision layer whose output is used, {layer!r}, is not one of {count}")
     grid = [side / patch * ratio for side, patch in zip(vision.image_size, vision.patch_size, strict=True)]
-    _require(
-        all(side >= 1 and side == int(side) for side in grid) and 0 < ratio <= 1,
-        f"tiles of {vision.image_size} in patches of {vision.patch_size} do not divide by {ratio}",
-    )
-    gives = int(grid[0]) * int(grid[1])
-    _require(
-        gives == config.image_seq_length,
-        f"image_seq_length {config.image_seq_length} is not what a tile gives, {gives}",
-    )
+    divides = all(side >= 1 and side == int(side) for side in grid) and 0 < ratio <= 1
+    _require(divides, f"tiles of {vision.image_size} in patches of {vision.patch_size} do not divide by {ratio}")
+    said, gives = config.image_seq_length, int(grid[0]) * int(grid[1])
+    _require(said == gives, f"image_seq_length {said} is not what a tile gives, {gives}")

@@ -1,20 +1,27 @@
 """Names and shapes of an original InternVL2 checkpoint -> those of transformers' InternVL classes, and back.
 
-One table of names serves both ways. Loading is declarative (`transformers.conversion_mapping`): `from_pretrained`
-streams tensor by tensor through the list. The way back (`original_state`) is for the models that this project trains,
-and tells which tensors a checkpoint must have (`models/tensors.py`).
+One list serves both ways (`transformers.conversion_mapping`): `from_pretrained` streams tensor by tensor through it,
+and transformers reverses it for the way back (`original_state`), which is for the models that this project trains, and
+tells which tensors a checkpoint must have (`models/internvl2.py`).
 """
 
 from __future__ import annotations
 
 import re
+from types import SimpleNamespace
 from typing import Any, cast
 
 import torch
 from torch import Tensor
 from transformers import InternVLForConditionalGeneration
 from transformers.conversion_mapping import register_checkpoint_conversion_mapping
-from transformers.core_model_loading import Chunk, ConversionOps, WeightConverter, WeightRenaming
+from transformers.core_model_loading import (
+    Chunk,
+    ConversionOps,
+    WeightConverter,
+    WeightRenaming,
+    revert_weight_conversion,
+)
 
 
 class InternVL2(InternVLForConditionalGeneration):
@@ -62,7 +69,7 @@ NAMES: dict[Kind, tuple[tuple[str, str], ...]] = {
     InternVL2: (*_VISION, *_PROJECTOR, *_INTERNLM2),
     InternVL2OtherLanguage: (*_VISION, *_PROJECTOR, *_OTHER_LANGUAGES),
 }
-"""Parts of names, original and here, in the order of renaming; the way back begins at the end. ^: the name's start."""
+"""Parts of names, original and here, in the order of renaming. ^: the name's start."""
 
 
 def head_width(text: Any) -> int:
@@ -71,56 +78,43 @@ def head_width(text: Any) -> int:
     return width
 
 
-class SplitPackedAttention(ConversionOps):
-    """InternLM2's wqkv, rows [kv heads, group + 2, head]: per kv head queries, key, value -> q, k, v."""
+class _PackedAttention(ConversionOps):
+    """InternLM2's wqkv, rows [kv heads, group + 2, head]: per kv head queries, key, value; to q, k, v or `back`."""
+
+    def __init__(self, back: bool = False) -> None:
+        self.back = back
 
     @torch.no_grad()
     def convert(
-        self,
-        input_dict: dict[str, Any],
-        source_patterns: list[str],
-        target_patterns: list[str],
-        config: Any = None,
-        **_: Any,
+        self, input_dict: dict[str, Any], source_patterns: list[str], target_patterns: list[str], **context: Any
     ) -> dict[str, Any]:
-        """Split one packed tensor into the three of `target_patterns`."""
-        packed = next(iter(input_dict.values()))
-        packed = packed[0] if isinstance(packed, list) else packed
-        text = config.get_text_config()
-        x = packed.unflatten(0, (text.num_key_value_heads, -1, head_width(text)))
-        parts = (x[:, :-2], x[:, -2], x[:, -1])
-        return {
-            name: part.reshape(-1, *packed.shape[1:]).contiguous()
-            for name, part in zip(target_patterns, parts, strict=True)
-        }
+        """The one packed tensor as the three of `target_patterns`, or the three of `source_patterns` as the one."""
+        text = context["config"].get_text_config()
+        names = source_patterns if self.back else input_dict
+        tensors = [held[0] if isinstance(held := input_dict[name], list) else held for name in names]
+        by_head = [x.unflatten(0, (text.num_key_value_heads, -1, head_width(text))) for x in tensors]
+        if self.back:
+            return {target_patterns[0]: torch.cat(by_head, 1).flatten(0, 2)}
+        parts = by_head[0][:, :-2], by_head[0][:, -2:-1], by_head[0][:, -1:]
+        return {name: part.flatten(0, 2) for name, part in zip(target_patterns, parts, strict=True)}
 
-
-def _pack_attention(parts: list[Tensor], config: Any) -> Tensor:
-    """q, k and v -> wqkv: what `SplitPackedAttention` undoes."""
-    text = config.get_text_config()
-    by_head = [part.unflatten(0, (text.num_key_value_heads, -1, head_width(text))) for part in parts]
-    return torch.cat(by_head, 1).flatten(0, 2)
-
-
-_PACKED = {"attention": "attn.qkv", "self_attn": "attention.wqkv"}
-"""Where q, k and v lie here -> the original's one tensor of all three; of language models only for InternLM2."""
-
-
-def _split(ours: str, op: ConversionOps) -> list[WeightConverter]:
-    return [
-        WeightConverter(f"{_PACKED[ours]}.{kind}", [f"{ours}.{p}_proj.{kind}" for p in "qkv"], [op])
-        for kind in ("weight", "bias")
-    ]
+    @property
+    def reverse_op(self) -> ConversionOps:
+        """The other way."""
+        return _PackedAttention(not self.back)
 
 
 def _layout(kind: Kind) -> list[WeightRenaming | WeightConverter]:
-    packed = _split("self_attn", SplitPackedAttention()) if kind is InternVL2 else []
-    renames = [WeightRenaming(_pattern(original), ours) for original, ours in NAMES[kind]]
-    return [*renames, *_split("attention", Chunk(dim=0)), *packed]
-
-
-def _pattern(part: str) -> str:
-    return re.escape(part).replace(r"\^", "^")
+    """What transformers does with the tensors of a checkpoint; q, k and v are one tensor in the original."""
+    packed: dict[tuple[str, str], ConversionOps] = {("attn.qkv", "attention"): Chunk(dim=0)}
+    if kind is InternVL2:
+        packed["attention.wqkv", "self_attn"] = _PackedAttention()
+    renames = [WeightRenaming(re.escape(original).replace(r"\^", "^"), ours) for original, ours in NAMES[kind]]
+    return renames + [
+        WeightConverter(f"{original}.{part}", [f"{ours}.{p}_proj.{part}" for p in "qkv"], [op])
+        for (original, ours), op in packed.items()
+        for part in ("weight", "bias")
+    ]
 
 
 def is_internlm2(original: dict[str, Any]) -> bool:
@@ -137,27 +131,11 @@ def model_class(config: dict[str, Any]) -> Kind:
     return InternVL2 if is_internlm2(config) else InternVL2OtherLanguage
 
 
-def original_state(state: dict[str, Tensor], config: Any, internlm2: bool = True) -> dict[str, Tensor]:
+def original_state(state: dict[str, Tensor], config: Any, internlm2: bool) -> dict[str, Tensor]:
     """The tensors of a model of transformers' InternVL class under their original names, packed as there.
 
     `internlm2` says whether the language model is InternLM2 or has transformers' own names. Works on meta tensors.
     """
-    attention = re.compile(rf"\.({'attention|self_attn' if internlm2 else 'attention'})\.([qkv])_proj\.")
-    result: dict[str, Tensor] = {}
-    for name, value in state.items():
-        if match := attention.search(name):
-            ours, part = match.groups()
-            if part != "q":
-                continue
-            parts = [state[name.replace(match[0], f".{ours}.{p}_proj.")] for p in "qkv"]
-            value = torch.cat(parts) if ours == "attention" else _pack_attention(parts, config)
-            name = name.replace(match[0], f".{_PACKED[ours]}.")
-        result[_original_name(name, internlm2)] = value.contiguous()
-    return result
-
-
-def _original_name(name: str, internlm2: bool) -> str:
-    for original, ours in reversed(NAMES[InternVL2 if internlm2 else InternVL2OtherLanguage]):
-        pattern = f"^{ours}" if original.startswith("^") else ours
-        name = re.sub(_pattern(pattern), original.removeprefix("^"), name)
-    return name
+    layout = _layout(InternVL2 if internlm2 else InternVL2OtherLanguage)
+    model: Any = SimpleNamespace(_weight_conversions=layout, config=config)
+    return {name: value.contiguous() for name, value in revert_weight_conversion(model, state).items()}

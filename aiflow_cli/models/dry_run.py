@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +23,11 @@ from aiflow_cli.errors import PrerequisiteError
 from aiflow_cli.models.config import build_config, read_config
 from aiflow_cli.models.conversion import head_width, model_class
 from aiflow_cli.models.hub import Repository, cached_folder
-from aiflow_cli.models.internvl2 import DTYPES
+from aiflow_cli.models.internvl2 import DTYPES, meta_model
 from aiflow_cli.models.pair import PAIRS_FOLDER, PairSpec
 from aiflow_cli.models.preprocessing import Tiling
 from aiflow_cli.models.quantize import KINDS, quantised_bytes
 from aiflow_cli.models.quiet import quiet_transformers
-from aiflow_cli.models.tensors import meta_model
 
 CONFIGS_FOLDER = PAIRS_FOLDER / "configs"
 QUESTION_TOKENS = 128
@@ -110,13 +109,21 @@ def plan_pair(spec: PairSpec, places: Sequence[Place] | None = None) -> PairPlan
 
     Raises PrerequisiteError for a model whose configuration is not here, CheckpointError for one that cannot be built.
     """
-    here = tuple(places if places is not None else this_machine())
-    draft, _ = _planned(spec, "draft")
-    target, target_model = _planned(spec, "target")
-    return PairPlan(spec.name, draft, target, here, tuple(_fits(draft, target, target_model, here)))
+    here = tuple(places if places is not None else _this_machine())
+    (draft, _), (target, target_model) = _planned(spec, "draft"), _planned(spec, "target")
+    fits = []
+    for place in here:
+        for form in FORMS if place.name != "cpu" else FORMS[:2]:
+            for what, models in {"draft": (draft,), "target": (target,), "both": (draft, target)}.items():
+                needed = sum(model.needed_bytes(form) for model in models)
+                fits.append(Fit(what, form, place.name, needed, needed <= place.room_bytes, {place.name: needed}))
+    gpus = [place for place in here if place.name != "cpu"]
+    if len(gpus) > 1:
+        fits.append(_spread(target, target_model, gpus))
+    return PairPlan(spec.name, draft, target, here, tuple(fits))
 
 
-def this_machine() -> list[Place]:
+def _this_machine() -> list[Place]:
     """The host's memory, then every GPU's."""
     memory = psutil.virtual_memory()
     places = [Place("cpu", "memory of this machine", memory.total, memory.available)]
@@ -126,20 +133,6 @@ def this_machine() -> list[Place]:
     return places
 
 
-def find_config(spec: PairSpec, role: str) -> tuple[dict[str, Any], str]:
-    """The config.json of a model, and where it is from."""
-    repository = spec.repository(role)
-    if repository is None:
-        folder = spec.folder(role)
-        return read_config(folder), str(folder)
-    if folder_here := cached_folder(repository):
-        return read_config(folder_here), str(folder_here)
-    if shipped := shipped_config(repository):
-        return json.loads(shipped.read_text(encoding="utf-8")), f"ships with aiflow ({shipped.name})"
-    said = f"the configuration of {repository} is not on this machine"
-    raise PrerequisiteError(f"{said}: fetch it with `aiflow pull {repository}`")
-
-
 def shipped_config(repository: Repository) -> Path | None:
     """The configuration that ships for a repository of OpenGVLab."""
     owner, name = repository.id.split("/")
@@ -147,15 +140,26 @@ def shipped_config(repository: Repository) -> Path | None:
     return path if owner == "OpenGVLab" and path.is_file() else None
 
 
+def _config(spec: PairSpec, role: str) -> tuple[dict[str, Any], str]:
+    """The config.json of a model, and where it is from."""
+    repository = spec.repository(role)
+    if folder := cached_folder(repository) if repository else spec.folder(role):
+        return read_config(folder), str(folder)
+    if repository and (shipped := shipped_config(repository)):
+        return json.loads(shipped.read_text(encoding="utf-8")), f"ships with aiflow ({shipped.name})"
+    said = f"the configuration of {repository} is not on this machine"
+    raise PrerequisiteError(f"{said}: fetch it with `aiflow pull {repository}`")
+
+
 def _planned(spec: PairSpec, role: str) -> tuple[ModelPlan, InternVLForConditionalGeneration]:
-    config, source = find_config(spec, role)
+    config, source = _config(spec, role)
     with quiet_transformers():
         model = meta_model(model_class(config), build_config(config))
     text = model.config.get_text_config()
     kv_values = 2 * text.num_hidden_layers * text.num_key_value_heads * head_width(text)
     parameters = model.num_parameters()
-    weights = {form: parameters * DTYPES[form].itemsize for form in FORMS if form in DTYPES}
-    weights |= {kind: quantised_bytes(model, kind, torch.bfloat16.itemsize) for kind in KINDS}
+    plain = {form: DTYPES[form].itemsize for form in FORMS if form in DTYPES}
+    quantised = {kind: quantised_bytes(model, kind, torch.bfloat16.itemsize) for kind in KINDS}
     image_tokens = model.config.image_seq_length * Tiling.from_config(config).most
     plan = ModelPlan(
         role=role,
@@ -163,37 +167,23 @@ def _planned(spec: PairSpec, role: str) -> tuple[ModelPlan, InternVLForCondition
         source=source,
         parameters=parameters,
         vision_parameters=model.model.vision_tower.num_parameters(),
-        weight_bytes=weights,
-        kv_bytes_per_token={form: kv_values * DTYPES[form].itemsize for form in ("float32", "bfloat16")},
+        weight_bytes={form: parameters * size for form, size in plain.items()} | quantised,
+        kv_bytes_per_token={form: kv_values * size for form, size in plain.items()},
         longest=image_tokens + QUESTION_TOKENS + spec.max_new_tokens,
     )
     return plan, model
-
-
-def _fits(
-    draft: ModelPlan, target: ModelPlan, target_model: InternVLForConditionalGeneration, places: Sequence[Place]
-) -> Iterator[Fit]:
-    things = {"draft": (draft,), "target": (target,), "both": (draft, target)}
-    for place in places:
-        for form, (what, models) in product(FORMS if place.name != "cpu" else FORMS[:2], things.items()):
-            needed = sum(model.needed_bytes(form) for model in models)
-            yield Fit(what, form, place.name, needed, needed <= place.room_bytes, {place.name: needed})
-    gpus = [place for place in places if place.name != "cpu"]
-    if len(gpus) > 1:
-        yield _spread(target, target_model, gpus)
 
 
 def _spread(target: ModelPlan, model: InternVLForConditionalGeneration, gpus: Sequence[Place]) -> Fit:
     """The target in bfloat16, cut over several GPUs as `--device auto` does it; the cache follows its layers."""
     needed = target.needed_bytes("bfloat16")
     share = 1 - target.kv_bytes("bfloat16") / needed
-    limits: dict[int | str, int] = {i: int(max(0, gpu.room_bytes) * share) for i, gpu in enumerate(gpus)}
-    held = spread_bytes(model, limits)
-    devices = {gpus[int(key)].name: count for key, count in held.items() if key != "rest"}
-    return Fit("target", "bfloat16", "+".join(gpu.name for gpu in gpus), needed, not held.get("rest"), devices)
+    held = spread_bytes(model, {i: int(max(0, gpu.room_bytes) * share) for i, gpu in enumerate(gpus)})
+    devices = {gpu.name: held[i] for i, gpu in enumerate(gpus)}
+    return Fit("target", "bfloat16", "+".join(devices), needed, not held["rest"], devices)
 
 
-def spread_bytes(model: InternVLForConditionalGeneration, limits: Mapping[int | str, int]) -> dict[int | str, int]:
+def spread_bytes(model: InternVLForConditionalGeneration, limits: Mapping[int | str, int]) -> Counter[int | str]:
     """Bytes of bfloat16 weights that accelerate's map puts on each device; what fits on none is "rest"."""
     from accelerate import infer_auto_device_map
 
@@ -204,9 +194,8 @@ def spread_bytes(model: InternVLForConditionalGeneration, limits: Mapping[int | 
         places = infer_auto_device_map(model, memory, no_split_module_classes=whole, dtype=torch.bfloat16)
     finally:
         logger.level = level
-    held: dict[int | str, int] = dict.fromkeys(limits, 0)
+    held = Counter[int | str]()
     for name, device in places.items():
-        key = device if device in limits else "rest"
         weights = sum(parameter.numel() for parameter in model.get_submodule(name).parameters())
-        held[key] = held.get(key, 0) + weights * torch.bfloat16.itemsize
+        held[device if device in limits else "rest"] += weights * torch.bfloat16.itemsize
     return held

@@ -64,17 +64,14 @@ def find_weights(folder: Path) -> Weights:
     """The files of a checkpoint's weights: model.safetensors, or what the index names; raises CheckpointError."""
     places = _index(folder) if (folder / INDEX).exists() else None
     names = [WHOLE] if places is None else sorted(set(places.values()))
-    others = {path.name for path in folder.glob("[!.]*.safetensors")} - set(names)
+    others = sorted({path.name for path in folder.glob("[!.]*.safetensors")} - set(names))
     missing = [name for name in names if not (folder / name).is_file()]
-    if missing and places is None:
-        reason = f"{some(sorted(others))}, but no {INDEX}" if others else "no *.safetensors weights"
-        raise CheckpointError(f"{folder} holds {reason}: fetch the checkpoint again")
     if missing:
-        raise CheckpointError(
-            f"{folder} lacks {some(missing)} of {len(names)} weight files: fetch the checkpoint again"
-        )
+        lacking = f"lacks {some(missing)} of {len(names)} weight files"
+        none = f"holds {some(others)}, but no {INDEX}" if others else "holds no *.safetensors weights"
+        raise CheckpointError(f"{folder} {none if places is None else lacking}: fetch the checkpoint again")
     if others:
-        both = f"{some(sorted(others))} beside {WHOLE if places is None else f'what {INDEX} names'}"
+        both = f"{some(others)} beside {WHOLE if places is None else f'what {INDEX} names'}"
         raise CheckpointError(f"{folder} holds {both}: which are the weights? Move the others elsewhere")
     return Weights([_own(folder, name) for name in names], places)
 

@@ -28,24 +28,10 @@ def not_finite(
     model: InternVLForConditionalGeneration, ids: Sequence[int], pixel_values: Tensor | None
 ) -> CheckpointError:
     """What to raise after `ids` made a logit that is no finite number: where in `model` it arises, and a remedy."""
-    name, dtype = model.config.name_or_path or "the model", str(model.dtype).removeprefix("torch.")
-    found = _bad_parts(model, ids, pixel_values)
-    where, part = found[0] if found else ("somewhere in its language model", None)
-    said = f"{name} computes NaN or infinity, first in {where}"
-    damaged = part is None or not all(map(_is_finite, part.parameters()))
-    if damaged or dtype != "float16":
-        return CheckpointError(f"{said}: fetch the checkpoint again")
-    return CheckpointError(f"{said}, in numbers too large for {dtype}: use --dtype float32 or bfloat16")
-
-
-def _bad_parts(
-    model: InternVLForConditionalGeneration, ids: Sequence[int], pixel_values: Tensor | None
-) -> list[tuple[str, nn.Module]]:
-    """The parts of `model`, in the order of computing, that give a number that is not finite."""
     found: list[tuple[str, nn.Module]] = []
 
     def look(where: str, part: nn.Module, _: Any, output: Any) -> None:
-        if not all(map(_is_finite, _tensors(output))):
+        if not _is_finite(output if isinstance(output, Tensor) else output[0]):  # others have their result first
             found.append((where, part))
 
     hooks = [part.register_forward_hook(partial(look, where)) for where, part in _parts(model)]
@@ -57,7 +43,11 @@ def _bad_parts(
     finally:
         for hook in hooks:
             hook.remove()
-    return found
+    where = found[0][0] if found else "somewhere in its language model"
+    said = f"{model.config.name_or_path or 'the model'} computes NaN or infinity, first in {where}"
+    if model.dtype == torch.float16 and found and all(map(_is_finite, found[0][1].parameters())):
+        return CheckpointError(f"{said}, in numbers too large for float16: use --dtype float32 or bfloat16")
+    return CheckpointError(f"{said}: fetch the checkpoint again")
 
 
 def _parts(model: InternVLForConditionalGeneration) -> Iterator[tuple[str, nn.Module]]:
@@ -71,14 +61,6 @@ def _parts(model: InternVLForConditionalGeneration) -> Iterator[tuple[str, nn.Mo
     yield from ((f"layer {k} of its language model", layer) for k, layer in enumerate(language.layers))
     yield "the last norm of its language model", language.norm
     yield "its output layer", model.lm_head
-
-
-def _tensors(output: Any) -> Iterator[Tensor]:
-    if isinstance(output, Tensor):
-        yield output
-    elif isinstance(output, dict | tuple):
-        for part in output.values() if isinstance(output, dict) else output:
-            yield from _tensors(part)
 
 
 def _is_finite(values: Tensor) -> bool:

@@ -11,7 +11,7 @@ import errno
 import re
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
@@ -61,20 +61,18 @@ class RemoteFile(NamedTuple):
     size_bytes: int
     digest: str
 
+    def is_whole(self, path: Path) -> bool:
+        """Whether `path` is a file of this size."""
+        return path.is_file() and path.stat().st_size == self.size_bytes
+
 
 @dataclass(frozen=True)
 class Plan:
-    """What pulling a repository means: the commit, its files, and those of them that are not here."""
+    """What pulling a repository means: the commit and its files. What of them is missing is looked up when asked."""
 
     repository: Repository
     commit: str
     files: tuple[RemoteFile, ...]
-    missing: tuple[RemoteFile, ...]
-
-    @property
-    def total_bytes(self) -> int:
-        """Size of all files."""
-        return sum(file.size_bytes for file in self.files)
 
     @property
     def snapshot(self) -> Path:
@@ -82,18 +80,28 @@ class Plan:
         return self.repository.cache / "snapshots" / self.commit
 
     @property
-    def here_bytes(self) -> int:
-        """Bytes that are here already, partial files included."""
-        away = sum(file.size_bytes - size_of(self.partial(file)) for file in self.missing if not self.has_blob(file))
-        return self.total_bytes - away
+    def missing(self) -> list[RemoteFile]:
+        """Files that have no name in the snapshot, or another content."""
+        return [file for file in self.files if not file.is_whole(self.snapshot / file.name)]
+
+    @property
+    def contents(self) -> list[RemoteFile]:
+        """What of the missing is to be fetched: each content once, and none that another program has fetched."""
+        return list({file.digest: file for file in self.missing if not file.is_whole(self.blob(file))}.values())
+
+    @property
+    def total_bytes(self) -> int:
+        """Size of all files."""
+        return sum(file.size_bytes for file in self.files)
+
+    @property
+    def missing_bytes(self) -> int:
+        """Bytes that are still to come; partial files count as far as they go."""
+        return sum(file.size_bytes - size_of(self.partial(file)) for file in self.contents)
 
     def blob(self, file: RemoteFile) -> Path:
         """Where the cache keeps a file's content."""
         return self.repository.cache / "blobs" / file.digest
-
-    def has_blob(self, file: RemoteFile) -> bool:
-        """Whether the content is here, under whatever name and by whichever program."""
-        return self.blob(file).is_file() and size_of(self.blob(file)) == file.size_bytes
 
     def partial(self, file: RemoteFile) -> Path:
         """Where the content grows until it is whole."""
@@ -101,41 +109,39 @@ class Plan:
 
 
 def size_of(path: Path) -> int:
-    """Bytes of a file, 0 if there is none."""
-    return path.stat().st_size if path.exists() else 0
+    """Bytes of a file, 0 if there is none, or none any more: while it is looked at, a partial file gets its name."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def cached_folder(repository: Repository) -> Path | None:
-    """Where a repository is on this machine, or None if it is not, or not whole; nothing is fetched."""
-    commit = _commit_here(repository)
-    if commit is None:
-        return None
-    try:
-        return Path(snapshot_download(repository.id, revision=commit, allow_patterns=WANTED, local_files_only=True))
-    except errors.LocalEntryNotFoundError:
-        return None
+    """Where a repository is on this machine, or None if it is not, or not whole; nothing is fetched.
 
-
-def _commit_here(repository: Repository) -> str | None:
-    """The commit of a revision, as far as the cache knows; where a copied cache lacks `refs`, the only one."""
-    text, refs = repository.revision, repository.cache / "refs"
-    if not _COMMIT.fullmatch(text):
+    A revision's commit is what `refs` say of it; where a copied cache lacks them, the only commit is that of `main`.
+    """
+    commit, refs = repository.revision, repository.cache / "refs"
+    if not _COMMIT.fullmatch(commit):
         try:
-            text = (refs / text).read_text(encoding="utf-8-sig", errors="replace").strip()
+            commit = (refs / commit).read_text(encoding="utf-8-sig", errors="replace").strip()
         except OSError:
             snapshots = [path.name for path in (repository.cache / "snapshots").glob("*")]
             commits = [name for name in snapshots if _COMMIT.fullmatch(name)]
             only = repository.revision == "main" and not any(refs.glob("*")) and len(commits) == 1
-            return commits[0] if only else None
-    return text if _COMMIT.fullmatch(text) else None
+            commit = commits[0] if only else ""
+    if not _COMMIT.fullmatch(commit):
+        return None
+    with contextlib.suppress(errors.LocalEntryNotFoundError):
+        return Path(snapshot_download(repository.id, revision=commit, allow_patterns=WANTED, local_files_only=True))
+    return None
 
 
 def display_name(folder: Path) -> str:
     """What to call a checkpoint folder: its name, or the repository's if it lies in the hub's cache."""
-    parts = folder.parts
-    if len(parts) >= 3 and parts[-2] == "snapshots" and parts[-3].startswith("models--"):
-        return parts[-3].rpartition("--")[2]
-    return folder.name
+    snapshots, repository = folder.parent.name, folder.parent.parent.name
+    in_cache = snapshots == "snapshots" and repository.startswith("models--")
+    return repository.rpartition("--")[2] if in_cache else folder.name
 
 
 def make_plan(repository: Repository) -> Plan:
@@ -143,23 +149,17 @@ def make_plan(repository: Repository) -> Plan:
 
     Raises UsageError if there is none, PrerequisiteError offline or without access, LinkError.
     """
-    with translated(repository):
-        plan = _ask(repository)
-        missing = tuple(file for file in plan.files if size_of(plan.snapshot / file.name) != file.size_bytes)
-        return replace(plan, missing=missing)
-
-
-def _ask(repository: Repository) -> Plan:
     retry = retrying(POLICY, threading.Event(), is_passing)
-    try:
-        info: Any = retry(HfApi().model_info, repository.id, revision=repository.revision, files_metadata=True)
-        wanted = (file for file in info.siblings or () if any(Path(file.rfilename).match(kind) for kind in WANTED))
-        return Plan(repository, _checked(_COMMIT, info.sha), tuple(map(_remote_file, wanted)), ())
-    except errors.HFValidationError:
-        raise
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        said = f"what {constants.ENDPOINT} says of {repository} cannot be understood"
-        raise LinkError(f"{said} ({one_line(error)}): try later") from error
+    with translated(repository):
+        try:
+            info: Any = retry(HfApi().model_info, repository.id, revision=repository.revision, files_metadata=True)
+            wanted = (file for file in info.siblings or () if any(Path(file.rfilename).match(kind) for kind in WANTED))
+            return Plan(repository, _checked(_COMMIT, info.sha), tuple(map(_remote_file, wanted)))
+        except errors.HFValidationError:
+            raise
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            said = f"what {constants.ENDPOINT} says of {repository} cannot be understood"
+            raise LinkError(f"{said} ({one_line(error)}): try later") from error
 
 
 def _remote_file(found: Any) -> RemoteFile:
@@ -208,8 +208,7 @@ def translated(repository: Repository) -> Iterator[None]:
         said = f"fetching {repository} from {hub} broke off ({one_line(error)})"
         raise LinkError(f"{said}: run the same command again, it goes on from there") from error
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            remedy = "free some, or set HF_HOME to a folder on a larger disk"
-            raise StoreError(f"no space left for {repository} in {repository.cache}: {remedy}") from error
-        said = f"cannot write {repository} to {repository.cache} ({error})"
-        raise StoreError(f"{said}: check the folder, or set HF_HOME") from error
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        said, remedy = ("no space left for", "free some") if full else ("cannot write", "check the folder")
+        reason = f"{said} {repository} in {repository.cache} ({error.strerror})"
+        raise StoreError(f"{reason}: {remedy}, or set HF_HOME to a folder on a larger disk") from error

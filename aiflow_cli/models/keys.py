@@ -7,7 +7,7 @@ that this loader does not know, and newer libraries write what it does know in o
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from aiflow_cli.errors import CheckpointError
@@ -43,11 +43,8 @@ NO_MATTER: dict[str, str] = {
 _PASSED_OVER = frozenset(" ".join(NO_MATTER.values()).split())
 Only = dict[str, tuple[Any, ...]]
 """Keys of which some values alone can be computed."""
-_ONLY: Only = {
-    "add_cross_attention": (False,),
-    "is_encoder_decoder": (False,),
-    "pruned_heads": ({},),
-    "use_moe": (False,),
+_ONLY: Only = dict.fromkeys(("add_cross_attention", "is_encoder_decoder", "use_moe"), (False,)) | {
+    "pruned_heads": ({},)
 }
 
 
@@ -56,29 +53,28 @@ class Keys:
     """What is known of one part of a config.json: keys that are read, and those of which only some values are taken."""
 
     read: frozenset[str]
-    only: Only = field(default_factory=dict)
+    only: Only
 
     def check(self, part: Mapping[str, Any], where: str = "") -> None:
         """Raise CheckpointError for a key of `part` that is set and not known, or whose value cannot be computed.
 
         `where` begins its name.
         """
-        only = _ONLY | self.only
-        unknown = sorted(k for k in part if part[k] is not None and k not in {*only, *self.read, *_PASSED_OVER})
-        if unknown:
-            said = (
-                f"{some([where + name for name in unknown])} is not known here and could change what the model computes"
-            )
+        only, given = _ONLY | self.only, {name: value for name, value in part.items() if value is not None}
+        if unknown := sorted(given.keys() - only.keys() - self.read - _PASSED_OVER):
+            names = some([where + name for name in unknown])
+            said = f"{names} is not known here and could change what the model computes"
             raise CheckpointError(f"{said}: only checkpoints of InternVL as published are read")
         for name, values in only.items():
-            if part.get(name) is not None and part[name] not in values:
+            if name in given and given[name] not in values:
                 known = " or ".join(map(repr, values))
-                raise CheckpointError(f"{where}{name} {part[name]!r} is not supported: it can be {known}")
+                raise CheckpointError(f"{where}{name} {given[name]!r} is not supported: it can be {known}")
 
 
-def keys(text: str, only: Only | None = None) -> Keys:
-    """Keys by names in one text."""
-    return Keys(frozenset(text.split()), only or {})
+def keys(read: str, only: Only | None = None) -> Keys:
+    """Keys by names in one text; one that is read may have any value."""
+    names = frozenset(read.split())
+    return Keys(names, {name: values for name, values in (only or {}).items() if name not in names})
 
 
 ORIGINAL = keys(
@@ -114,24 +110,31 @@ HF = keys(
 """transformers' own layout; its parts are of classes that know their own keys."""
 _LANGUAGE = (
     "head_dim hidden_act hidden_size intermediate_size max_position_embeddings num_attention_heads "
-    "num_hidden_layers num_key_value_heads rms_norm_eps rope_parameters rope_scaling rope_theta vocab_size "
+    "num_hidden_layers num_key_value_heads rms_norm_eps rope_parameters rope_scaling rope_theta vocab_size"
 )
-_NO_BIAS: Only = dict.fromkeys(("attention_bias", "bias", "mlp_bias"), (False,))
-_LANGUAGE_ONLY: Only = {"tie_word_embeddings": (False,), "moe_config": (), "partial_rotary_factor": (1.0,)} | _NO_BIAS
-
-
-def _language(architecture: str, model_type: str, more: str, only: Only | None = None) -> Keys:
-    read = frozenset((_LANGUAGE + more).split())
-    fixed = {name: values for name, values in _LANGUAGE_ONLY.items() if name not in read}
-    named: Only = {"architectures": ([architecture],), "model_type": (model_type,)}
-    return Keys(read, fixed | named | (only or {}))
-
-
 _QWEN2 = "layer_types max_window_layers sliding_window use_sliding_window"
+_PHI3 = "original_max_position_embeddings sliding_window"
 LANGUAGES = {
-    "InternLM2ForCausalLM": _language("InternLM2ForCausalLM", "internlm2", "bias"),
-    "LlamaForCausalLM": _language("LlamaForCausalLM", "llama", "attention_bias mlp_bias"),
-    "Qwen2ForCausalLM": _language("Qwen2ForCausalLM", "qwen2", _QWEN2, {"use_mrope": (False,)}),
-    "Phi3ForCausalLM": _language("Phi3ForCausalLM", "phi3", "original_max_position_embeddings sliding_window"),
+    architecture: keys(
+        f"{_LANGUAGE} {more}",
+        dict.fromkeys(("attention_bias", "bias", "mlp_bias", "tie_word_embeddings", "use_mrope"), (False,))
+        | {"architectures": ([architecture],), "model_type": (model_type,)}
+        | {"moe_config": (), "partial_rotary_factor": (1.0,)},
+    )
+    for architecture, model_type, more in (
+        ("InternLM2ForCausalLM", "internlm2", "bias"),
+        ("LlamaForCausalLM", "llama", "attention_bias mlp_bias"),
+        ("Qwen2ForCausalLM", "qwen2", _QWEN2),
+        ("Phi3ForCausalLM", "phi3", _PHI3),
+    )
 }
 """Of each language model of the series."""
+_WHOLE: Only = {"partial_rotary_factor": (1.0,)}
+_SCALED = keys("rope_type type rope_theta factor", _WHOLE)
+ROPE = {
+    "default": keys("rope_type type rope_theta", _WHOLE | {"factor": (1.0,)}),
+    "linear": _SCALED,
+    "dynamic": _SCALED,
+    "longrope": keys("rope_type type rope_theta short_factor long_factor original_max_position_embeddings", _WHOLE),
+}
+"""Of each kind of rotary embedding."""

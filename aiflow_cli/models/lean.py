@@ -14,7 +14,7 @@ on a CPU:
   matrices, which leaves q . k as it was;
 - a layer's views of the cache are made for all layers at once, and residuals are added by `addmm_`.
 
-One token, a draft and a prompt (in pieces, if it is long) take the same path. Tested against `models/reference.py` to
+One token, a draft and a prompt (in pieces, if it is long) take the same path. Tested against `ReferenceDecoder` to
 1e-5 in float32.
 """
 
@@ -31,7 +31,7 @@ from transformers import InternVLForConditionalGeneration, LlamaConfig
 
 from aiflow_cli.errors import CheckpointError
 from aiflow_cli.models.conversion import head_width
-from aiflow_cli.models.decoder import Cached
+from aiflow_cli.models.decoder import Decoder
 from aiflow_cli.models.finite import not_finite
 from aiflow_cli.models.prompt import Prompt
 
@@ -104,7 +104,7 @@ def _transposed(matrix: Tensor) -> Tensor:
     return matrix.t().contiguous()
 
 
-class LeanDecoder(Cached):
+class LeanDecoder(Decoder):
     """Decoder (see `models/decoder.py`) with room for `max_length` positions, prompt included."""
 
     def __init__(self, model: InternVLForConditionalGeneration, weights: LeanWeights, max_length: int) -> None:

@@ -7,6 +7,7 @@ import tomllib
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -54,27 +55,30 @@ class PairSpec:
 
     def folder(self, role: str) -> Path:
         """The checkpoint folder of a role; raises PrerequisiteError if it is to be fetched, UsageError if absent."""
+        place = self.place(role)
         if repository := self.repository(role):
-            return _hub_folder(self, role, repository)
-        path = Path(self.place(role))
-        if not path.is_dir():
-            said = f"the {role} model's folder {path} does not exist"
+            from aiflow_cli.models.hub import cached_folder
+
+            if (folder := cached_folder(repository)) is not None:
+                return folder
+            whose, command = f"{repository} is neither a folder nor on this machine", str(repository)
+            if self.name in registry() and registry()[self.name].place(role) == place:
+                whose, command = f"the {role} of pair {self.name}, {repository}, is not on this machine", self.name
+            raise PrerequisiteError(f"{whose}: fetch it with `aiflow pull {command}`")
+        if not Path(place).is_dir():
+            said = f"the {role} model's folder {place} does not exist"
             raise UsageError(f"{said}: give the folder of a checkpoint, or a hub id OWNER/NAME")
-        return path
+        return Path(place)
 
 
 @cache
 def registry() -> dict[str, PairSpec]:
     """All pairs by name."""
     entries = tomllib.loads((PAIRS_FOLDER / "registry.toml").read_text(encoding="utf-8"))
-    return {
-        name: PairSpec(name, **(entry | {role: _place(entry[role]) for role in ("draft", "target")}))
-        for name, entry in entries.items()
-    }
-
-
-def _place(text: str) -> str:
-    return text if text.startswith(_HUB) else str(PAIRS_FOLDER / text)
+    for entry, role in product(entries.values(), ("draft", "target")):
+        if not entry[role].startswith(_HUB):
+            entry[role] = str(PAIRS_FOLDER / entry[role])
+    return {name: PairSpec(name, **entry) for name, entry in entries.items()}
 
 
 def find_pair(name: str, draft: str | None = None, target: str | None = None) -> PairSpec:
@@ -98,29 +102,13 @@ def _given(text: str | None) -> str | None:
     return text if Repository.parse(text) is None else _HUB + text
 
 
-def _hub_folder(pair: PairSpec, role: str, repository: Repository) -> Path:
-    """Where the hub's cache has a repository; nothing is fetched here."""
-    from aiflow_cli.models.hub import cached_folder
-
-    if (folder := cached_folder(repository)) is not None:
-        return folder
-    of_pair = pair.name in registry() and registry()[pair.name].place(role) == pair.place(role)
-    if of_pair:
-        whose, command = f"the {role} of pair {pair.name}, {repository}, is not on this machine", pair.name
-    else:
-        whose, command = f"{repository} is neither a folder nor on this machine", str(repository)
-    raise PrerequisiteError(f"{whose}: fetch it with `aiflow pull {command}`")
-
-
 def check_pair(draft: VisionLanguageModel, target: VisionLanguageModel) -> None:
     """Raise CheckpointError unless token ids mean the same to both."""
-    a, b = draft.fingerprint, target.fingerprint
-    if (a.tokenizer_sha256, a.vocab_size) != (b.tokenizer_sha256, b.vocab_size):
-        told = (
-            f"{m.name} ({f.vocab_size} tokens, tokenizer {f.tokenizer_sha256[:8]})"
-            for m, f in ((draft, a), (target, b))
-        )
-        raise CheckpointError("draft {} and target {} have different tokenizers: they are no pair".format(*told))
+    prints = [model.fingerprint for model in (draft, target)]
+    if len({(one.tokenizer_sha256, one.vocab_size) for one in prints}) > 1:
+        a, b = (f"({one.vocab_size} tokens, tokenizer {one.tokenizer_sha256[:8]})" for one in prints)
+        both = f"draft {draft.name} {a} and target {target.name} {b}"
+        raise CheckpointError(f"{both} have different tokenizers: they are no pair")
 
 
 def same_target(pair: PairSpec) -> list[PairSpec]:

@@ -27,6 +27,7 @@ from PIL import (  # the plugins of our formats: whatever is imported is known t
 )
 
 from aiflow_cli.errors import ImageError
+from aiflow_cli.text import one_line
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
 SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif")
@@ -36,7 +37,6 @@ MAX_PIXELS = 100_000_000
 MAX_RUN_LENGTH_PIXELS = 4_000_000
 """The library expands run lengths of BMP files in Python: 100 million pixels, from a few bytes, would take it 12 s."""
 _ORIENTATION, _UPRIGHT = 0x0112, 1
-_REASON_LENGTH = 200
 
 # Both once, here: a switch that is thrown around a call is thrown for all threads, and another's reset undoes it.
 Image.MAX_IMAGE_PIXELS = None  # our own limit stands in its place; the library's warns first
@@ -57,31 +57,24 @@ def decode(data: bytes, name: str = "the picture") -> Picture:
         raise ImageError(f"{name} is empty (0 bytes): replace or remove the file")
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            _check_pixels(image, name)
+            run_lengths = any("rle" in str(tile[0]) for tile in getattr(image, "tile", ()))
+            most = MAX_RUN_LENGTH_PIXELS if run_lengths else MAX_PIXELS
+            if image.width * image.height > most:
+                size = f"{image.width} x {image.height} pixels, at most {most:,}"
+                raise ImageError(f"{name} is too large to decode safely ({size}): make it smaller")
             return Picture(_as_rgb(image), "JPEG" if image.format == "MPO" else str(image.format), _is_turned(image))
     except ImageError:
         raise
     except Exception as error:  # the decoders raise whatever their parsing runs into: a list of it would never be whole
-        reason = _reason(error, len(data))
+        match error:
+            case UnidentifiedImageError():
+                reason = f"its {len(data)} bytes are in none of the formats {', '.join(FORMATS)}"
+            case MemoryError():
+                reason = "there is not enough memory for its pixels"
+            case _:
+                said = str(error).split("<_io")[0].strip() or type(error).__name__
+                reason = f"truncated or damaged: {one_line(said)}"
         raise ImageError(f"{name} cannot be read as an image ({reason}): replace or remove the file") from error
-
-
-def _reason(error: Exception, n_bytes: int) -> str:
-    if isinstance(error, UnidentifiedImageError):
-        return f"its {n_bytes} bytes are in none of the formats {', '.join(FORMATS)}"
-    if isinstance(error, MemoryError):
-        return "there is not enough memory for its pixels"
-    said = " ".join(str(error).split("<_io")[0].split())[:_REASON_LENGTH] or type(error).__name__
-    return f"truncated or damaged: {said}"
-
-
-def _check_pixels(image: Image.Image, name: str) -> None:
-    """Raise ImageError for a picture that is only opened so far, if decoding it would take too much memory or time."""
-    run_lengths = any("rle" in str(tile[0]) for tile in getattr(image, "tile", ()))
-    most = MAX_RUN_LENGTH_PIXELS if run_lengths else MAX_PIXELS
-    if image.width * image.height > most:
-        size = f"{image.width} x {image.height} pixels, at most {most:,}"
-        raise ImageError(f"{name} is too large to decode safely ({size}): make it smaller")
 
 
 def _as_rgb(image: Image.Image) -> Image.Image:

@@ -49,11 +49,6 @@ class Tiling:
         )
 
 
-def load_image(data: bytes) -> Image.Image:
-    """The RGB pixels of an encoded image; ImageError if it cannot be decoded (`models/picture.py`)."""
-    return decode(data).rgb
-
-
 def choose_grid(width: int, height: int, tiling: Tiling) -> tuple[int, int]:
     """Columns and rows of tiles: the nearest aspect ratio; on a tie the larger if the image fills half of it."""
     products = range(tiling.min_tiles, tiling.max_tiles + 1)
@@ -69,24 +64,18 @@ def choose_grid(width: int, height: int, tiling: Tiling) -> tuple[int, int]:
     return best
 
 
-def tile_image(image: Image.Image, tiling: Tiling) -> list[Image.Image]:
-    """The tiles of an RGB image, row by row, the thumbnail last if there is more than one."""
-    side = tiling.tile
-    if not tiling.dynamic:
-        return [image.resize((side, side), Image.Resampling.BICUBIC)]
-    columns, rows = choose_grid(*image.size, tiling)
+def pixel_values(data: bytes, tiling: Tiling) -> Tensor:
+    """Normalised pixels of an encoded image: float32 [tiles, 3, tile, tile]. ImageError if it cannot be decoded.
+
+    Tiles are in order row by row, the thumbnail last if there is more than one.
+    """
+    image, side = decode(data).rgb, tiling.tile
+    columns, rows = choose_grid(*image.size, tiling) if tiling.dynamic else (1, 1)
     large = image.resize((columns * side, rows * side), Image.Resampling.BICUBIC)
-    tiles = [
-        large.crop((c * side, r * side, (c + 1) * side, (r + 1) * side)) for r in range(rows) for c in range(columns)
-    ]
+    corners = [(c * side, r * side) for r in range(rows) for c in range(columns)]
+    tiles = [large.crop((x, y, x + side, y + side)) for x, y in corners]
     if tiling.thumbnail and len(tiles) > 1:
         tiles.append(image.resize((side, side), Image.Resampling.BICUBIC))
-    return tiles
-
-
-def pixel_values(image: Image.Image, tiling: Tiling) -> Tensor:
-    """Normalised pixels of an RGB image: float32 [tiles, 3, tile, tile]."""
-    tiles = np.stack([np.asarray(tile) for tile in tile_image(image, tiling)])
-    x = torch.from_numpy(tiles).permute(0, 3, 1, 2).to(torch.float32).div(255)
+    x = torch.from_numpy(np.stack([np.asarray(tile) for tile in tiles])).permute(0, 3, 1, 2).to(torch.float32).div(255)
     mean, std = (torch.tensor(values)[:, None, None] for values in (MEAN, STD))
     return x.sub(mean).div(std).contiguous()

@@ -85,17 +85,14 @@ def prompt_text(template: Template, question: str, has_image: bool) -> str:
 
 def check_question(template: Template, question: str) -> None:
     """Raise UsageError for a question that is no text, is too long for a message, or holds the prompt's own marks."""
-    if len(question) > MAX_PROMPT_CHARACTERS:
-        raise UsageError(
-            f"the prompt has {len(question)} characters, at most {MAX_PROMPT_CHARACTERS} can be sent: shorten it"
-        )
+    if (length := len(question)) > MAX_PROMPT_CHARACTERS:
+        raise UsageError(f"the prompt has {length} characters, at most {MAX_PROMPT_CHARACTERS} can be sent: shorten it")
     if any("\ud800" <= character <= "\udfff" for character in question):
         raise UsageError("the prompt is not valid UTF-8: check how it was typed or read")
     for marker in (IMAGE_START, IMAGE_END, IMAGE_CONTEXT, template.stop, *_TURN.findall(template.text)):
         if marker in question:
-            raise UsageError(
-                f"the prompt holds {marker}, which the model takes for a part of the conversation itself: leave it out"
-            )
+            said = f"the prompt holds {marker}, which the model takes for a part of the conversation itself"
+            raise UsageError(f"{said}: leave it out")
 
 
 def prompt_ids(tokenizer: Tokenizer, template: Template, question: str, image_tokens: int) -> list[int]:

@@ -12,9 +12,8 @@ import os
 import shutil
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from pathlib import Path
-from typing import NamedTuple
 
 from huggingface_hub import get_session, hf_hub_url
 from huggingface_hub.utils import build_hf_headers, hf_raise_for_status
@@ -27,96 +26,72 @@ from aiflow_cli.models.hub import POLICY, Plan, RemoteFile, is_passing, size_of,
 SPARE_BYTES = 200_000_000
 """What a download leaves free on the disk."""
 _JOBS = 4
+_LOOK_S = 0.2
+"""How often progress is looked at."""
 
 Progress = Callable[[int], None]
 """Told how many bytes are here so far."""
 
 
-class Pulled(NamedTuple):
-    """A checkpoint's folder, and how many bytes had to come for it."""
+def pull(plan: Plan, progress: Progress = lambda done: None, tell: Callable[[str], None] = lambda line: None) -> int:
+    """Fetch what is missing; returns how many bytes came for it.
 
-    folder: Path
-    fetched_bytes: int
-
-
-def pull(plan: Plan, progress: Progress = lambda done: None, tell: Callable[[str], None] = lambda line: None) -> Pulled:
-    """Fetch what is missing. While another process pulls the same repository, its end is awaited, and `tell` is told.
-
-    Raises StoreError without room, LinkError if it broke off, CheckpointError if what came is not what the hub says.
+    While another process pulls the same repository, its end is awaited, and `tell` is told. Raises StoreError without
+    room, LinkError if it broke off, CheckpointError if what came is not what the hub says.
     """
     cache = plan.repository.cache
     lock = cache.parent / ".locks" / cache.name / "aiflow-pull.lock"
-    with (
-        translated(plan.repository),
-        alone(lock, lambda: tell(f"another pull of {plan.repository} is running: waiting for its end")),
-    ):
-        _check_space(plan)
-        counter = _Counter(plan.here_bytes, progress)
-        _fetch_all(plan, counter)
+    waiting = f"another pull of {plan.repository} is running: waiting for its end"
+    with translated(plan.repository), alone(lock, lambda: tell(waiting)):
+        needed, place = plan.missing_bytes, next(path for path in (cache, *cache.parents) if path.exists())
+        if needed and needed + SPARE_BYTES > (free := shutil.disk_usage(place).free):
+            lacking = f"{plan.repository} needs {needed / 1e9:.1f} GB more, {place} has {free / 1e9:.1f} GB free"
+            raise StoreError(f"{lacking}: free some, or set HF_HOME to a folder on a larger disk")
+        fetched_bytes = _fetch_all(plan, progress)
         _name_all(plan)
     progress(plan.total_bytes)
-    return Pulled(plan.snapshot, counter.fetched)
+    return fetched_bytes
 
 
-def _check_space(plan: Plan) -> None:
-    needed = plan.total_bytes - plan.here_bytes
-    place = next(path for path in (plan.repository.cache, *plan.repository.cache.parents) if path.exists())
-    free = shutil.disk_usage(place).free
-    if needed and needed + SPARE_BYTES > free:
-        raise StoreError(
-            f"{plan.repository} needs {needed / 1e9:.1f} GB more, {place} has {free / 1e9:.1f} GB free: "
-            "free some, or set HF_HOME to a folder on a larger disk"
-        )
-
-
-class _Counter:
-    """Adds up bytes from several threads: those that are here, and those that came now."""
-
-    def __init__(self, start: int, progress: Progress) -> None:
-        self.fetched, self._here, self._progress, self._lock = 0, start, progress, threading.Lock()
-
-    def came(self, count: int) -> None:
-        with self._lock:
-            self.fetched += count
-            self._here += count
-            self._progress(self._here)
-
-    def dropped(self, count: int) -> None:
-        with self._lock:
-            self._here -= count
-
-
-def _fetch_all(plan: Plan, counter: _Counter) -> None:
-    contents = {file.digest: file for file in plan.missing if not plan.has_blob(file)}  # two names may have one content
-    stop = threading.Event()
-    pool = ThreadPoolExecutor(_JOBS)
+def _fetch_all(plan: Plan, progress: Progress) -> int:
+    """Fetch all contents, several at a time; how many bytes came. What is on the disk tells how far they are."""
+    fetched_bytes, stop, pool = 0, threading.Event(), ThreadPoolExecutor(_JOBS)
     try:
-        for done in as_completed([pool.submit(_fetch, plan, file, counter, stop) for file in contents.values()]):
-            done.result()
+        running = {pool.submit(_fetch, plan, file, stop) for file in plan.contents}
+        while running:
+            done, running = wait(running, _LOOK_S, FIRST_COMPLETED)
+            fetched_bytes += sum(one.result() for one in done)
+            progress(plan.total_bytes - plan.missing_bytes)
     finally:
         stop.set()
         pool.shutdown(cancel_futures=True)
+    return fetched_bytes
 
 
-def _fetch(plan: Plan, file: RemoteFile, counter: _Counter, stop: threading.Event) -> None:
+def _fetch(plan: Plan, file: RemoteFile, stop: threading.Event) -> int:
     """One content into the cache, going on from a partial file; tried again while something new still arrives."""
     partial = plan.partial(file)
     partial.parent.mkdir(parents=True, exist_ok=True)
     partial.touch()
-    most = size_of(partial)
+    most, fetched_bytes = size_of(partial), 0
     for attempt in retrying(POLICY, stop, is_passing):
         with attempt:
-            for here in _append(plan, file, counter):
+            for here, came in _append(plan, file):
+                fetched_bytes += came
                 if here > most:
                     most, attempt.retry_state.attempt_number = here, 1  # patience begins anew
                 if stop.is_set():
-                    return
-    _verify(file, partial)
+                    return fetched_bytes
+    _check(file, partial)
     put_in_place(partial, plan.blob(file))
+    return fetched_bytes
 
 
-def _append(plan: Plan, file: RemoteFile, counter: _Counter) -> Iterator[int]:
-    """Fetch what a partial file lacks; its size after each piece. Raises what `is_passing` knows if not all comes."""
+def _append(plan: Plan, file: RemoteFile) -> Iterator[tuple[int, int]]:
+    """Fetch what a partial file lacks; after each piece the file's size and the piece's.
+
+    Raises what `is_passing` knows if not all comes.
+    """
     partial = plan.partial(file)
     here = size_of(partial)
     if here >= file.size_bytes:
@@ -125,55 +100,37 @@ def _append(plan: Plan, file: RemoteFile, counter: _Counter) -> Iterator[int]:
     headers = build_hf_headers() | {"Accept-Encoding": "identity"} | ({"Range": f"bytes={here}-"} if here else {})
     with get_session().stream("GET", url, headers=headers, follow_redirects=True) as response:
         hf_raise_for_status(response)
-        resumed = response.status_code == 206 and response.headers.get("Content-Range", "").startswith(f"bytes {here}-")
-        if not resumed:  # the server knows no ranges, or gives another one
-            counter.dropped(here)
-            here = 0
+        if response.status_code != 206 or not response.headers.get("Content-Range", "").startswith(f"bytes {here}-"):
+            here = 0  # the server knows no ranges, or gives another one
         with partial.open("ab" if here else "wb") as output:
             for piece in response.iter_raw():
-                here += len(piece)
+                here += output.write(piece)
+                yield here, len(piece)
                 if here > file.size_bytes:
-                    break
-                output.write(piece)
-                counter.came(len(piece))
-                yield here
-    if here > file.size_bytes:
-        _refuse(file, partial, f"more than the {file.size_bytes} bytes that the hub says came")
+                    return
     if here < file.size_bytes:
         raise ConnectionError(f"{file.name} ended after {here} of {file.size_bytes} bytes")
 
 
-def _verify(file: RemoteFile, path: Path) -> None:
-    large = len(file.digest) == 64
-    digest = hashlib.sha256() if large else hashlib.sha1(b"blob %d\0" % size_of(path), usedforsecurity=False)  # as git
-    with path.open("rb") as content:
-        if hashlib.file_digest(content, lambda: digest).hexdigest() != file.digest:
-            _refuse(file, path, f"its {digest.name} is not the hub's")
-
-
-def _refuse(file: RemoteFile, path: Path, reason: str) -> None:
-    path.unlink()
-    raise CheckpointError(f"{file.name} arrived damaged ({reason}): run the same command again")
+def _check(file: RemoteFile, partial: Path) -> None:
+    """Raise CheckpointError, and drop what came, unless it is what the hub says."""
+    size = size_of(partial)
+    digest = hashlib.sha256() if len(file.digest) == 64 else hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
+    with partial.open("rb") as content:
+        hashlib.file_digest(content, lambda: digest)
+    if size > file.size_bytes or digest.hexdigest() != file.digest:
+        partial.unlink()
+        long = f"more than the {file.size_bytes} bytes that the hub says came"
+        reason = long if size > file.size_bytes else f"its {digest.name} is not the hub's"
+        raise CheckpointError(f"{file.name} arrived damaged ({reason}): run the same command again")
 
 
 def _name_all(plan: Plan) -> None:
     """Give every content its name in the snapshot, which appears whole if it is new, then the revision its commit."""
-    if plan.snapshot.is_dir():
-        _link(plan, plan.missing, plan.snapshot)
-    else:
-        new = plan.snapshot.with_suffix(".new")
-        shutil.rmtree(new, ignore_errors=True)
-        _link(plan, plan.files, new)
-        new.rename(plan.snapshot)
-        sync_folder(plan.snapshot.parent)
-    if plan.repository.revision != plan.commit:  # for the next look without a network
-        reference = plan.repository.cache / "refs" / plan.repository.revision
-        reference.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(reference, plan.commit.encode())
-
-
-def _link(plan: Plan, files: tuple[RemoteFile, ...], folder: Path) -> None:
-    for file in files:
+    folder = plan.snapshot if plan.snapshot.is_dir() else plan.snapshot.with_suffix(".new")
+    if folder != plan.snapshot:
+        shutil.rmtree(folder, ignore_errors=True)
+    for file in plan.missing:
         name = folder / file.name
         name.parent.mkdir(parents=True, exist_ok=True)
         name.unlink(missing_ok=True)
@@ -181,5 +138,11 @@ def _link(plan: Plan, files: tuple[RemoteFile, ...], folder: Path) -> None:
             name.symlink_to(os.path.relpath(plan.blob(file), name.parent))
         except OSError:  # a file system without links
             shutil.copyfile(plan.blob(file), name)
-    for inner in {(folder / file.name).parent for file in files}:
-        sync_folder(inner)
+        sync_folder(name.parent)
+    if folder != plan.snapshot:
+        folder.rename(plan.snapshot)
+        sync_folder(plan.snapshot.parent)
+    if plan.repository.revision != plan.commit:  # for the next look without a network
+        reference = plan.repository.cache / "refs" / plan.repository.revision
+        reference.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(reference, plan.commit.encode())

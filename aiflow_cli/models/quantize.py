@@ -10,7 +10,6 @@ a row; on a CPU torchao has no packed kernel, so each takes a byte there: the sa
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 from torch import nn
@@ -36,41 +35,37 @@ def check_kind(kind: str, device: str, dtype: str) -> None:
 def quantize_model(model: InternVLForConditionalGeneration, kind: str, device: str) -> None:
     """Quantise `model`, loaded on the CPU, layer by layer on `device`; raises PrerequisiteError without torchao."""
     try:
-        from torchao.quantization import quantize_
+        from torchao import quantization
     except ImportError:
         raise PrerequisiteError("--quantize needs torchao: pip install 'aiflow-cli[quantize]'") from None
 
     for layer, group in quantised_layers(model):
-        quantize_(layer, _config(kind, group, device), device=device)
+        if kind == "int8":
+            config = quantization.Int8WeightOnlyConfig(set_inductor_config=False)
+        elif device == "cpu":
+            int4 = getattr(torch, "int4")  # noqa: B009 - torch does not declare it
+            config = quantization.IntxWeightOnlyConfig(int4, quantization.PerGroup(group))
+        else:
+            tiles = "tile_packed_to_4d"
+            config = quantization.Int4WeightOnlyConfig(group, set_inductor_config=False, int4_packing_format=tiles)
+        quantization.quantize_(layer, config, device=device)
     model.to(device)
 
 
 def quantised_layers(model: InternVLForConditionalGeneration) -> Iterator[tuple[nn.Linear, int]]:
     """The layers that are quantised, each with its group size."""
     for module in model.model.language_model.layers.modules():
-        if isinstance(module, nn.Linear) and (group := _group(module.in_features)):
-            yield module, group
+        groups = [group for group in GROUPS if isinstance(module, nn.Linear) and module.in_features % group == 0]
+        if groups:
+            yield module, groups[0]
 
 
 def quantised_bytes(model: InternVLForConditionalGeneration, kind: str, item_bytes: int) -> int:
     """Bytes of a (meta) model's weights once quantised, on a GPU; what is not quantised takes `item_bytes` a weight."""
     layers = list(quantised_layers(model))
     weights: int = sum(layer.weight.numel() for layer, _ in layers)
-    others = int(model.num_parameters()) - weights
     if kind == "int8":
-        return weights + (others + sum(layer.out_features for layer, _ in layers)) * item_bytes
-    return weights // 2 + (others + sum(2 * layer.weight.numel() // group for layer, group in layers)) * item_bytes
-
-
-def _group(length: int) -> int | None:
-    return next((group for group in GROUPS if length % group == 0), None)
-
-
-def _config(kind: str, group: int, device: str) -> Any:
-    from torchao.quantization import Int4WeightOnlyConfig, Int8WeightOnlyConfig, IntxWeightOnlyConfig, PerGroup
-
-    if kind == "int8":
-        return Int8WeightOnlyConfig(set_inductor_config=False)
-    if device == "cpu":
-        return IntxWeightOnlyConfig(getattr(torch, "int4"), PerGroup(group))  # noqa: B009 - torch does not declare it
-    return Int4WeightOnlyConfig(group, set_inductor_config=False, int4_packing_format="tile_packed_to_4d")
+        packed, scales = weights, sum(layer.out_features for layer, _ in layers)
+    else:
+        packed, scales = weights // 2, sum(2 * layer.weight.numel() // group for layer, group in layers)
+    return packed + (int(model.num_parameters()) - weights + scales) * item_bytes

@@ -9,14 +9,14 @@ transformers itself reads (`TransformersTokenizer`: Qwen2 with a test; Llama 3, 
 
 from __future__ import annotations
 
-import contextlib
+import codecs
 import hashlib
 import json
 import re
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import sentencepiece
 
@@ -27,51 +27,64 @@ from aiflow_cli.text import one_line
 
 _REPLACEMENT = "\ufffd"
 """What each byte of an unfinished character decodes to."""
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
-class Tokenizer(Protocol):
+class Tokenizer:
     """Text to token ids and back. Two tokenizers with one `sha256` mean the same by every id."""
 
+    ids: dict[str, int]
+    """Of pieces and added tokens."""
     vocab_size: int
-    """Pieces and added tokens."""
     sha256: str
     special_ids: frozenset[int]
     """Ids that have no text."""
 
     def encode(self, text: str, bos: bool = True) -> list[int]:
         """Ids of `text`, begun as the model's prompts are if `bos`; no end token."""
+        raise NotImplementedError
 
     def decode(self, ids: Iterable[int]) -> str:
         """Text of `ids` without special tokens."""
+        raise NotImplementedError
 
     def token_id(self, token: str) -> int:
         """The id of an added token or a piece; raises CheckpointError if the vocabulary has none."""
+        if token not in self.ids:
+            said = f"the tokenizer has no token {token!r}"
+            raise CheckpointError(f"{said}: it does not belong to an InternVL2 checkpoint")
+        return self.ids[token]
 
 
 def load_tokenizer(folder: Path) -> Tokenizer:
     """The tokenizer of a checkpoint folder; raises CheckpointError if its files are missing or cannot be read."""
-    return SentencePieceTokenizer(folder) if is_sentencepiece(folder) else TransformersTokenizer(folder)
+    try:
+        return SentencePieceTokenizer(folder) if is_sentencepiece(folder) else TransformersTokenizer(folder)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError, RuntimeError) as error:
+        said = f"the tokenizer in {folder} cannot be read ({one_line(error)})"
+        raise CheckpointError(f"{said}: fetch the checkpoint again") from error
 
 
-class SentencePieceTokenizer:
+class SentencePieceTokenizer(Tokenizer):
     """See Tokenizer. `sha256` is over the model file and the added tokens."""
 
     def __init__(self, folder: Path) -> None:
-        """Read the tokenizer's files of `folder`; raises CheckpointError if they cannot be."""
         files = {path.name: path for path in tokenizer_files(folder)}
-        path = files.get("tokenizer.model", folder / "tokenizer.model")
         sentencepiece.set_min_log_level(2)  # it warns of a piece that InternLM2's vocabulary has by design
+        if "tokenizer.model" not in files:
+            raise CheckpointError(f"{folder} has no tokenizer.model: fetch the checkpoint again")
+        model = files["tokenizer.model"].read_bytes()
         try:
-            model = path.read_bytes()
             self._pieces = sentencepiece.SentencePieceProcessor(model_proto=model)
-            self._size: int = self._pieces.get_piece_size()
-        except FileNotFoundError:
-            raise CheckpointError(f"{folder} has no tokenizer.model: fetch the checkpoint again") from None
         except RuntimeError:
-            raise CheckpointError(f"{path} is not a sentencepiece model: fetch the checkpoint again") from None
-        self.added = _added_tokens(folder, files)
-        self.vocab_size = max([self._size, *(index + 1 for index in self.added.values())])
+            said = f"{files['tokenizer.model']} is not a sentencepiece model: fetch the checkpoint again"
+            raise CheckpointError(said) from None
+        self._size: int = self._pieces.get_piece_size()
+        names = ("tokenizer_config.json", "added_tokens.json")
+        config, more = (read_json(files[name]) if name in files else {} for name in names)
+        added = {entry["content"]: int(index) for index, entry in config.get("added_tokens_decoder", {}).items()}
+        self.added = added | {token: int(index) for token, index in more.items()}
+        self.ids = {piece: i for i, piece in enumerate(self._pieces.id_to_piece(list(range(self._size))))} | self.added
+        self.vocab_size = max(self.ids.values()) + 1
         self.sha256 = hashlib.sha256(model + json.dumps(sorted(self.added.items())).encode()).hexdigest()
         self.bos_id: int = self._pieces.bos_id()
         self.special_ids = frozenset([self.bos_id, self._pieces.eos_id(), *self.added.values()])
@@ -93,32 +106,24 @@ class SentencePieceTokenizer:
         text: str = self._pieces.decode([i for i in ids if i not in self.special_ids and i < self._size])
         return text
 
-    def token_id(self, token: str) -> int:
-        """See Tokenizer."""
-        index: int = self.added.get(token, self._pieces.piece_to_id(token))
-        if index == self._pieces.unk_id() and token not in self.added:
-            raise _no_token(token)
-        return index
 
-
-class TransformersTokenizer:
+class TransformersTokenizer(Tokenizer):
     """See Tokenizer: one that transformers reads without remote code (tokenizer.json, or vocab.json and merges.txt).
 
     `sha256` is over the vocabulary, so the same tokenizer in two file formats is the same tokenizer.
     """
 
     def __init__(self, folder: Path) -> None:
-        """Read the tokenizer's files of `folder`; raises CheckpointError if they cannot be."""
         from transformers import AutoTokenizer
 
-        try:
-            with quiet_transformers(), _apart(tokenizer_files(folder)) as place:
-                self._inner: Any = AutoTokenizer.from_pretrained(place, local_files_only=True, trust_remote_code=False)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError, RuntimeError) as error:
-            raise _unreadable(folder, error) from error
-        self._ids: dict[str, int] = self._inner.get_vocab()
-        self.vocab_size = max(self._ids.values()) + 1
-        self.sha256 = hashlib.sha256(json.dumps(sorted(self._ids.items())).encode()).hexdigest()
+        # From copies of its files alone, without byte order marks: transformers looks for more.
+        with quiet_transformers(), tempfile.TemporaryDirectory(prefix="aiflow-tokenizer-") as place:
+            for path in tokenizer_files(folder):
+                (Path(place) / path.name).write_bytes(path.read_bytes().removeprefix(codecs.BOM_UTF8))
+            self._inner: Any = AutoTokenizer.from_pretrained(place, local_files_only=True, trust_remote_code=False)
+        self.ids = self._inner.get_vocab()
+        self.vocab_size = max(self.ids.values()) + 1
+        self.sha256 = hashlib.sha256(json.dumps(sorted(self.ids.items())).encode()).hexdigest()
         added = (index for index, token in self._inner.added_tokens_decoder.items() if token.special)
         self.special_ids = frozenset([*self._inner.all_special_ids, *added])
 
@@ -131,12 +136,6 @@ class TransformersTokenizer:
         """See Tokenizer."""
         text: str = self._inner.decode([i for i in ids if i not in self.special_ids])
         return text
-
-    def token_id(self, token: str) -> int:
-        """See Tokenizer."""
-        if token not in self._ids:
-            raise _no_token(token)
-        return self._ids[token]
 
 
 class StreamDecoder:
@@ -152,30 +151,3 @@ class StreamDecoder:
         complete = text.rstrip(_REPLACEMENT)
         new, self._shown = complete[self._shown :], max(self._shown, len(complete))
         return new
-
-
-def _no_token(token: str) -> CheckpointError:
-    return CheckpointError(f"the tokenizer has no token {token!r}: it does not belong to an InternVL2 checkpoint")
-
-
-@contextlib.contextmanager
-def _apart(files: Iterable[Path]) -> Iterator[Path]:
-    """A folder with copies of `files` alone, without byte order marks: transformers looks for more."""
-    with tempfile.TemporaryDirectory(prefix="aiflow-tokenizer-") as place:
-        for path in files:
-            (Path(place) / path.name).write_bytes(path.read_bytes().removeprefix(_BYTE_ORDER_MARK))
-        yield Path(place)
-
-
-def _added_tokens(folder: Path, files: dict[str, Path]) -> dict[str, int]:
-    names = ("tokenizer_config.json", "added_tokens.json")
-    config, extra = (read_json(files[name]) if name in files else {} for name in names)
-    try:
-        added = {entry["content"]: int(index) for index, entry in config.get("added_tokens_decoder", {}).items()}
-        return added | {token: int(index) for token, index in extra.items()}
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise _unreadable(folder, error) from None
-
-
-def _unreadable(folder: Path, error: Exception) -> CheckpointError:
-    return CheckpointError(f"the tokenizer in {folder} cannot be read ({one_line(error)}): fetch the checkpoint again")

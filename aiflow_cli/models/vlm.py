@@ -9,15 +9,14 @@ import torch
 from transformers import InternVLForConditionalGeneration
 
 from aiflow_cli.errors import UsageError
-from aiflow_cli.models.config import language_name, read_config
-from aiflow_cli.models.decoder import Decoder
+from aiflow_cli.models.config import language_config, read_config
+from aiflow_cli.models.decoder import Decoder, ReferenceDecoder
 from aiflow_cli.models.hub import display_name
 from aiflow_cli.models.internvl2 import DTYPES, check_tokenizer, is_spread, load_model
 from aiflow_cli.models.lean import LeanDecoder, LeanWeights
-from aiflow_cli.models.preprocessing import Tiling, load_image, pixel_values
+from aiflow_cli.models.preprocessing import Tiling, pixel_values
 from aiflow_cli.models.prompt import IMAGE_CONTEXT, Prompt, check_question, find_template, prompt_ids
 from aiflow_cli.models.quantize import check_kind, quantize_model
-from aiflow_cli.models.reference import ReferenceDecoder
 from aiflow_cli.models.tokenizer import Tokenizer
 from aiflow_cli.wire.messages import Fingerprint
 
@@ -39,6 +38,16 @@ class VisionLanguageModel:
         self.template = find_template(original)
         self.eos_ids = frozenset([tokenizer.token_id(self.template.stop)])
         self.tokens_per_tile: int = model.config.image_seq_length
+        self.image_tokens = self.tokens_per_tile * self.tiling.most
+        """The most positions that an image can take."""
+        self.positions = int(model.config.get_text_config().max_position_embeddings)
+        """How many positions, of prompt and answer together, the model was made for."""
+        self.parameters = int(model.num_parameters())
+        language = language_config(original)
+        names = language.get("architectures") or [language.get("model_type", "?")]
+        architecture = f"{original.get('architectures', ['?'])[0]}/{names[0]}"
+        self.fingerprint = Fingerprint(architecture, tokenizer.sha256, tokenizer.vocab_size)
+        """What must agree between a draft and its target for token ids to mean the same."""
         plain = quantize is None and not is_spread(model)
         self._lean = LeanWeights(model) if plain and LeanDecoder.covers(model) else None
 
@@ -63,32 +72,6 @@ class VisionLanguageModel:
             quantize_model(model, quantize, device)
         return cls(display_name(folder), model, tokenizer, original, quantize)
 
-    @property
-    def architecture(self) -> str:
-        """Class names of the whole and of its language model."""
-        return f"{self.original.get('architectures', ['?'])[0]}/{language_name(self.original)}"
-
-    @property
-    def fingerprint(self) -> Fingerprint:
-        """What must agree between a draft and its target for token ids to mean the same."""
-        return Fingerprint(self.architecture, self.tokenizer.sha256, self.tokenizer.vocab_size)
-
-    @property
-    def image_tokens(self) -> int:
-        """The most positions that an image can take."""
-        return self.tokens_per_tile * self.tiling.most
-
-    @property
-    def parameters(self) -> int:
-        """Number of weights."""
-        return int(self.model.num_parameters())
-
-    @property
-    def positions(self) -> int:
-        """How many positions, of prompt and answer together, the model was made for."""
-        longest: int = self.model.config.get_text_config().max_position_embeddings
-        return longest
-
     def check_request(self, question: str, max_new_tokens: int) -> None:
         """Raise UsageError for what no image could be asked: a bad question, or one that leaves the answer no room."""
         ids = prompt_ids(self.tokenizer, self.template, question, self.tokens_per_tile)
@@ -107,7 +90,7 @@ class VisionLanguageModel:
     def prepare(self, image: bytes, question: str) -> Prompt:
         """The prompt for an image's bytes and a question; raises ImageError, and UsageError for a bad question."""
         check_question(self.template, question)
-        pixels = pixel_values(load_image(image), self.tiling)
+        pixels = pixel_values(image, self.tiling)
         return Prompt(prompt_ids(self.tokenizer, self.template, question, self.tokens_per_tile * len(pixels)), pixels)
 
     def decoder(self, max_length: int) -> Decoder:

@@ -34,14 +34,12 @@ LONGEST_SLEEP_S = 86_400.0
 class Connection(Stream, contextlib.AbstractContextManager["Connection"]):
     """A connected device. Raises LinkError for whatever happens to the link, ProtocolError for what is no message."""
 
-    def __init__(
-        self, address: Address, server: Address | None = None, connect_timeout_s: float = CONNECT_TIMEOUT_S
-    ) -> None:
+    def __init__(self, address: Address, server: Address | None = None) -> None:
         """Connect to `address`. `server` is what messages name: where the server is, if a relay is before it."""
         self.server = server or address
         self._answer_timeout_s = environment.ANSWER_TIMEOUT.value() or ANSWER_TIMEOUT_S
         try:
-            super().__init__(socket.create_connection(address, connect_timeout_s))
+            super().__init__(socket.create_connection(address, CONNECT_TIMEOUT_S))
         except OSError as error:
             raise PeerGone(f"no server at {self.server} ({reason(error)}): start one with `aiflow serve`") from error
         self._readable = _poller(self.socket, select.POLLIN)

@@ -20,7 +20,7 @@ from typing import Protocol
 from aiflow_cli.decoding.actions import Deliver, Finish, Send, Work
 from aiflow_cli.decoding.device import DeviceSession, Task
 from aiflow_cli.decoding.events import Cancelled, Event, Received, Started, WorkDone
-from aiflow_cli.errors import AiflowError, UsageError
+from aiflow_cli.errors import AiflowError
 from aiflow_cli.models.vlm import VisionLanguageModel
 from aiflow_cli.node.compute import Compute
 from aiflow_cli.node.connection import Connection
@@ -29,26 +29,17 @@ from aiflow_cli.wire.messages import Message
 from aiflow_cli.wire.transport import Arrived
 
 
-class Observer(Protocol):
-    """Who is told of a response as it is made. Times are of one monotonic clock, in seconds; bytes are whole frames."""
+class _Observer(Protocol):
+    """Who is told of a response as it is made, as `world/recorder.py` is. Times are of one monotonic clock, in seconds;
+    bytes are whole frames.
+    """
 
-    def begun(self, at_s: float) -> None:
-        """The image's bytes are in memory: t0."""
-
-    def performed(self, work: Work, done: WorkDone, begun_s: float, done_s: float) -> None:
-        """The draft model did a piece of work."""
-
-    def sent(self, message: Message, n_bytes: int, at_s: float) -> None:
-        """A message was handed to the kernel."""
-
-    def received(self, message: Message, n_bytes: int, at_s: float) -> None:
-        """A message was read."""
-
-    def delivered(self, tokens: tuple[int, ...], at_s: float) -> None:
-        """Output tokens are there."""
-
-    def finished(self, stopped: bool) -> None:
-        """The response is complete."""
+    def begun(self, at_s: float) -> None: ...
+    def performed(self, work: Work, done: WorkDone, begun_s: float, done_s: float) -> None: ...
+    def sent(self, message: Message, n_bytes: int, at_s: float) -> None: ...
+    def received(self, message: Message, n_bytes: int, at_s: float) -> None: ...
+    def delivered(self, tokens: tuple[int, ...], at_s: float) -> None: ...
+    def finished(self, stopped: bool) -> None: ...
 
 
 class Device:
@@ -59,11 +50,11 @@ class Device:
         self.model = model
         self._models = {"draft": Compute(model)}
 
-    def respond(self, task: Task, connection: Connection | None, observer: Observer) -> tuple[int, ...]:
-        """Make one response; its tokens. `connection` may be None for on-device. Raises LinkError, ProtocolError,
-        ImageError.
+    def respond(self, task: Task, connection: Connection | None, observer: _Observer) -> tuple[int, ...]:
+        """Make one response; its tokens. `connection` may be None for on-device.
 
-        Whatever is raised, the server is told that the request is over: the connection can go on with the next.
+        Raises LinkError, ProtocolError, ImageError. Whatever is raised, the server is told that the request is over:
+        the connection can go on with the next.
         """
         session = DeviceSession(task, self.model.eos_ids, self.model.tokenizer.vocab_size)
         drive = _Drive(session, self._models, connection, observer)
@@ -81,33 +72,32 @@ class _Drive:
     """One response under way."""
 
     def __init__(
-        self, session: DeviceSession, models: Models, connection: Connection | None, observer: Observer
+        self, session: DeviceSession, models: Models, connection: Connection | None, observer: _Observer
     ) -> None:
         self._session, self._models, self._link, self._observer = session, models, connection, observer
         self._todo: deque[Work] = deque()
-        self._finished = False
 
     def run(self) -> None:
         self._observer.begun(perf_counter())
         self.tell(Started())
-        while not self._finished:
+        while not self._session.output.done:
             if self._todo:
                 self._perform(self._todo.popleft())
             else:
-                self._hear(self._connected().receive())
+                assert self._link is not None  # alone there is always work, until the response is complete
+                self._hear(self._link.receive())
 
     def tell(self, event: Event) -> None:
         """Hand an event to the session, and do what it asks for; work waits in `_todo`."""
         for action in self._session.handle(event):
             match action:
                 case Send(message):
-                    connection = self._connected()
-                    size = connection.send(message)
-                    self._observer.sent(message, size, connection.sent_at_s)
+                    assert self._link is not None  # alone nothing is sent
+                    size = self._link.send(message)
+                    self._observer.sent(message, size, self._link.sent_at_s)
                 case Deliver(tokens):
                     self._observer.delivered(tokens, perf_counter())
                 case Finish(stopped):
-                    self._finished = True
                     self._observer.finished(stopped)
                 case _:
                     self._todo.append(action)
@@ -115,7 +105,7 @@ class _Drive:
     def _perform(self, work: Work) -> None:
         begun_s = perf_counter()
         done = perform(work, self._models, wanted=self._hear_what_came)
-        if not self._finished:
+        if not self._session.output.done:
             self._observer.performed(work, done, begun_s, perf_counter())
             self.tell(done)
 
@@ -124,17 +114,11 @@ class _Drive:
         if self._link is not None:
             for arrived in self._link.poll():
                 self._hear(arrived)
-        return not self._finished
+        return not self._session.output.done
 
     def _hear(self, arrived: Arrived) -> None:
         self._observer.received(arrived.message, arrived.n_bytes, arrived.at_s)
         self.tell(Received(arrived.message))
-
-    def _connected(self) -> Connection:
-        if self._link is None:
-            method = self._session.task.method.value
-            raise UsageError(f"method {method} needs a server: give --server, or let aiflow start one")
-        return self._link
 
 
 @contextlib.contextmanager

@@ -3,8 +3,7 @@
 A child is another command of this program: of the very package that its parent runs, and nothing is imported from the
 current folder, where anything may lie. It prints one JSON line on standard output when it is ready. It lives in a
 process group of its own, so that Ctrl-C reaches the parent alone, which then ends its children. Should the parent die
-without a word (SIGKILL), the kernel ends the child (PR_SET_PDEATHSIG); where there is no such call, the child looks for
-its parent now and then (`parent_is_gone`).
+without a word (SIGKILL), the kernel ends the child (PR_SET_PDEATHSIG).
 """
 
 from __future__ import annotations
@@ -48,9 +47,7 @@ _START = (
 
 
 def environment() -> dict[str, str]:
-    """This process's environment for a Python that imports nothing from the current folder, which an empty entry of
-    PYTHONPATH means too.
-    """
+    """This process's environment, for a Python that imports nothing from the current folder."""
     entries = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     kept = [entry for entry in entries if entry and not _is_current_folder(entry)]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(kept), "PYTHONSAFEPATH": "1"}
@@ -67,15 +64,9 @@ def die_with_parent(parent: int | None) -> None:
     """Have the kernel kill this process when its parent dies; exits at once if `parent`, a process id, is gone."""
     if parent is None:
         return
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if parent_is_gone(parent):
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:  # it died before the kernel was told
         os._exit(1)
-
-
-def parent_is_gone(parent: int | None) -> bool:
-    """Whether this process has been handed to another parent than the one that started it."""
-    return parent is not None and os.getppid() != parent
 
 
 def _ending(code: int) -> str:
@@ -145,23 +136,12 @@ class Child(contextlib.AbstractContextManager["Child"]):
         lines = (line.strip(_FRAME) for line in self._errors.read().decode(errors="replace").splitlines())
         return [line for line in lines if line]
 
-    def end(self) -> None:
-        """End it and all it started; waits until it is gone."""
-        if self._process.returncode is None:
-            self._signal(signal.SIGTERM)
-            try:
-                self._process.wait(END_TIMEOUT_S)
-            except subprocess.TimeoutExpired:
-                self._signal(signal.SIGKILL)
-                self._process.wait()
-        if self._process.stdout is not None:
-            self._process.stdout.close()
-        self._errors.close()
-
-    def _signal(self, number: signal.Signals) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.pid, number)
-
     def __exit__(self, *_: object) -> None:
-        """End it."""
-        self.end()
+        """End it and all it started; waits until it is gone."""
+        with self._errors, self._process:
+            for number in (signal.SIGTERM, signal.SIGKILL):
+                if self._process.returncode is None:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.killpg(self.pid, number)
+                    with contextlib.suppress(subprocess.TimeoutExpired):
+                        self._process.wait(END_TIMEOUT_S)

@@ -32,7 +32,7 @@ from aiflow_cli.wire.framing import SMALL_FRAME_BYTES
 from aiflow_cli.wire.messages import PROTOCOL_VERSION, Served, Welcome
 
 TICK_S = 0.5
-"""How often an idle server looks for late peers and for its parent."""
+"""How often an idle server looks for late peers."""
 MAX_CLIENTS = 256
 MAX_SEATS = 32
 """Devices that are served at the same time, each with its caches, its seat; the requests of others wait for one."""
@@ -79,7 +79,6 @@ class Server:
         """Seats that no one has."""
         self._leaving: dict[Client, None] = {}
         """Refused ones, which are closed when they have had time to read why."""
-        self._deaf_until_s = 0.0
 
     def serve(self, stopped: Callable[[], bool]) -> None:
         """Serve until `stopped()`, which is asked at least every TICK_S while idle."""
@@ -126,8 +125,7 @@ class Server:
         except OSError as error:
             # Gone again before it was accepted; or there is no room: newcomers wait, those that are served go on.
             if error.errno in OUT_OF_ROOM:
-                self._selector.unregister(self._listener)
-                self._deaf_until_s = perf_counter() + TICK_S
+                self._selector.unregister(self._listener)  # until the next tick
             return
         self._clients[client] = None
         self._selector.register(connection, selectors.EVENT_READ, client)
@@ -192,15 +190,15 @@ class Server:
                 self._drop(client, reason)
         for client in [one for one in self._leaving if now_s > one.closes_at_s]:
             self._close(client)
-        if self._deaf_until_s and now_s > self._deaf_until_s:
-            self._deaf_until_s = 0.0
+        if self._listener not in self._selector.get_map():
             self._selector.register(self._listener, selectors.EVENT_READ)
 
     def _work(self, job: Job) -> None:
         """Do a piece of work and tell the session that waits for it."""
-        job.client.jobs.remove(job)
-        self._guarded(job.client, partial(self._perform, job))
-        if job.client not in self._clients or not job.client.session.busy:
+        client = job.client
+        client.jobs.remove(job)
+        self._guarded(client, partial(self._perform, job))
+        if client not in self._clients or not client.session.busy:
             gc.collect(1)
 
     def _perform(self, job: Job) -> None:

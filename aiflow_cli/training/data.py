@@ -81,7 +81,7 @@ class TrainingData:
 def render_training_data(
     data: TrainingData, workers: int, progress: Callable[[int, int], None] = lambda done, total: None
 ) -> TrainingData:
-    """Render the scenes of `data` with `workers` processes; what is done already is kept."""
+    """Render the scenes of `data` with `workers` processes; if that is done already, it is kept."""
     done_file, done_text = data.folder / "done.json", json.dumps({"seed": data.seed, "count": data.count})
     if done_file.exists() and done_file.read_text() == done_text:
         return data

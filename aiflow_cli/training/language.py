@@ -8,22 +8,23 @@ checkpoint holds both, as InternVL2's does. Whether a model is good is judged by
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import InternVLForConditionalGeneration
-from transformers.cache_utils import DynamicCache
 
-from aiflow_cli.training.data import GRID
+from aiflow_cli.training.data import Array, TrainingData
 from aiflow_cli.training.optim import Optimiser, mixed_precision
+from aiflow_cli.training.sizes import EOS_ID, Size
 from aiflow_cli.training.vision import Report, normalise
+from aiflow_cli.training.vocabulary import Words
 
 History = list[tuple[int, float, float]]
 """(step, loss, slots right) at each judging."""
@@ -34,19 +35,31 @@ Model: TypeAlias = InternVLForConditionalGeneration
 
 @dataclass(frozen=True)
 class CaptionTask:
-    """What a caption model is trained on.
+    """What a model of `size` learns: the captions of the scenes of `data`, with new free words in each epoch.
 
-    `view` uint8 [n, side, side, 3]; `captions(row, epoch)` gives token ids with the end token; `prompt_ids` those
-    before the caption, image places (`image_token_id`) included; `weights` [vocabulary] says how much each token counts
-    in the loss, all the same if None.
+    `said` are other captions for the first scenes, as token ids, to be learned alone. `weights` [vocabulary] says how
+    much each token counts in the loss, all the same if None.
     """
 
-    view: npt.NDArray[np.uint8]
-    captions: Callable[[int, int], list[int]]
-    prompt_ids: Sequence[int]
-    image_token_id: int
-    end_id: int
+    words: Words
+    size: Size
+    data: TrainingData
     weights: Tensor | None = None
+    said: list[list[int]] | None = None
+
+    @cached_property
+    def view(self) -> Array:
+        """The pictures, uint8 [n, side, side, 3]."""
+        return self.data.view(self.size.view)[: None if self.said is None else len(self.said)]
+
+    @cached_property
+    def prompt(self) -> list[int]:
+        """Token ids before the caption, image places included."""
+        return self.words.prompt(self.size.image_tokens)
+
+    def caption(self, row: int, epoch: int) -> list[int]:
+        """Token ids of a caption, end token included."""
+        return self.words.encode(self.data.caption(row, epoch)) if self.said is None else self.said[row]
 
 
 def new_caption_model(config: Any, tower_state: dict[str, Tensor] | None, seed: int) -> Model:
@@ -68,73 +81,40 @@ def new_caption_model(config: Any, tower_state: dict[str, Tensor] | None, seed: 
     return model
 
 
-def image_embeddings(model: Model, pixels: Tensor) -> Tensor:
-    """What stands in the image places of the prompt: [n, 16, width]; the tower gets no gradient."""
-    inner = model.model
-    with torch.no_grad():
-        hidden = inner.vision_tower(pixel_values=pixels).last_hidden_state[:, 1:]
-        n, _, h = hidden.shape
-        shuffled = inner.pixel_shuffle(hidden.view(n, GRID, GRID, h), scale_factor=0.5).reshape(n, -1, 4 * h)
-    projected: Tensor = inner.multi_modal_projector(shuffled)
-    return projected
-
-
-def prompt_embeddings(model: Model, pixels: Tensor, task: CaptionTask) -> Tensor:
-    """Embeddings of the prompt with the image in it: [n, prompt, width]."""
-    ids = torch.tensor([list(task.prompt_ids)], device=pixels.device)
-    embedded: Tensor = model.model.language_model.embed_tokens(ids).expand(len(pixels), -1, -1).clone()
-    embedded[:, (ids[0] == task.image_token_id).nonzero()[:, 0]] = image_embeddings(model, pixels).to(embedded.dtype)
-    return embedded
-
-
 def caption_logits(model: Model, pixels: Tensor, ids: Tensor, task: CaptionTask) -> Tensor:
     """Logits of each token of the captions `ids` [n, length], given those before it: [n, length, vocabulary]."""
-    prompt = prompt_embeddings(model, pixels, task)
-    text = model.model.language_model
-    embedded = torch.cat((prompt, text.embed_tokens(ids[:, :-1].clamp(min=0))), 1)
+    text, prompt = model.model.language_model, torch.tensor([task.prompt], device=pixels.device)
+    start = text.embed_tokens(prompt).expand(len(pixels), -1, -1).clone()
+    image = model.get_image_features(pixels, vision_feature_layer=-1, vision_feature_select_strategy="default")
+    start[:, (prompt[0] == task.words.image_token_id).nonzero()[:, 0]] = image.pooler_output.to(start.dtype)
+    embedded = torch.cat((start, text.embed_tokens(ids[:, :-1].clamp(min=0))), 1)
     hidden = text(inputs_embeds=embedded, use_cache=False).last_hidden_state
-    logits: Tensor = model.lm_head(hidden[:, prompt.shape[1] - 1 :])
+    logits: Tensor = model.lm_head(hidden[:, len(task.prompt) - 1 :])
     return logits
-
-
-def caption_loss(model: Model, pixels: Tensor, captions: list[list[int]], task: CaptionTask) -> Tensor:
-    """Weighted mean cross-entropy over the tokens of `captions` (padding on the right: attention is causal)."""
-    longest = max(map(len, captions))
-    ids = torch.tensor([c + [-100] * (longest - len(c)) for c in captions], device=pixels.device)
-    logits = caption_logits(model, pixels, ids, task)
-    weights = task.weights.to(logits.device) if task.weights is not None else None
-    return F.cross_entropy(logits.flatten(0, 1).float(), ids.flatten(), weights, ignore_index=-100)
 
 
 @torch.inference_mode()
 def greedy_captions(
-    model: Model, view: npt.NDArray[np.uint8], task: CaptionTask, max_new: int = 96, batch: int = 100
+    model: Model, view: Array, task: CaptionTask, max_new: int = 96, batch: int = 100
 ) -> list[list[int]]:
     """Greedy captions of all pictures of `view`, end token included, in batches."""
-    device, text = model.lm_head.weight.device, model.model.language_model
+    device = model.lm_head.weight.device
     result: list[list[int]] = []
     for start in range(0, len(view), batch):
-        inputs = prompt_embeddings(model, normalise(view[start : start + batch], str(device)), task)
-        cache = DynamicCache()
-        rows: list[list[int]] = [[] for _ in range(len(inputs))]
-        for _ in range(max_new):
-            hidden = text(inputs_embeds=inputs, past_key_values=cache, use_cache=True).last_hidden_state
-            chosen = model.lm_head(hidden[:, -1]).argmax(-1)
-            for row, token in zip(rows, chosen.tolist(), strict=True):
-                if not row or row[-1] != task.end_id:
-                    row.append(token)
-            if all(row[-1] == task.end_id for row in rows):
-                break
-            inputs = text.embed_tokens(chosen)[:, None]
-        result += rows
+        pixels = normalise(view[start : start + batch], str(device))
+        prompts = torch.tensor([task.prompt], device=device).expand(len(pixels), -1)
+        ids = model.generate(
+            input_ids=prompts,
+            pixel_values=pixels,
+            attention_mask=torch.ones_like(prompts),
+            max_new_tokens=max_new,
+            do_sample=False,
+            eos_token_id=EOS_ID,
+            pad_token_id=EOS_ID,
+        )
+        for row in ids[:, len(task.prompt) :].tolist():  # those that end before others of the batch are filled up
+            result.append(row[: row.index(EOS_ID) + 1] if EOS_ID in row else row)
     return result
-
-
-def batch_rows(step: int, batch: int, count: int, seed: int) -> tuple[list[int], int]:
-    """Rows and epoch of one step; each epoch permutes all. (Batches of one length save padding, but learn slower.)"""
-    epoch, within = divmod(step, count // batch)
-    order = np.random.default_rng((seed, epoch)).permutation(count)
-    return sorted(int(row) for row in order[within * batch : (within + 1) * batch]), epoch
 
 
 @dataclass(frozen=True)
@@ -162,44 +142,54 @@ def train_captions(
     Goes on from `checkpoint` if it is there. `judge` gives the share of slots right; the last state is kept, since the
     learning rate has decayed to almost nothing by then.
     """
-    parts = (("projector", model.model.multi_modal_projector), ("language_model", model.model.language_model))
+    parts = {"projector": model.model.multi_modal_projector, "language_model": model.model.language_model}
     optimiser = Optimiser(parts, schedule.steps, schedule.muon_lr, schedule.adam_lr)
-    device = str(model.lm_head.weight.device)
     start, history = _resume(model, optimiser, checkpoint)
-    running = float("nan")
     for step in range(start, schedule.steps):
-        rows, epoch = batch_rows(step, schedule.batch, len(task.view), schedule.seed)
-        model.train()
-        model.model.vision_tower.eval()
-        captions = [task.captions(r, epoch) for r in rows]
-        with mixed_precision(device):
-            loss = caption_loss(model, normalise(task.view[rows], device), captions, task)
-        loss.backward()
-        optimiser.step(step)
-        running = loss.item() if math.isnan(running) else 0.95 * running + 0.05 * loss.item()
+        optimiser.learn(_loss_at(model, task, schedule, step), step)
         if (step + 1) % 10 == 0:
             slots = f", slots {history[-1][2]:.3f}" if history else ""
-            report(step + 1, schedule.steps, f"loss {running:.3f}{slots}")
+            report(step + 1, schedule.steps, f"loss {optimiser.running:.3f}{slots}")
         if (step + 1) % schedule.judge_every == 0 or step + 1 == schedule.steps:
-            model.eval()
-            history.append((step + 1, running, judge(model)))
+            history.append((step + 1, optimiser.running, judge(model.eval())))
             _save(model, optimiser, checkpoint, step + 1, history)
     model.eval()
     return history
 
 
-def _save(model: nn.Module, optimiser: Optimiser, path: Path, step: int, history: History) -> None:
+def _loss_at(model: Model, task: CaptionTask, schedule: Schedule, step: int) -> Tensor:
+    """Weighted mean cross-entropy over the captions of one step's batch (padding on the right: attention is causal).
+
+    Each epoch permutes all scenes. (Batches of one length save padding, but learn slower.)
+    """
+    model.train()
+    model.model.vision_tower.eval()
+    epoch, within = divmod(step, len(task.view) // schedule.batch)
+    order = np.random.default_rng((schedule.seed, epoch)).permutation(len(task.view))
+    rows = sorted(order[within * schedule.batch : (within + 1) * schedule.batch].tolist())
+    captions, device = [task.caption(row, epoch) for row in rows], model.lm_head.weight.device
+    longest = max(map(len, captions))
+    ids = torch.tensor([c + [-100] * (longest - len(c)) for c in captions], device=device)
+    weights = None if task.weights is None else task.weights.to(device)
+    with mixed_precision(str(device)):
+        logits = caption_logits(model, normalise(task.view[rows], str(device)), ids, task)
+        return F.cross_entropy(logits.flatten(0, 1).float(), ids.flatten(), weights, ignore_index=-100)
+
+
+def _save(model: Model, optimiser: Optimiser, path: Path, step: int, history: History) -> None:
+    states = [part.state_dict() for part in optimiser.parts]
     partial = path.with_suffix(".partial")
-    torch.save({"model": model.state_dict(), "optimiser": optimiser.state(), "step": step, "history": history}, partial)
+    torch.save({"model": model.state_dict(), "optimiser": states, "step": step, "history": history}, partial)
     partial.replace(path)
 
 
-def _resume(model: nn.Module, optimiser: Optimiser, path: Path) -> tuple[int, History]:
+def _resume(model: Model, optimiser: Optimiser, path: Path) -> tuple[int, History]:
     if not path.exists():
         return 0, []
     saved = torch.load(path, weights_only=True)
     model.load_state_dict(saved["model"])
-    optimiser.load_state(saved["optimiser"])
+    for part, state in zip(optimiser.parts, saved["optimiser"], strict=True):
+        part.load_state_dict(state)
     return saved["step"], saved["history"]
 
 
@@ -207,21 +197,16 @@ def deepen(shallow: Model, config: Any, seed: int) -> Model:
     """A deeper model that computes the same: each layer is followed by copies of it whose outputs start at zero.
 
     Training then starts where the shallow model stood, at a third of the cost; what the added layers learn, the model
-    card reports (accuracy without each layer).
+    card reports (accuracy without each layer). The depth must be a multiple of the shallow one's.
     """
     deep = new_caption_model(config, None, seed)
-    factor, rest = divmod(config.text_config.num_hidden_layers, len(shallow.model.language_model.layers))
-    if rest:
-        raise ValueError("the deeper model must have a multiple of the shallow one's layers")
+    factor = config.text_config.num_hidden_layers // len(shallow.model.language_model.layers)
     state: dict[str, Tensor] = {}
     for name, value in shallow.state_dict().items():
-        prefix, layers, tail = name.partition("language_model.layers.")
-        if not layers:
-            state[name] = value
-            continue
-        index, _, inner = tail.partition(".")
-        added = torch.zeros_like(value) if inner.endswith(_OUTPUTS) else value
-        for copy in range(factor):
-            state[f"{prefix}{layers}{int(index) * factor + copy}.{inner}"] = added if copy else value
+        before, layers, after = name.partition("language_model.layers.")
+        index, _, inner = after.partition(".")
+        for copy in range(factor if layers else 1):
+            place = f"{before}{layers}{int(index) * factor + copy}.{inner}" if layers else name
+            state[place] = torch.zeros_like(value) if copy and inner.endswith(_OUTPUTS) else value
     deep.load_state_dict(state)
     return deep

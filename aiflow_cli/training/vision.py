@@ -18,11 +18,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers.models.internvl.modeling_internvl import InternVLVisionModel
 
-from aiflow_cli.training.data import GRID, PATCH_FIELDS, SCENE_FIELDS, TrainingData
+from aiflow_cli.models.preprocessing import MEAN, STD
+from aiflow_cli.training.data import GRID, PATCH_FIELDS, SCENE_FIELDS, Array, TrainingData
 from aiflow_cli.training.optim import Optimiser, mixed_precision
 from aiflow_cli.training.recipe import VISION_BATCH
 
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _BACKGROUND_WEIGHT = 0.25
 _BLOCK_WEIGHT = 0.3
 
@@ -32,54 +32,43 @@ Logits = dict[str, Tensor]
 """By the name of what is read."""
 
 
-class LabelHeads(nn.Module):
-    """Linear readings of the tower's outputs: patch labels, and scene labels from each block of 2 x 2 patches."""
+class LabelledTower(nn.Module):
+    """A fresh vision tower, and linear readings of its outputs that are only needed while it learns."""
 
-    def __init__(self, hidden: int) -> None:
+    def __init__(self, config: Any) -> None:
         super().__init__()
-        self.patch_norm, self.block_norm = nn.LayerNorm(hidden), nn.LayerNorm(4 * hidden)
-        self.patch = nn.Linear(hidden, sum(PATCH_FIELDS.values()))
-        self.block = nn.Linear(4 * hidden, sum(SCENE_FIELDS.values()))
+        config._attn_implementation = "eager"
+        self.tower = InternVLVisionModel(config)
+        for name, p in self.tower.named_parameters():
+            if "position_embeddings" in name or "cls_token" in name:  # transformers leaves them at zero: slow to learn
+                nn.init.normal_(p, std=0.02)
+            elif "lambda" in name:
+                nn.init.ones_(p)
+        width = config.hidden_size
+        self.patch_norm, self.block_norm = nn.LayerNorm(width), nn.LayerNorm(4 * width)
+        self.patch = nn.Linear(width, sum(PATCH_FIELDS.values()))
+        self.block = nn.Linear(4 * width, sum(SCENE_FIELDS.values()))
 
-    def forward(self, hidden: Tensor) -> tuple[Logits, Logits]:
-        """Logits from [n, 64, hidden]: of patches [n, 64, classes] and of blocks [n, 16, classes]."""
-        patches, blocks = self.patch(self.patch_norm(hidden)), self.block(self.block_norm(_shuffle_blocks(hidden)))
-        return _by_field(patches, PATCH_FIELDS), _by_field(blocks, SCENE_FIELDS)
+    def forward(self, pixels: Tensor) -> tuple[Logits, Logits]:
+        """Logits from [n, 3, side, side]: of patches [n, 64, classes], and of scenes from 2 x 2 blocks of patches
+        [n, 16, classes].
+        """
+        hidden = self.tower(pixel_values=pixels).last_hidden_state[:, 1:]  # without the class token
+        n, _, width = hidden.shape
+        blocks = hidden.view(n, GRID // 2, 2, GRID // 2, 2, width).permute(0, 1, 3, 2, 4, 5)
+        of_patches = self.patch(self.patch_norm(hidden))
+        of_blocks = self.block(self.block_norm(blocks.reshape(n, GRID * GRID // 4, 4 * width)))
+        return _by_field(of_patches, PATCH_FIELDS), _by_field(of_blocks, SCENE_FIELDS)
 
 
 def _by_field(logits: Tensor, fields: dict[str, int]) -> Logits:
     return dict(zip(fields, logits.split(list(fields.values()), -1), strict=True))
 
 
-def _shuffle_blocks(hidden: Tensor) -> Tensor:
-    """Groups of 2 x 2 patches, [n, 64, h] -> [n, 16, 4h]."""
-    n, _, h = hidden.shape
-    x = hidden.view(n, GRID // 2, 2, GRID // 2, 2, h).permute(0, 1, 3, 2, 4, 5)
-    return x.reshape(n, GRID * GRID // 4, 4 * h)
-
-
-def normalise(view: np.ndarray[Any, Any], device: str = "cpu") -> Tensor:
+def normalise(view: Array, device: str = "cpu") -> Tensor:
     """Pixel values as the preprocessing gives them: uint8 [n, side, side, 3] -> float32 [n, 3, side, side]."""
     x = torch.tensor(np.ascontiguousarray(view), device=device).float() / 255
     return ((x - torch.tensor(MEAN, device=device)) / torch.tensor(STD, device=device)).permute(0, 3, 1, 2).contiguous()
-
-
-def new_vision_tower(config: Any) -> InternVLVisionModel:
-    """A vision tower with random weights; transformers leaves its position embeddings at zero, which learns slowly."""
-    config._attn_implementation = "eager"
-    tower = InternVLVisionModel(config)
-    for name, p in tower.named_parameters():
-        if "position_embeddings" in name or "cls_token" in name:
-            nn.init.normal_(p, std=0.02)
-        elif "lambda" in name:
-            nn.init.ones_(p)
-    return tower
-
-
-def _patch_features(tower: InternVLVisionModel, pixels: Tensor) -> Tensor:
-    """The tower's last hidden states without the class token: [n, 64, hidden]."""
-    hidden: Tensor = tower(pixel_values=pixels).last_hidden_state
-    return hidden[:, 1:]
 
 
 def _targets(data: TrainingData, rows: Any, device: str) -> tuple[Logits, Logits]:
@@ -89,30 +78,28 @@ def _targets(data: TrainingData, rows: Any, device: str) -> tuple[Logits, Logits
     return of_patches, dict(zip(SCENE_FIELDS, labels.to(device).unbind(-1), strict=True))
 
 
-def _label_loss(heads: LabelHeads, hidden: Tensor, patches: Logits, labels: Logits) -> Tensor:
+def _label_loss(read: tuple[Logits, Logits], right: tuple[Logits, Logits]) -> Tensor:
     """Cross-entropy over all labels; vehicle labels only where there is a vehicle."""
-    of_patches, of_blocks = heads(hidden)
+    (of_patches, of_blocks), (patches, labels) = read, right
     vehicle = patches["cell"] > 0
-    weight = torch.ones(PATCH_FIELDS["cell"], device=hidden.device)
+    weight = torch.ones(PATCH_FIELDS["cell"], device=vehicle.device)
     weight[0] = _BACKGROUND_WEIGHT
     loss = F.cross_entropy(of_patches.pop("cell").flatten(0, 1), patches["cell"].flatten(), weight=weight)
     for name, logits in of_patches.items():
         loss = loss + F.cross_entropy(logits[vehicle], patches[name][vehicle])
     for name, logits in of_blocks.items():
-        right = labels[name].repeat_interleave(logits.shape[1])
-        loss = loss + _BLOCK_WEIGHT * F.cross_entropy(logits.flatten(0, 1), right)
+        of_scene = labels[name].repeat_interleave(logits.shape[1])
+        loss = loss + _BLOCK_WEIGHT * F.cross_entropy(logits.flatten(0, 1), of_scene)
     return loss
 
 
 @torch.no_grad()
-def _label_accuracy(
-    tower: InternVLVisionModel, heads: LabelHeads, data: TrainingData, side: int, count: int, device: str
-) -> dict[str, float]:
-    """Share of right labels over the first `count` scenes, by name."""
+def _label_accuracy(model: LabelledTower, data: TrainingData, side: int, device: str) -> dict[str, float]:
+    """Share of right labels over the first 500 scenes, by name."""
     right: dict[str, list[float]] = defaultdict(list)
-    for start in range(0, count, 100):
-        part = slice(start, min(start + 100, count))
-        of_patches, of_blocks = heads(_patch_features(tower, normalise(data.view(side)[part], device)))
+    for start in range(0, min(500, data.count), 100):
+        part = slice(start, min(start + 100, data.count))
+        of_patches, of_blocks = model(normalise(data.view(side)[part], device))
         patches, labels = _targets(data, part, device)
         vehicle = patches["cell"] > 0
         for name, logits in of_patches.items():
@@ -127,19 +114,14 @@ def train_vision_tower(
 ) -> tuple[InternVLVisionModel, dict[str, float]]:
     """Train a tower on `data`; returns it and its label accuracy on `held_out`."""
     torch.manual_seed(0)
-    tower = new_vision_tower(config).to(device).train()
-    heads = LabelHeads(config.hidden_size).to(device)
-    optimiser = Optimiser((("tower", tower), ("heads", heads)), steps, muon_lr=0.02, adam_lr=1e-3)
-    view, order, running = data.view(side), np.random.default_rng(0), 0.0
+    model = LabelledTower(config).to(device).train()
+    optimiser = Optimiser({"labelled": model}, steps, muon_lr=0.02, adam_lr=1e-3)
+    view, order = data.view(side), np.random.default_rng(0)
     for step in range(steps):
         rows = np.sort(order.choice(data.count, VISION_BATCH, replace=False))
-        patches, labels = _targets(data, rows, device)
         with mixed_precision(device):
-            loss = _label_loss(heads, _patch_features(tower, normalise(view[rows], device)), patches, labels)
-        loss.backward()
-        optimiser.step(step)
-        running = loss.item() if step == 0 else 0.95 * running + 0.05 * loss.item()
+            loss = _label_loss(model(normalise(view[rows], device)), _targets(data, rows, device))
+        optimiser.learn(loss, step)
         if (step + 1) % 20 == 0:
-            report(step + 1, steps, f"loss {running:.3f}")
-    tower.eval()
-    return tower, _label_accuracy(tower, heads, held_out, side, min(500, held_out.count), device)
+            report(step + 1, steps, f"loss {optimiser.running:.3f}")
+    return model.eval().tower, _label_accuracy(model, held_out, side, device)

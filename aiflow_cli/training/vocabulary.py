@@ -40,7 +40,7 @@ def train_tokenizer(captions: Iterable[str], folder: Path) -> int:
         minloglevel=2,
     )
     (folder / "tokenizer.vocab").unlink()
-    pieces: int = _processor(folder).get_piece_size()
+    pieces: int = sentencepiece.SentencePieceProcessor(model_file=str(folder / "tokenizer.model")).get_piece_size()
     added = {token: pieces + k for k, token in enumerate(ADDED_TOKENS)}
     config = {
         "tokenizer_class": "InternLM2Tokenizer",
@@ -53,15 +53,11 @@ def train_tokenizer(captions: Iterable[str], folder: Path) -> int:
     return pieces + len(ADDED_TOKENS)
 
 
-def _processor(folder: Path) -> sentencepiece.SentencePieceProcessor:
-    return sentencepiece.SentencePieceProcessor(model_file=str(folder / "tokenizer.model"))
-
-
 class Words:
     """The tokenizer of the small pair while it is in training: captions to ids and back, and the prompt."""
 
     def __init__(self, folder: Path) -> None:
-        self.pieces = _processor(folder)
+        self.pieces = sentencepiece.SentencePieceProcessor(model_file=str(folder / "tokenizer.model"))
         self._added: dict[str, int] = json.loads((folder / "added_tokens.json").read_text())
         self.vocab_size = self.pieces.get_piece_size() + len(self._added)
         self.image_token_id = self._added["<IMG_CONTEXT>"]

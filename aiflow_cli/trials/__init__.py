@@ -1,3 +1,1 @@
-"""Experiments: what they are, their schedule and runner, the store of results, and what is recorded of where they come
-from.
-"""
+"""Experiments: what they are, their schedule and runner, the store of results, and what is told of their origin."""

@@ -10,26 +10,25 @@ from __future__ import annotations
 import contextlib
 import gc
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from time import perf_counter
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import InternVLForConditionalGeneration
 from transformers.generation.streamers import BaseStreamer
-from transformers.utils import logging as transformers_logging
 
 from aiflow_cli.decoding.actions import Action, Finish, Send
 from aiflow_cli.decoding.events import Received
 from aiflow_cli.decoding.server import ServerSession
 from aiflow_cli.errors import UsageError
 from aiflow_cli.models.prompt import Prompt
+from aiflow_cli.models.quiet import quiet_transformers
 from aiflow_cli.models.vlm import VisionLanguageModel
 from aiflow_cli.node.compute import Compute
 from aiflow_cli.node.perform import perform
 from aiflow_cli.trials.schedule import Planned
-from aiflow_cli.wire.messages import Message, Picture, Request, Round, Tokens, unpack_ids
+from aiflow_cli.wire.messages import Picture, Request, Round, Tokens, unpack_ids
 from aiflow_cli.world.record import Trial
 from aiflow_cli.world.recorder import Recorder
 
@@ -40,7 +39,7 @@ class InProcess:
     def __init__(
         self, target: VisionLanguageModel, draft: VisionLanguageModel, question: str, max_new_tokens: int, gamma: int
     ) -> None:
-        """Raises UsageError, at the first response, if transformers' assistant cannot be given the target's prompt."""
+        """Nothing is made yet."""
         self._target, self._draft = target, draft
         self._models = {"target": Compute(target), "draft": Compute(draft)}
         self._question, self._max_new_tokens, self._gamma = question, max_new_tokens, gamma
@@ -51,15 +50,14 @@ class InProcess:
         session = ServerSession(target.eos_ids, target.tokenizer.vocab_size, can_draft=True)
         method = trial.setting.method.value
         request = Request(0, method, self._gamma, self._max_new_tokens, self._question, Picture(image))
-        recorder = Recorder(trial)
-        with _undisturbed():
-            recorder.begun(perf_counter())
+        with _recording(trial) as recorder:
             recorder.sent(request, 0, perf_counter())
             actions: deque[Action] = deque(session.handle(Received(request)))
             while actions:
                 match actions.popleft():
-                    case Send(message):
-                        _deliver(message, recorder)
+                    case Send(Tokens() | Round() as message):
+                        recorder.received(message, 0, perf_counter())
+                        recorder.delivered(unpack_ids(message.ids), perf_counter())
                     case Finish(stopped):
                         recorder.finished(stopped)
                     case work:
@@ -71,7 +69,7 @@ class InProcess:
         return self._generate(planned.trial, self._target.prepare(planned.image, self._question))
 
     def assisted(self, planned: Planned) -> Trial:
-        """transformers' assisted generation, constant draft length, with an assistant that sees the image."""
+        """transformers' assisted generation; raises UsageError if the assistant cannot be given the target's prompt."""
         prompt, drafts = (m.prepare(planned.image, self._question) for m in (self._target, self._draft))
         if prompt.input_ids != drafts.input_ids:
             raise UsageError(
@@ -83,20 +81,29 @@ class InProcess:
         settings.num_assistant_tokens = self._gamma
         settings.num_assistant_tokens_schedule = "constant"
         settings.assistant_confidence_threshold = 0.0
-        with _seeing(assistant, drafts):
+        pixels = _pixels(assistant, drafts)
+
+        def see(_module: object, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+            past = kwargs.get("past_key_values")
+            empty = past is None or past.get_seq_length() == 0
+            return args, kwargs | {"pixel_values": pixels} if empty else kwargs
+
+        handle = assistant.register_forward_pre_hook(see, with_kwargs=True)
+        try:
             return self._generate(planned.trial, prompt, assistant_model=assistant)
+        finally:
+            handle.remove()
 
     def _generate(self, trial: Trial, prompt: Prompt, **options: Any) -> Trial:
         model: Any = self._target.model
         ids = torch.tensor([prompt.input_ids], device=model.device)
         stop_ids = sorted(self._target.eos_ids)
-        recorder = Recorder(trial)
-        with _undisturbed(), _unlogged():
-            recorder.begun(perf_counter())
+        # transformers warns of how its own assisted generation calls it
+        with quiet_transformers(), _recording(trial) as recorder:
             model.generate(
                 input_ids=ids,
                 attention_mask=torch.ones_like(ids),
-                pixel_values=_placed(model, prompt),
+                pixel_values=_pixels(model, prompt),
                 do_sample=False,
                 max_new_tokens=self._max_new_tokens,
                 eos_token_id=stop_ids,
@@ -122,53 +129,19 @@ class _Stamps(BaseStreamer):
         pass
 
 
-def _deliver(message: Message, recorder: Recorder) -> None:
-    if not isinstance(message, Tokens | Round):
-        raise TypeError(f"a server that drafts sends tokens and rounds, not {message}")
-    recorder.received(message, 0, perf_counter())
-    recorder.delivered(unpack_ids(message.ids), perf_counter())
-
-
-def _placed(model: InternVLForConditionalGeneration, prompt: Prompt) -> Tensor | None:
+def _pixels(model: Any, prompt: Prompt) -> Tensor | None:
     return None if prompt.pixel_values is None else prompt.pixel_values.to(model.device, model.dtype)
 
 
 @contextlib.contextmanager
-def _seeing(model: InternVLForConditionalGeneration, prompt: Prompt) -> Iterator[None]:
-    """Within this, `model` sees the prompt's image whenever its cache is empty."""
-    pixels = _placed(model, prompt)
-
-    def add(_module: object, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        past = kwargs.get("past_key_values")
-        empty = past is None or past.get_seq_length() == 0
-        return args, kwargs | {"pixel_values": pixels} if empty else kwargs
-
-    handle = model.register_forward_pre_hook(add, with_kwargs=True)
-    try:
-        yield
-    finally:
-        handle.remove()
-
-
-@contextlib.contextmanager
-def _unlogged() -> Iterator[None]:
-    """transformers warns of how its own assisted generation calls it."""
-    level = transformers_logging.get_verbosity()
-    transformers_logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        transformers_logging.set_verbosity(level)
-
-
-@contextlib.contextmanager
-def _undisturbed() -> Iterator[None]:
-    """Inference mode, and no garbage collection: the same for all."""
-    enabled: Callable[[], None] = gc.enable if gc.isenabled() else gc.disable
+def _recording(trial: Trial) -> Iterator[Recorder]:
+    """Where a response begins: in inference mode and without garbage collection, the same for all."""
+    recorder = Recorder(trial)
     gc.collect(1)
     gc.disable()
     try:
         with torch.inference_mode():
-            yield
+            recorder.begun(perf_counter())
+            yield recorder
     finally:
-        enabled()
+        gc.enable()

@@ -14,22 +14,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from aiflow_cli.environment import VARIABLES, mistakes
 from aiflow_cli.errors import AiflowError, CheckpointError
-
-if TYPE_CHECKING:
-    from packaging.requirements import Requirement
-
-    from aiflow_cli.models.pair import PairSpec
 
 MIN_FREE_BYTES = 500_000_000
 MIN_MEMORY_BYTES = 2_000_000_000
 DEFAULT_PAIR = "small"
 _SHOWN = ("torch", "transformers", "datasets")
 _VECTORS = ("avx2", "avx512f", "asimd", "sve")
-
 
 State = Literal["ok", "note", "missing"]
 
@@ -46,7 +40,7 @@ class Finding:
 
 def examine() -> Iterator[Finding]:
     """Every finding, cheap ones first."""
-    for look in _LOOKS:
+    for look in (_environment, _packages, _machine, _gpu, _pairs, _photographs, _disk, _hub_cache):
         name = look.__name__.replace("_", " ").strip()
         try:
             yield from look()
@@ -56,11 +50,12 @@ def examine() -> Iterator[Finding]:
             yield Finding(name, "missing", f"could not be looked at: {error}", "mend what is missing above, then again")
 
 
-def _python() -> Iterator[Finding]:
-    yield Finding("python", "ok", f"{platform.python_version()} at {sys.executable}")
+def _judged(name: str, good: bool, detail: str, otherwise: State, remedy: str) -> Finding:
+    return Finding(name, "ok", detail) if good else Finding(name, otherwise, detail, remedy)
 
 
 def _environment() -> Iterator[Finding]:
+    yield Finding("python", "ok", f"{platform.python_version()} at {sys.executable}")
     found = mistakes()
     for name, mistake in found.items():
         yield Finding(name, "missing", mistake, f"unset {name}, or set it to what it may be")
@@ -78,45 +73,37 @@ def _packages() -> Iterator[Finding]:
         yield Finding("packages", "note", "aiflow-cli is not installed: what it needs is not known", "pip install .")
         return
     needed = [one for one in wanted if one.marker is None or one.marker.evaluate({"extra": ""})]  # no extras
-    found = [_package(one) for one in sorted(needed, key=lambda one: (one.name not in _SHOWN, one.name))]
-    told = [one for one in found if one.state == "missing" or one.name in _SHOWN]
-    yield from told
-    yield Finding("packages", "ok", f"{len(found) - len(told)} others as needed")
+    others = 0
+    for one in sorted(needed, key=lambda one: (one.name not in _SHOWN, one.name)):
+        try:
+            version = metadata.version(one.name)
+            good = one.specifier.contains(version, prereleases=True)
+            detail = version if good else f"{version}; needed is {one.specifier}"
+        except metadata.PackageNotFoundError:
+            good, detail = False, "not installed"
+        if good and one.name not in _SHOWN:
+            others += 1
+        else:
+            yield _judged(one.name, good, detail, "missing", f"pip install '{one}'")
+    yield Finding("packages", "ok", f"{others} others as needed")
 
 
-def _package(wanted: Requirement) -> Finding:
-    try:
-        version = metadata.version(wanted.name)
-    except metadata.PackageNotFoundError:
-        return Finding(wanted.name, "missing", "not installed", f"pip install '{wanted}'")
-    if wanted.specifier.contains(version, prereleases=True):
-        return Finding(wanted.name, "ok", version)
-    return Finding(wanted.name, "missing", f"{version}; needed is {wanted.specifier}", f"pip install '{wanted}'")
-
-
-def _memory() -> Iterator[Finding]:
+def _machine() -> Iterator[Finding]:
     import psutil
 
-    found = psutil.virtual_memory()
-    detail = f"{found.available / 1e9:.1f} of {found.total / 1e9:.1f} GB free"
-    if found.available < MIN_MEMORY_BYTES:
-        yield Finding("memory", "note", f"{detail}: little for two processes with torch", "end other programs")
-    else:
-        yield Finding("memory", "ok", detail)
+    from aiflow_cli.trials.fingerprint import cpu
 
-
-def _cpu() -> Iterator[Finding]:
-    from aiflow_cli.trials.provenance import cpu
-
-    found = cpu()
-    if (cores := found["usable_cores"]) < 2:
-        yield Finding("cores", "note", f"{cores}: device and server take turns, so timings are too long", "use 2")
-    else:
-        yield Finding("cores", "ok", f"{cores}: device and server each on their own")
-    flags = ", ".join(found["flags"]) or "no vector instructions known"
-    bfloat16 = "" if any("bf16" in flag for flag in found["flags"]) else "; no bfloat16, and float32 is the default"
-    known = any(flag in _VECTORS for flag in found["flags"])
-    yield Finding("cpu", "ok" if known else "note", f"{found['model']} ({flags}{bfloat16})")
+    found, memory = cpu(), psutil.virtual_memory()
+    cores, flags = found["usable_cores"], found["flags"]
+    each = "device and server each on their own" if cores > 1 else "device and server take turns: timings are too long"
+    yield _judged("cores", cores > 1, f"{cores}: {each}", "note", "use 2")
+    bfloat16 = "" if any("bf16" in flag for flag in flags) else "; no bfloat16, and float32 is the default"
+    known = any(flag in _VECTORS for flag in flags)
+    detail = f"{found['model']} ({', '.join(flags) or 'no vector instructions known'}{bfloat16})"
+    yield Finding("cpu", "ok" if known else "note", detail)
+    detail = f"{memory.available / 1e9:.1f} of {memory.total / 1e9:.1f} GB free"
+    remedy = f"two processes with torch need {MIN_MEMORY_BYTES / 1e9:.0f} GB: end other programs"
+    yield _judged("memory", memory.available >= MIN_MEMORY_BYTES, detail, "note", remedy)
 
 
 def _gpu() -> Iterator[Finding]:
@@ -126,24 +113,23 @@ def _gpu() -> Iterator[Finding]:
         for index in range(torch.cuda.device_count()):
             found = torch.cuda.get_device_properties(index)
             yield Finding(f"gpu {index}", "ok", f"{found.name}, {found.total_memory / 1e9:.0f} GB")
-    elif shutil.which("nvidia-smi"):
-        detail = f"there may be one, but torch {torch.__version__} cannot use it"
-        yield Finding("gpu", "note", detail, "install a CUDA build of torch that fits the driver: pytorch.org")
     else:
-        yield Finding("gpu", "note", "none: the small pair needs none, InternVL2-2B/26B do", "a machine with CUDA")
+        detail, remedy = "none: the small pair needs none, InternVL2-2B/26B do", "a machine with CUDA"
+        if shutil.which("nvidia-smi"):
+            detail = f"there may be one, but torch {torch.__version__} cannot use it"
+            remedy = "install a CUDA build of torch that fits the driver: pytorch.org"
+        yield Finding("gpu", "note", detail, remedy)
 
 
 def _pairs() -> Iterator[Finding]:
     from aiflow_cli.models.pair import registry
 
     for name, pair in registry().items():
-        if pair.target.startswith("hub:"):
-            continue
-        if troubles := [found for place in (pair.target, pair.draft) if (found := _trouble_with(Path(place)))]:
+        if not pair.target.startswith("hub:"):
+            troubles = [found for place in (pair.target, pair.draft) if (found := _trouble_with(Path(place)))]
             state: State = "missing" if name == DEFAULT_PAIR else "note"
-            yield Finding(f"pair {name}", state, "; ".join(troubles), "make pair, or install aiflow again")
-        else:
-            yield Finding(f"pair {name}", "ok", "in the package")
+            detail = "; ".join(troubles) or "in the package"
+            yield _judged(f"pair {name}", not troubles, detail, state, "make pair, or install aiflow again")
 
 
 def _trouble_with(checkpoint: Path) -> str | None:
@@ -168,49 +154,33 @@ def _photographs() -> Iterator[Finding]:
 
     folder, wanted = data_folder(), manifest()
     count = sum((folder / f"{image_id}.jpg").is_file() for image_id in wanted)
-    if count == len(wanted):
-        yield Finding("photographs", "ok", f"{count} in {folder}")
-    elif count:
-        yield Finding("photographs", "note", f"{count} of {len(wanted)} in {folder}", "aiflow download")
-    else:
-        remedy = "aiflow download, or set AIFLOW_DATA to the folder that holds them"
-        yield Finding("photographs", "note", f"none in {folder}; rendered scenes are used", remedy)
+    whole, remedy = count == len(wanted), "aiflow download, or set AIFLOW_DATA to the folder that holds them"
+    detail = f"{count if whole else f'{count} of {len(wanted)}'} in {folder}"
+    detail = detail if count else f"none in {folder}; rendered scenes are used"
+    yield _judged("photographs", whole, detail, "note", remedy)
 
 
 def _disk() -> Iterator[Finding]:
-    here = Path.cwd()
-    free = shutil.disk_usage(here).free
-    detail = f"{free / 1e9:.1f} GB free in {here}"
-    if not os.access(here, os.W_OK):
-        yield Finding("disk", "missing", f"{here} cannot be written, where results/ goes", "change to another folder")
-    elif free < MIN_FREE_BYTES:
-        yield Finding("disk", "missing", detail, "free some space: results go to results/")
-    else:
-        yield Finding("disk", "ok", detail)
+    here, remedy = Path.cwd(), "free some space, or change to another folder: results go to results/"
+    free, writable = shutil.disk_usage(here).free, os.access(here, os.W_OK)
+    detail = f"{free / 1e9:.1f} GB free in {here}" if writable else f"{here} cannot be written"
+    yield _judged("disk", writable and free >= MIN_FREE_BYTES, detail, "missing", remedy)
 
 
 def _hub_cache() -> Iterator[Finding]:
     from huggingface_hub import constants
 
     from aiflow_cli.models.pair import registry
+    from aiflow_cli.trials.served import folder_here
 
     cache = Path(constants.HF_HUB_CACHE)
     free = shutil.disk_usage(next(folder for folder in (cache, *cache.parents) if folder.is_dir())).free
     where = f"{cache} ({free / 1e9:.0f} GB free{', offline mode' if constants.HF_HUB_OFFLINE else ''})"
     pairs = {name: pair for name, pair in registry().items() if pair.target.startswith("hub:")}
-    here = [name for name, pair in pairs.items() if _has_weights(pair)]
+    folders = {name: [folder_here(pair, role) for role in ("target", "draft")] for name, pair in pairs.items()}
+    here = [name for name, found in folders.items() if all(f and any(f.glob("*.safetensors")) for f in found)]
     away = [name for name in pairs if name not in here]
     if here or not away:
         yield Finding("hub cache", "ok", f"{', '.join(here) or 'nothing needed'} in {where}")
     if away:
         yield Finding("hub cache", "note", f"not in {where}: {', '.join(away)}", f"aiflow pull {away[0]}")
-
-
-def _has_weights(pair: PairSpec) -> bool:
-    try:
-        return all(any(pair.folder(role).glob("*.safetensors")) for role in ("target", "draft"))
-    except AiflowError:
-        return False
-
-
-_LOOKS = (_python, _environment, _packages, _cpu, _memory, _gpu, _pairs, _photographs, _disk, _hub_cache)

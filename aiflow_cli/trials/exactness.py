@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -30,18 +31,16 @@ class Exactness:
     def line(self) -> str:
         """For people."""
         share = self.redecide_s / self.verify_s if self.verify_s else 0.0
-        return (
-            f"exact: {self.method} gamma {self.gamma} decided again in {self.decided_again} of {self.rounds} rounds, "
-            f"by {self.steps} single steps ({share:.0%} of the verification's time)"
-        )
+        rounds = f"decided again in {self.decided_again} of {self.rounds} rounds, by {self.steps} single steps"
+        return f"exact: {self.method} gamma {self.gamma} {rounds} ({share:.0%} of the verification's time)"
 
 
 def exactness(trials: Iterable[Trial]) -> list[Exactness]:
     """By method and draft length, of all that have rounds; warm-ups are left out."""
-    rounds: dict[tuple[str, int | None], list[Round]] = {}
+    rounds: dict[tuple[str, int | None], list[Round]] = defaultdict(list)
     for trial in trials:
         if trial.rounds and not trial.warmup:
-            rounds.setdefault((trial.setting.method.value, trial.setting.gamma), []).extend(trial.rounds)
+            rounds[trial.setting.method.value, trial.setting.gamma] += trial.rounds
     return [
         Exactness(
             method,

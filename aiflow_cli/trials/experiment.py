@@ -1,5 +1,4 @@
-"""An experiment, opened: its specification with the pairs, images and servers that it runs on, and the folder it goes
-into.
+"""An experiment, opened: its specification, the pairs, images and servers that it runs on, and its folder.
 
 A folder holds trials of one spec, pair, data, code and machine (`fingerprint`); anything else is refused, or, if
 allowed, noted in run.json under `mixed`.
@@ -7,8 +6,9 @@ allowed, noted in run.json under `mixed`.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,17 +32,18 @@ SPREAD = "Ray nodes, named in each trial"
 
 @dataclass(frozen=True)
 class Experiment:
-    """What is to be run, on what, and where to. `ray`: the address of a cluster to run it on, or None."""
+    """What is to be run, on what, and where to. `ray`: the address of a cluster to run it on, or None; `remedy`: what
+    to do where the folder holds trials that were made otherwise.
+    """
 
     spec: ExperimentSpec
     folder: Path
     pairs: Mapping[str, PairSpec]
     images: ImageSet
     fingerprints: Fingerprints
-    ray: str | None = None
-    allow_mixed: bool = False
-    remedy: str = "--restart begins in a new folder, --allow-mixed goes on in this one and notes it"
-    """What to do where the folder holds trials that were made otherwise."""
+    ray: str | None
+    allow_mixed: bool
+    remedy: str
 
     @cached_property
     def records(self) -> list[ImageRecord]:
@@ -52,8 +53,7 @@ class Experiment:
     @cached_property
     def planned(self) -> list[Planned]:
         """All trials, warm-ups aside, in their order."""
-        spec = self.spec
-        return list(schedule(self.records, spec.block(), spec.repeats, spec.seed, spec.sessions))
+        return list(schedule(self.records, self.spec))
 
 
 def open_experiment(
@@ -73,14 +73,13 @@ def open_experiment(
     if ray and spec.server:
         raise UsageError(f"--ray starts a server on every node: leave `server` ({spec.server}) out")
     folder = choose_folder(spec, output, restart)
-    pairs = spec.pair_specs()
-    images = open_images(spec.data, spec.images, spec.seed)
+    pairs, images = spec.pair_specs(), open_images(spec.data, spec.images, spec.seed)
     runs = what_runs(pairs, spec.server, Method.CO_LOCATED in spec.methods)
     prints = {"spec": spec.fingerprint, "data": images.fingerprint} | runs | ({"machine": SPREAD} if ray else {})
-    opened = Experiment(spec, folder, pairs, images, prints, ray, allow_mixed)
-    if not stamped:
-        return opened
-    return replace(opened, folder=output or store.new_folder(spec.name), remedy="give another --output")
+    remedy = "--restart begins in a new folder, --allow-mixed goes on in this one and notes it"
+    if stamped:  # made at last, so that what is refused leaves none
+        folder, remedy = output or store.new_folder(spec.name), "give another --output"
+    return Experiment(spec, folder, pairs, images, prints, ray, allow_mixed, remedy)
 
 
 def choose_folder(spec: ExperimentSpec, output: Path | None, restart: bool) -> Path:
@@ -89,16 +88,11 @@ def choose_folder(spec: ExperimentSpec, output: Path | None, restart: bool) -> P
         if restart and _holds_result(output):
             raise UsageError(f"{output} holds a result, which is never removed: restart in another --output")
         return output
-    base = store.RESULTS / spec.folder_name
-    last = 1
-    while _numbered(base, last + 1).exists():
-        last += 1
-    taken = _holds_result(_numbered(base, last))
-    return _numbered(base, last + 1 if restart and taken else last)
-
-
-def _numbered(base: Path, number: int) -> Path:
-    return base if number == 1 else base.with_name(f"{base.name}-{number}")
+    last = base = store.RESULTS / f"{spec.name}-{fingerprint.shown(spec.fingerprint)}"
+    numbered = (base.with_name(f"{base.name}-{number}") for number in itertools.count(2))
+    while (following := next(numbered)).exists():
+        last = following
+    return following if restart and _holds_result(last) else last
 
 
 def _holds_result(folder: Path) -> bool:
@@ -116,23 +110,16 @@ def earlier_trials(experiment: Experiment) -> list[Trial]:
         raise UsageError(f"{folder} holds no result of an experiment: give another --output")
     changed = fingerprint.differences(document.get("fingerprints", {}), experiment.fingerprints)
     if changed and not experiment.allow_mixed:
-        raise UsageError(
-            f"{folder} holds {len(found)} trials made otherwise ({'; '.join(changed)}): {experiment.remedy}"
-        )
-    _check_names(experiment, found)
-    return found
-
-
-def _check_names(experiment: Experiment, found: Sequence[Trial]) -> None:
-    """A trial that is there counts as done only if it is the one that the plan has under its name."""
+        said = f"{folder} holds {len(found)} trials made otherwise ({'; '.join(changed)})"
+        raise UsageError(f"{said}: {experiment.remedy}")
+    # A trial that is there counts as done only if it is the one that the plan has under its name.
     planned = {one.trial.trial: one.trial for one in experiment.planned}
     for trial in found:
         wanted = planned.get(trial.trial, trial)
         if (wanted.image_id, wanted.setting) != (trial.image_id, trial.setting):
-            raise UsageError(
-                f"{experiment.folder} has another trial under the name {trial.trial}: the changed spec orders trials "
-                "otherwise, so they cannot be mixed; use --restart, or another --output"
-            )
+            said = f"{folder} has another trial under the name {trial.trial}: the changed spec orders trials otherwise"
+            raise UsageError(f"{said}, so they cannot be mixed; use --restart, or another --output")
+    return found
 
 
 def remaining(experiment: Experiment, found: Sequence[Trial]) -> list[Planned]:

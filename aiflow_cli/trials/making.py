@@ -1,7 +1,6 @@
 """Making trials in a live world, one after the other, whatever becomes of each.
 
-What a trial raises is its failure, and the next is made; where its connection may be gone, in a world that is entered
-anew.
+What a trial raises is its failure, and the next is made; if the connection may be gone, in a world entered anew.
 """
 
 from __future__ import annotations
@@ -36,49 +35,39 @@ class Failure:
         return f"failed: {self.setting} of {self.pair} on image {self.image_id} ({self.trial}): {self.error}"
 
 
+Made = list[Trial | Failure]
+World = contextlib.AbstractContextManager[LiveWorld, bool | None]
+
+
 class Maker(contextlib.ExitStack):
     """Enters its world when a trial is to be made and none is there, and makes the warm-ups then. A context manager.
 
-    A setting whose warm-up failed has none the next time: else it would hold up the others for ever.
+    `warm` gives the warm-ups of the n-th time. A setting whose warm-up failed has none the next time: else it would
+    hold up the others for ever.
     """
 
-    def __init__(
-        self,
-        world: Callable[[], LiveWorld],
-        warm: Callable[[int], list[Planned]],
-        entered: Callable[[LiveWorld], None] = lambda _: None,
-    ) -> None:
-        """`warm` gives the warm-ups of the n-th time; `entered` is told of each new world."""
+    def __init__(self, world: Callable[[], World], warm: Callable[[int], list[Planned]]) -> None:
         super().__init__()
-        self._new_world, self._warm, self._entered = world, warm, entered
+        self._new_world, self._warm = world, warm
         self._world: LiveWorld | None = None
         self._times = self._in_a_row = 0
         self._cold: set[Setting] = set()
 
     def make(self, planned: Planned) -> Iterator[Trial | Failure]:
-        """The trial, or its failure; before it the warm-ups, if there have to be any.
-
-        Raises what entering a world raises, and what the last of several failures in a row raised.
+        """The trial, or its failure; before it the warm-ups of a new world. Raises what entering one raises, and what
+        the last of several failures in a row raised.
         """
         while self._world is None:
-            yield from self.enter()
+            self._world = world = self.enter_context(self._new_world())
+            warm, self._times = self._warm(self._times), self._times + 1
+            for one in warm:
+                if self._world is world and one.trial.setting not in self._cold:  # else it broke
+                    made = self._attempt(world, one)
+                    if isinstance(made, Trial):
+                        yield made
+                    else:
+                        self._cold.add(one.trial.setting)
         yield self._attempt(self._world, planned)
-
-    def enter(self) -> Iterator[Trial]:
-        """Enter a new world; the warm-ups in it."""
-        self._world = world = self.enter_context(self._new_world())
-        self._entered(world)
-        warm, self._times = self._warm(self._times), self._times + 1
-        for planned in warm:
-            if planned.trial.setting in self._cold:
-                continue
-            made = self._attempt(world, planned)
-            if isinstance(made, Trial):
-                yield made
-            else:
-                self._cold.add(planned.trial.setting)
-                if self._world is not world:
-                    return  # it broke
 
     def _attempt(self, world: LiveWorld, planned: Planned) -> Trial | Failure:
         try:
@@ -88,14 +77,9 @@ class Maker(contextlib.ExitStack):
             if self._in_a_row == FAILURES:
                 raise
             if isinstance(error, LinkError | ProtocolError):
-                self.leave()
-            wanted = planned.trial
-            setting = wanted.setting
+                self._world = None
+                self.close()
+            wanted, setting = planned.trial, planned.trial.setting
             return Failure(wanted.trial, setting.label, setting.pair, wanted.image_id, str(error), now())
         self._in_a_row = 0
         return made
-
-    def leave(self) -> None:
-        """End the processes."""
-        self._world = None
-        self.close()

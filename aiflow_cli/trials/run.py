@@ -8,8 +8,8 @@ anew and warmed up. When no trial is lacking but those that failed, outputs are 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -17,22 +17,21 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from aiflow_cli.trials import fingerprint, identity, provenance, store
+from aiflow_cli.trials import fingerprint, identity, store
 from aiflow_cli.trials.experiment import Experiment, earlier_trials, remaining
-from aiflow_cli.trials.making import Failure, Maker
+from aiflow_cli.trials.making import Failure, Made, Maker
 from aiflow_cli.trials.schedule import Planned, warmups
-from aiflow_cli.trials.served import folder_here, pair_document, recorded
+from aiflow_cli.trials.served import folder_here, pair_document
 from aiflow_cli.trials.store import TrialWriter
 from aiflow_cli.world.live import LiveWorld
 from aiflow_cli.world.record import SCHEMA_VERSION, Link, Setting, Trial, now
 
 Document = dict[str, Any]
 """run.json."""
-Made = list[Trial | Failure]
 
 
 class Step(NamedTuple):
-    """How far a run is: trials done of all (warm-ups included), and the last one made; None while processes start."""
+    """How far a run is: trials done of all, warm-ups aside, and the last one made; None while processes start."""
 
     done: int
     total: int
@@ -78,104 +77,75 @@ def failures(document: Document) -> list[Failure]:
 
 def run_experiment(experiment: Experiment, show: Show) -> RunResult:
     """Make what is lacking, then compare and write tables. Finished trials stay, whatever is raised: what starting
-    raises, or several trials in a row.
-
-    `show` is first called when nothing speaks against beginning: what is raised before is a refusal.
+    raises, or several trials in a row. What is raised before `show` is first called is a refusal.
     """
-    folder = store.make_folder(experiment.folder)
+    folder, total = store.make_folder(experiment.folder), len(experiment.planned)
     with store.owned(folder):
         found = earlier_trials(experiment)
         todo = remaining(experiment, found)
         if not todo and (document := store.read_run(folder))["provenance"]["finished_at"]:
             return RunResult(folder, document, found)
-        document = _begin(experiment, found)
-        with TrialWriter(folder, found) as writer:
-            _Run(experiment, document, found, writer, show).make(todo)
+        document, done = _begin(experiment, found), total - len(todo)
+        with TrialWriter(folder, found) as writer, closing(_make(experiment, document, found, todo)) as batches:
+            show(Step(done, total, None))
+            for batch in batches:
+                trials = [one for one in batch if isinstance(one, Trial)]
+                writer.append(*trials)
+                found += trials
+                _note_failures(folder, document, batch)
+                done += len(batch) - sum(trial.warmup for trial in trials)
+                show(Step(done, total, trials[-1] if trials else None))
         return _finish(experiment, document, found)
 
 
-class _Run:
-    """One call: what it makes goes to the disk, then to `found`; what fails and what servers run goes into
-    `document`.
-    """
-
-    def __init__(
-        self, experiment: Experiment, document: Document, found: list[Trial], writer: TrialWriter, show: Show
-    ) -> None:
-        self._experiment, self._document, self._found = experiment, document, found
-        self._writer, self._show = writer, show
-        self._done = self._warm = self._warm_expected = 0
-
-    def make(self, todo: Sequence[Planned]) -> None:
-        """Session by session."""
-        sessions = [list(group) for _, group in itertools.groupby(todo, key=lambda one: one.trial.session)]
-        self._done = len(self._experiment.planned) - len(todo)
-        if not self._experiment.ray:  # else once a node, however many there are
-            self._warm_expected = sum(len(_settings(s)) for s in sessions) * self._experiment.spec.warmups
-        self._tell(None)
-        for session in sessions:
-            with closing(self._batches(session)) as batches:
-                for batch in batches:
-                    self._keep(batch)
-
-    def _batches(self, todo: list[Planned]) -> Generator[Made, None, None]:
-        """Trials of a session as they are made: one at a time here, a block at a time over Ray."""
-        experiment, spec, session = self._experiment, self._experiment.spec, todo[0].trial.session
-        settings = _settings(todo)
-        first = 1 + max((t.block for t in self._found if t.warmup and t.session == session), default=-1)
-        image = experiment.records[0]
-        warm = partial(warmups, image, settings, spec.warmups, first, session, spec.sessions)
+def _make(
+    experiment: Experiment, document: Document, found: Sequence[Trial], todo: Sequence[Planned]
+) -> Generator[Made, None, None]:
+    """Trials as they are made, session by session: one at a time here, a block at a time over Ray."""
+    pairs, spec = experiment.pairs, experiment.spec
+    for session, group in itertools.groupby(todo, key=lambda one: one.trial.session):
+        lacking = list(group)
+        settings = list(dict.fromkeys(planned.trial.setting for planned in lacking))
+        first = 1 + max((t.block for t in found if t.warmup and t.session == session), default=-1)
+        warm = partial(warmups, experiment.records[0], settings, spec, session, first)
         if experiment.ray:
             from aiflow_cli.trials.ray_sweep import Job, run_blocks
 
             expected = {} if experiment.allow_mixed else experiment.fingerprints
-            yield from run_blocks(experiment.ray, Job(experiment.pairs, settings, spec, warm, expected), todo)
-            return
-        with Maker(partial(LiveWorld, experiment.pairs, settings, spec), warm, self._entered) as maker:
-            for planned in todo:
-                for made in maker.make(planned):
-                    yield [made]
+            yield from run_blocks(experiment.ray, Job(pairs, settings, spec, warm, expected), lacking)
+        else:
+            with Maker(partial(_world, experiment, document, settings), warm) as maker:
+                for planned in lacking:
+                    for made in maker.make(planned):
+                        yield [made]
 
-    def _entered(self, world: LiveWorld) -> None:
-        for entry in self._document["pairs"]:
+
+@contextmanager
+def _world(experiment: Experiment, document: Document, settings: Sequence[Setting]) -> Iterator[LiveWorld]:
+    """A world; what its servers say that they run goes into run.json."""
+    with LiveWorld(experiment.pairs, settings, experiment.spec) as world:
+        for entry in document["pairs"]:
             if served := world.served.get(entry["name"]):
-                entry.update(recorded(self._experiment.pairs[entry["name"]], served))
-        store.write_run(self._experiment.folder, self._document)
-
-    def _keep(self, batch: Made) -> None:
-        trials = [one for one in batch if isinstance(one, Trial)]
-        self._writer.append(*trials)
-        self._found += trials
-        warm = sum(trial.warmup for trial in trials)
-        self._warm += warm
-        self._done += len(batch) - warm
-        self._note_failures(batch)
-        self._tell(trials[-1] if trials else None)
-
-    def _note_failures(self, batch: Made) -> None:
-        """Failures of this batch, and none of what has succeeded since."""
-        tried = {one.trial for one in batch}
-        failed = [entry for entry in self._document["failed"] if entry["trial"] not in tried]
-        failed += [asdict(one) for one in batch if isinstance(one, Failure)]
-        if failed != self._document["failed"]:
-            self._document["failed"] = failed
-            store.write_run(self._experiment.folder, self._document)
-
-    def _tell(self, last: Trial | None) -> None:
-        total = len(self._experiment.planned) + max(self._warm_expected, self._warm)
-        self._show(Step(self._done + self._warm, total, last))
+                entry.update(pair_document(experiment.pairs[entry["name"]], served))
+        store.write_run(experiment.folder, document)
+        yield world
 
 
-def _settings(todo: Sequence[Planned]) -> list[Setting]:
-    return list(dict.fromkeys(planned.trial.setting for planned in todo))
+def _note_failures(folder: Path, document: Document, batch: Made) -> None:
+    """In run.json at once; a failure stays there until the trial has succeeded."""
+    tried = {one.trial for one in batch}
+    failed = [entry for entry in document["failed"] if entry["trial"] not in tried]
+    failed += [asdict(one) for one in batch if isinstance(one, Failure)]
+    if failed != document["failed"]:
+        document["failed"] = failed
+        store.write_run(folder, document)
 
 
 def _begin(experiment: Experiment, found: Sequence[Trial]) -> Document:
     """run.json with this call in it, written."""
-    gathered = provenance.gather()
-    call = {key: gathered[key] for key in ("started_at", "command", "git", "host", "load_at_start")}
+    document = new_document(experiment)
+    call = {key: document["provenance"][key] for key in ("started_at", "command", "git", "host", "load_at_start")}
     call |= {"ray": experiment.ray, "trials_before": len(found)}
-    document = _new_document(experiment, gathered)
     before = store.read_run(experiment.folder) if (experiment.folder / "run.json").exists() else {}
     if "sessions" in before:
         document["sessions"], document["mixed"] = before["sessions"], before["mixed"]
@@ -192,29 +162,27 @@ def _begin(experiment: Experiment, found: Sequence[Trial]) -> Document:
     return document
 
 
-def _new_document(experiment: Experiment, gathered: Document) -> Document:
+def new_document(experiment: Experiment) -> Document:
+    """run.json of an experiment before its first trial."""
     images = experiment.images
-    data = {"name": images.name, "fingerprint": images.fingerprint, "images": len(images), "note": images.note}
     return {
         "schema_version": SCHEMA_VERSION,
         "name": experiment.spec.name,
         "spec": experiment.spec.model_dump(mode="json"),
-        "provenance": gathered,
+        "provenance": fingerprint.provenance(),
         "pairs": [pair_document(pair) for pair in experiment.pairs.values()],
         "links": [msgspec.to_builtins(Link.of(link)) for link in experiment.spec.link.links()],
-        "data": data,
+        "data": {"name": images.name, "fingerprint": images.fingerprint, "images": len(images), "note": images.note},
         "trials": len(experiment.planned),
         "fingerprints": experiment.fingerprints,
-        "sessions": [],
-        "mixed": [],
-        "failed": [],
+        **{part: [] for part in ("sessions", "mixed", "failed")},
     }
 
 
 def _finish(experiment: Experiment, document: Document, found: list[Trial]) -> RunResult:
     """Compare the outputs and write tables. Done anew where a call ended in the middle of it."""
     if any(trial.identical is None and identity.comparable(trial) for trial in found):
-        found = compare(experiment, found, document["pairs"])
+        found = _compared(experiment, document, found)
         store.rewrite_trials(experiment.folder, found)
     store.write_tables(experiment.folder, found)
     document["provenance"]["finished_at"] = now()
@@ -222,18 +190,19 @@ def _finish(experiment: Experiment, document: Document, found: list[Trial]) -> R
     return RunResult(experiment.folder, document, found)
 
 
-def compare(experiment: Experiment, trials: Sequence[Trial], pairs: Sequence[Mapping[str, Any]]) -> list[Trial]:
-    """`trials` with `identical` filled in, pair by pair; `pairs` as run.json has them, with what servers computed
-    in.
-    """
-    compared = {trial.trial: trial for trial in trials}
+def _compared(experiment: Experiment, document: Document, trials: Sequence[Trial]) -> list[Trial]:
+    """`trials` with `identical` filled in, pair by pair, by what its server computed in."""
+    from aiflow_cli.models.vlm import VisionLanguageModel
+
     spec, images = experiment.spec, {image.image_id: image.data for image in experiment.records}
-    servers = {pair["name"]: pair.get("server") or {} for pair in pairs}
     device = spec.device if spec.server else spec.target_device
-    for name, pair in experiment.pairs.items():
-        dtype = servers[name].get("dtype") or spec.dtype_of(pair, device)
-        quantize, target = servers[name].get("quantize", spec.quantize), folder_here(pair, "target")
-        probe = identity.reference_probe(target, device, dtype, spec.question(pair), images, quantize)
-        mine = [trial for trial in trials if trial.setting.pair == name]
+    compared: dict[str, Trial] = {}
+    for entry in document["pairs"]:
+        pair, server = experiment.pairs[entry["name"]], entry.get("server") or {}
+        dtype = server.get("dtype") or spec.dtype_of(pair, device)
+        quantize, target = server.get("quantize", spec.quantize), folder_here(pair, "target")
+        load = partial(VisionLanguageModel.from_folder, target, device, dtype, quantize) if target else None
+        probe = identity.reference_probe(load, spec.question(pair), images)
+        mine = [trial for trial in trials if trial.setting.pair == pair.name]
         compared |= {trial.trial: trial for trial in identity.compare(mine, dtype, probe)}
-    return list(compared.values())
+    return [compared.get(trial.trial, trial) for trial in trials]

@@ -1,6 +1,4 @@
-"""The order of the trials: blocks by image, all settings of a block in seeded random order, so that drift hits all
-alike.
-"""
+"""The order of the trials: blocks by image, each in seeded random order, so that drift hits all settings alike."""
 
 from __future__ import annotations
 
@@ -14,6 +12,7 @@ from aiflow_cli.world.record import Setting, Trial
 
 if TYPE_CHECKING:
     from aiflow_cli.images.imageset import ImageRecord
+    from aiflow_cli.trials.spec import ExperimentSpec
 
 WARMUP = "warmup-"
 
@@ -45,40 +44,31 @@ def planned(
     return Planned(trial, image.data)
 
 
-def schedule(
-    images: Sequence[ImageRecord], block: Sequence[Setting], repeats: int, seed: int, sessions: int = 1
-) -> Iterator[Planned]:
-    """Every image with every setting of a block, `repeats` times in each session. The order within a block depends on
-    seed, session and block alone.
-    """
-    for session, number in itertools.product(range(sessions), range(repeats * len(images))):
+def schedule(images: Sequence[ImageRecord], spec: ExperimentSpec) -> Iterator[Planned]:
+    """Every image with every setting, in each session; the order in a block depends on seed, session and block."""
+    block = spec.block()
+    for session, number in itertools.product(range(spec.sessions), range(spec.repeats * len(images))):
         repeat, index = divmod(number, len(images))
         order = list(block)
-        random.Random(f"{seed}/{session}/{number}").shuffle(order)
+        random.Random(f"{spec.seed}/{session}/{number}").shuffle(order)
         for place, setting in enumerate(order):
-            yield planned(images[index], setting, number, place, repeat, session, _prefix(session, sessions))
+            yield planned(images[index], setting, number, place, repeat, session, _prefix(session, spec))
 
 
 def warmups(
-    image: ImageRecord,
-    settings: Sequence[Setting],
-    repeats: int,
-    first_block: int,
-    session: int,
-    sessions: int,
-    times: int = 0,
+    image: ImageRecord, settings: Sequence[Setting], spec: ExperimentSpec, session: int, first: int, times: int = 0
 ) -> list[Planned]:
-    """An image with every setting, to be thrown away: memory, caches and clocks settle. Blocks count from
-    `first_block`, and on for each of the `times` that there were warm-ups before.
+    """An image with every setting, to be thrown away: memory, caches and clocks settle. Blocks count from `first`, and
+    on for each of the `times` that there were warm-ups before.
     """
-    prefix, first = WARMUP + _prefix(session, sessions), first_block + times * repeats
+    prefix, block = WARMUP + _prefix(session, spec), first + times * spec.warmups
     return [
-        planned(image, setting, first + repeat, order, repeat, session, prefix)
-        for repeat in range(repeats)
+        planned(image, setting, block + repeat, order, repeat, session, prefix)
+        for repeat in range(spec.warmups)
         for order, setting in enumerate(settings)
     ]
 
 
-def _prefix(session: int, sessions: int) -> str:
+def _prefix(session: int, spec: ExperimentSpec) -> str:
     """Names carry the session where there are several."""
-    return f"s{session}-" if sessions > 1 else ""
+    return f"s{session}-" if spec.sessions > 1 else ""

@@ -1,13 +1,10 @@
-"""What a server says that it runs, and whether that is what a run names: a result records what ran, not what was
-asked.
+"""What a server says that it runs, which is what a result records, and whether that is what a run names.
 
-The target may lie on the server's machine alone. Where it is on this one too, both are compared by the hash of their
-files, else by name.
+The target may lie on the server's machine alone. Where it is here too, files are compared by their hash, else by name.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,8 +15,9 @@ import aiflow_cli
 from aiflow_cli.errors import AiflowError, UsageError
 from aiflow_cli.link.address import Address, parse_address
 from aiflow_cli.models.pair import PairSpec
-from aiflow_cli.trials import fingerprint, provenance
-from aiflow_cli.trials.fingerprint import Fingerprints
+from aiflow_cli.text import printable
+from aiflow_cli.trials import fingerprint
+from aiflow_cli.trials.fingerprint import Fingerprints, shown
 from aiflow_cli.wire.messages import MAX_NAME_CHARACTERS, Served
 from aiflow_cli.world.live import ask
 
@@ -28,7 +26,7 @@ def describe_here(
     target: Path, draft: Path | None, device: str, dtype: str, quantize: str | None, threads: int
 ) -> Served:
     """What a server in this process tells; `target` and `draft` are the folders of what it has loaded."""
-    cpu, gpu = provenance.cpu(), provenance.gpu()
+    cpu, gpu = fingerprint.cpu(), fingerprint.gpu()
     return Served(
         target=_called(target),
         target_sha256=fingerprint.checkpoint(target),
@@ -48,35 +46,32 @@ def describe_here(
 
 def _text(value: str) -> str:
     """`value` as it can cross the link: a folder's name need be neither text nor printable."""
-    text = os.fsencode(value).decode(errors="backslashreplace")
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)[:MAX_NAME_CHARACTERS]
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in printable(value))[:MAX_NAME_CHARACTERS]
+
+
+def _called(folder: Path) -> str:
+    from aiflow_cli.models.hub import display_name
+
+    return _text(display_name(folder.absolute()))
 
 
 def check_served(pair: PairSpec, served: Served, address: Address, co_located: bool) -> None:
-    """Raise UsageError unless a server runs the target of `pair`, and its draft model too where both are on the
-    server.
-    """
-    _check_same(pair, "target", served.target, served.target_sha256, address)
-    if not co_located:
-        return
-    if served.draft is None or served.draft_sha256 is None:
+    """Raise UsageError unless a server runs the target of `pair`, and for co-located its draft model too."""
+    if co_located and served.draft is None:
         raise UsageError(
             f"the server at {address} has no draft model, which co-located needs: "
             f"start it with `aiflow serve --pair {pair.name} --with-draft`, or leave co-located out"
         )
-    _check_same(pair, "draft", served.draft, served.draft_sha256, address)
-
-
-def _check_same(pair: PairSpec, role: str, name: str, sha256: str, address: Address) -> None:
-    wanted, folder = _name(pair, role), folder_here(pair, role)
-    ours = fingerprint.checkpoint(folder) if folder else None
-    if ours == sha256 or (ours is None and name == wanted):
-        return
-    known = ours[: fingerprint.SHOWN_DIGITS] if ours else "not on this machine"
-    raise UsageError(
-        f"the server at {address} runs the {role} {name} ({sha256[: fingerprint.SHOWN_DIGITS]}), "
-        f"this run names {wanted} ({known}): give the same --pair or --{role} on both sides"
-    )
+    for role in ("target", "draft") if co_located else ("target",):
+        name, sha256 = getattr(served, role), getattr(served, f"{role}_sha256")
+        folder, repository = folder_here(pair, role), pair.repository(role)
+        wanted = repository.id.rpartition("/")[2] if repository else _called(Path(pair.place(role)))
+        ours = fingerprint.checkpoint(folder) if folder else None
+        if ours != sha256 and (ours is not None or name != wanted):
+            raise UsageError(
+                f"the server at {address} runs the {role} {name} ({shown(sha256)}), this run names {wanted} "
+                f"({shown(ours or 'not on this machine')}): give the same --pair or --{role} on both sides"
+            )
 
 
 def folder_here(pair: PairSpec, role: str) -> Path | None:
@@ -87,51 +82,26 @@ def folder_here(pair: PairSpec, role: str) -> Path | None:
         return None
 
 
-def _name(pair: PairSpec, role: str) -> str:
-    repository = pair.repository(role)
-    return repository.id.rpartition("/")[2] if repository else _called(Path(pair.place(role)))
-
-
-def _called(folder: Path) -> str:
-    from aiflow_cli.models.hub import display_name
-
-    return _text(display_name(folder.absolute()))
-
-
-def pair_document(pair: PairSpec) -> dict[str, Any]:
-    """A pair in run.json, before its server has said what it runs."""
-    return {"name": pair.name, "about": pair.about, "draft": Path(pair.draft).name, "target": Path(pair.target).name}
-
-
-def recorded(pair: PairSpec, served: Served) -> dict[str, Any]:
-    """What run.json says of a pair beside its name: the target that ran, the fingerprint of the pair, and the
-    server.
-    """
-    return {
-        "target": served.target,
-        "fingerprint": fingerprint.pair(pair, served.target_sha256),
-        "server": msgspec.structs.asdict(served),
-    }
+def pair_document(pair: PairSpec, served: Served | None = None) -> dict[str, Any]:
+    """A pair in run.json; of its server it has what that `served`: the target that ran, and how and on what."""
+    told = {"name": pair.name, "about": pair.about, "draft": Path(pair.draft).name, "target": Path(pair.target).name}
+    if served is None:
+        return told
+    prints = fingerprint.pair(pair, served.target_sha256)
+    return told | {"target": served.target, "fingerprint": prints, "server": msgspec.structs.asdict(served)}
 
 
 def what_runs(pairs: Mapping[str, PairSpec], server: str | None, co_located: bool) -> Fingerprints:
-    """Fingerprints of pairs, code and machines; those of a `server` elsewhere and its target as it tells them.
-
-    Raises LinkError if none is there, UsageError if it is not for the pair.
+    """Fingerprints of pairs, code and machines; those of a `server` elsewhere and its target as it tells them. Raises
+    LinkError if none is there, UsageError if it is not for the pair.
     """
     if server is None:
         return fingerprint.of_trials(pairs)
     (pair,), address = pairs.values(), parse_address(server)
     served = ask(address)
     check_served(pair, served, address, co_located)
-    return fingerprint.of_trials(pairs, served.target_sha256) | {"server": summary(served)}
-
-
-def summary(served: Served) -> str:
-    """How and on what a server computes, in a line."""
     kind = " ".join(filter(None, [served.dtype, served.quantize]))
     machine = f"{served.cpu}, {served.cores} cores, {served.gpu or 'no GPU'}"
-    return (
-        f"{kind} on {served.device} with {served.threads} threads, {machine}, "
-        f"aiflow {served.aiflow} ({served.code_sha256[: fingerprint.SHOWN_DIGITS]})"
-    )
+    program = f"aiflow {served.aiflow} ({shown(served.code_sha256)})"
+    told = f"{kind} on {served.device} with {served.threads} threads, {machine}, {program}"
+    return fingerprint.of_trials(pairs, served.target_sha256) | {"server": told}

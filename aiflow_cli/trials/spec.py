@@ -1,11 +1,7 @@
-"""What an experiment is: a frozen, checked model of a file in experiments/, or of the options of `aiflow run`.
-
-Quantities stay as people write them.
-"""
+"""What an experiment is: a file in experiments/, or the options of `aiflow run`, checked. Quantities are texts."""
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import itertools
 import json
@@ -22,9 +18,6 @@ from aiflow_cli.models.pair import PairSpec, find_pair
 from aiflow_cli.units import parse_duration, parse_rate, parse_size
 from aiflow_cli.world.conditions import STRICT, Conditions
 from aiflow_cli.world.record import DRAFTING, SCHEMA_VERSION, Link, Setting
-
-DEFAULT_GAMMA = 4
-HASH_DIGITS = 8
 
 
 def _checked(parse: Callable[[str], Any]) -> BeforeValidator:
@@ -57,42 +50,22 @@ def _by_method(value: object) -> object:
     return value if isinstance(value, dict) else {method.value: value for method in DRAFTING}
 
 
-def _known_method(value: object) -> object:
-    near = difflib.get_close_matches(str(value), [method.value for method in Method], 1)
-    if near and value != near[0] and not isinstance(value, Method):
-        raise ValueError(f"no method {value!r}: did you mean {near[0]!r}?")
-    return value
-
-
 def _path_text(value: object) -> str:
     """A path as text. What is no UTF-8 is a path too, so it is not checked as a text is."""
-    if not isinstance(value, str):
-        raise ValueError("give a text in quotes")
-    if not value:
+    if not isinstance(value, str) or not value:
         raise ValueError("leave the key out, or give a text")
     return value
-
-
-def _burst(text: str) -> LinkSpec:
-    return LinkSpec(1, 1, burst_bytes=parse_size(text))
-
-
-def _delay(text: str) -> LinkSpec:
-    return LinkSpec(1, 1, delay_s=parse_duration(text))
 
 
 Listed = BeforeValidator(_listed)
 PathText = Annotated[str, PlainValidator(_path_text)]
 Rate = Annotated[str, _checked(parse_rate)]
-Delay = Annotated[str, _checked(_delay)]
-Burst = Annotated[str, _checked(_burst)]
+Delay = Annotated[str, _checked(lambda text: LinkSpec(1, 1, delay_s=parse_duration(text)))]
+Burst = Annotated[str, _checked(lambda text: LinkSpec(1, 1, burst_bytes=parse_size(text)))]
 PairName = Annotated[str, _checked(find_pair)]
-KnownMethod = Annotated[Method, BeforeValidator(_known_method)]
 Gamma = Annotated[StrictInt, Field(ge=1, le=MAX_GAMMA)]
 Drafting = Literal["speculative", "co-located"]
 Gammas = Annotated[tuple[Gamma, ...], Listed, Field(min_length=1)]
-
-DEFAULT_GAMMAS: dict[Drafting, tuple[int, ...]] = {"speculative": (DEFAULT_GAMMA,), "co-located": (DEFAULT_GAMMA,)}
 
 
 class LinkGrid(BaseModel):
@@ -114,24 +87,11 @@ class LinkGrid(BaseModel):
 
     def links(self) -> list[LinkSpec]:
         """Every link once."""
-        return [
-            LinkSpec(
-                uplink_bytes_per_s=parse_rate(self.uplink or rate),
-                downlink_bytes_per_s=parse_rate(self.downlink or rate),
-                burst_bytes=parse_size(self.burst),
-                delay_s=parse_duration(delay),
-            )
-            for rate, delay in itertools.product(self.rate, self.delay)
-        ]
-
-
-class Checkpoints(BaseModel):
-    """Other checkpoints than the registry's for a pair: folders, or `hub:OWNER/NAME`."""
-
-    model_config = STRICT
-
-    draft: PathText | None = None
-    target: PathText | None = None
+        links = []
+        for rate, delay in itertools.product(self.rate, self.delay):
+            uplink, downlink = parse_rate(self.uplink or rate), parse_rate(self.downlink or rate)
+            links.append(LinkSpec(uplink, downlink, parse_size(self.burst), parse_duration(delay)))
+        return links
 
 
 class ExperimentSpec(Conditions):
@@ -143,9 +103,10 @@ class ExperimentSpec(Conditions):
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=60)
     about: str
     pairs: Annotated[tuple[PairName, ...], Listed, Field(min_length=1)]
-    checkpoints: dict[str, Checkpoints] = Field(default_factory=dict)
-    methods: Annotated[tuple[KnownMethod, ...], Listed] = (Method.SERVER_ONLY, Method.SPECULATIVE)
-    gammas: Annotated[dict[Drafting, Gammas], BeforeValidator(_by_method)] = Field(DEFAULT_GAMMAS)
+    checkpoints: dict[str, dict[Literal["draft", "target"], PathText]] = Field(default_factory=dict)
+    """Others than the registry's for a pair: folders, or `hub:OWNER/NAME`."""
+    methods: Annotated[tuple[Method, ...], Listed] = (Method.SERVER_ONLY, Method.SPECULATIVE)
+    gammas: Annotated[dict[Drafting, Gammas], BeforeValidator(_by_method)] = Field(4, validate_default=True)
     server_only_per_block: StrictInt = Field(1, ge=1, le=20)
     link: LinkGrid = LinkGrid()
     data: PathText = "scenes"
@@ -169,48 +130,30 @@ class ExperimentSpec(Conditions):
 
     def pair_specs(self) -> dict[str, PairSpec]:
         """The pairs by name."""
-        chosen = {name: self.checkpoints.get(name, Checkpoints()) for name in self.pairs}
-        return {name: find_pair(name, other.draft, other.target) for name, other in chosen.items()}
+        return {name: find_pair(name, **self.checkpoints.get(name, {})) for name in self.pairs}
 
     def grid(self) -> list[Setting]:
         """Every setting once. Server-only is the reference of `identical`: it is measured asked for or not."""
-        methods = [Method.SERVER_ONLY, *(method for method in self.methods if method is not Method.SERVER_ONLY)]
         return [
             Setting(pair=pair, method=method, gamma=gamma, link=Link.of(link))
             for pair in self.pairs
             for link in self.link.links()
-            for method in methods
-            for gamma in self._gammas(method)
+            for method in dict.fromkeys([Method.SERVER_ONLY, *self.methods])
+            for gamma in (self.gammas[method.value] if method in DRAFTING else (None,))  # type: ignore[index]
         ]
-
-    def _gammas(self, method: Method) -> tuple[int | None, ...]:
-        return self.gammas[method.value] if method in DRAFTING else (None,)  # type: ignore[index]
 
     def block(self) -> list[Setting]:
         """The settings of a block, before they are shuffled."""
-        return [
-            setting
-            for setting in self.grid()
-            for _ in range(self.server_only_per_block if setting.method is Method.SERVER_ONLY else 1)
-        ]
-
-    def meaning(self) -> dict[str, Any]:
-        """What decides the trials, in one form however it is written: name and description aside, and what is not asked
-        for, so that a key that is added later changes nothing.
-        """
-        told = {"name", "about", "pairs", "methods", "gammas", "server_only_per_block", "link"}
-        shared = self.model_dump(mode="json", exclude=told)
-        asked = {
-            key: value for key, value in shared.items() if value is not None and value is not False and value != {}
-        }
-        return asked | {"schema": SCHEMA_VERSION, "block": msgspec.to_builtins(self.block())}
+        often = {Method.SERVER_ONLY: self.server_only_per_block}
+        return [setting for setting in self.grid() for _ in range(often.get(setting.method, 1))]
 
     @property
     def fingerprint(self) -> str:
-        """A hash of `meaning`."""
-        return hashlib.sha256(json.dumps(self.meaning(), sort_keys=True).encode()).hexdigest()
-
-    @property
-    def folder_name(self) -> str:
-        """Where its results go, under results/."""
-        return f"{self.name}-{self.fingerprint[:HASH_DIGITS]}"
+        """A hash of what decides the trials, in one form however it is written: name and description aside, and what is
+        not asked for, so that a key that is added later changes nothing.
+        """
+        told = {"name", "about", "pairs", "methods", "gammas", "server_only_per_block", "link"}
+        shared = self.model_dump(mode="json", exclude=told)
+        asked = {key: value for key, value in shared.items() if not (value is None or value is False or value == {})}
+        meaning = asked | {"schema": SCHEMA_VERSION, "block": msgspec.to_builtins(self.block())}
+        return hashlib.sha256(json.dumps(meaning, sort_keys=True).encode()).hexdigest()

@@ -1,14 +1,11 @@
-"""Reading an experiment: a TOML file and values given over it (`sweep`), or options alone (`run`).
-
-Errors name the line, or the option, and the remedy.
-"""
+"""Reading an experiment: a TOML file and values given over it, or options alone. Errors name the line or the option."""
 
 from __future__ import annotations
 
 import difflib
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from aiflow_cli.errors import UsageError
 from aiflow_cli.paths import user_path
-from aiflow_cli.trials.spec import Checkpoints, ExperimentSpec, LinkGrid
+from aiflow_cli.trials.spec import ExperimentSpec, LinkGrid
 
 SHIPPED = Path(str(files("aiflow_cli"))) / "experiments"
 """A link to experiments/ in a checkout, a folder of the package where it is installed."""
@@ -40,7 +37,7 @@ _REMEDIES = {
 }
 """What to write instead, by the type of pydantic's error."""
 _SPOKEN = {"pairs": "pair", "methods": "method", "gammas": "gamma"}
-"""The options of `aiflow run` that are not called as their keys."""
+"""The options that are not called as their keys."""
 _INNER = {"link": 1, "checkpoints": 2}
 """How far below these tables the key is that an option gives."""
 
@@ -63,35 +60,35 @@ def load_spec(place: str, overrides: Sequence[str] = ()) -> ExperimentSpec:
     path = _find(place)
     try:
         text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"cannot read {path} ({error}): give a TOML file") from None
-    try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise UsageError(_syntax(path, str(error))) from None
+        line = re.search(r"at line (\d+)", str(error))
+        where = f"{path}:{line[1]}" if line else path
+        raise UsageError(f"{where}: this is no TOML ({error}): texts stand in quotes") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"cannot read {path} ({error}): give a TOML file") from None
     wanted = [parse_override(override) for override in overrides]
     for override in wanted:
         _put(document, override)
     try:
         return ExperimentSpec(**document)
     except ValidationError as error:
-        raise UsageError(_describe(error, path, text, wanted)) from None
+        first = error.errors()[0]
+        raise UsageError(f"{_where(first, path, text, wanted)}: {_what(first)}") from None
 
 
 def spec_of_options(values: Mapping[str, Any]) -> ExperimentSpec:
-    """The experiment that the options of `aiflow run` give. Raises UsageError that names the option in one line."""
+    """The experiment that a command's options give. Raises UsageError that names the option in one line."""
     try:
         return ExperimentSpec(**values)
     except ValidationError as error:
         first = error.errors()[0]
-        where, value = first["loc"], "''" if first["input"] == "" else first["input"]
-        raise UsageError(f"{_option(where)} {value}: {_remedy(first)}" if where else _remedy(first)) from None
-
-
-def _option(location: Sequence[int | str]) -> str:
-    depth = min(_INNER.get(str(location[0]), 0), len(location) - 1)
-    key = str(location[depth])
-    return "--" + _SPOKEN.get(key, key).replace("_", "-")
+        where, said = first["loc"], _remedy(first)
+        if where:  # else it is of several options
+            depth = min(_INNER.get(str(where[0]), 0), len(where) - 1)
+            key = _SPOKEN.get(str(where[depth]), str(where[depth]))
+            said = f"--{key.replace('_', '-')} {first['input'] or repr(first['input'])}: {said}"
+        raise UsageError(said) from None
 
 
 def _find(place: str) -> Path:
@@ -100,15 +97,7 @@ def _find(place: str) -> Path:
         return path
     if place in known:
         return known[place]
-    close = difflib.get_close_matches(place, known, n=1)
-    hint = f"did you mean `{close[0]}`?" if close else f"give a TOML file, or one of {', '.join(known)}"
-    raise UsageError(f"no experiment {place!r}: {hint}")
-
-
-def _syntax(path: Path, message: str) -> str:
-    found = re.search(r" \(at line (\d+), column \d+\)", message)
-    where = f"{path}:{found[1]}" if found else str(path)
-    return f"{where}: this is no TOML ({message.replace(found[0], '') if found else message}): texts stand in quotes"
+    raise UsageError(f"no experiment {place!r}: {_near(place, known, 'give a TOML file, or one of')}")
 
 
 def parse_override(text: str) -> Override:
@@ -132,70 +121,46 @@ def _put(document: dict[str, Any], override: Override) -> None:
     table[override.path[-1]] = override.value
 
 
-def _describe(error: ValidationError, path: Path, text: str, overrides: Sequence[Override]) -> str:
-    """One line about the first error, and how many more there are."""
-    details = list({(e["type"], repr(e["input"])): e for e in reversed(error.errors())}.values())[::-1]
-    more = f" (and {len(details) - 1} more)" if len(details) > 1 else ""
-    return f"{_where(details[0], path, text, overrides)}: {_what(details[0])}{more}"
-
-
 def _where(error: Mapping[str, Any], path: Path, text: str, overrides: Sequence[Override]) -> str:
     location = [str(part) for part in error["loc"]]
     for override in reversed(overrides):
         shared = min(len(location), len(override.path))  # a table that is wrong as a whole may be so by one key of it
         if shared and location[:shared] == list(override.path[:shared]):
             return f"--set {override.text}"
-    line = None if error["type"] == "missing" else line_of(text, location, error["input"])
+    line = None if error["type"] == "missing" else line_of(text, location)
     return str(path) if line is None else f"{path}:{line}"
 
 
-def line_of(text: str, path: Sequence[str], value: object = None) -> int | None:
-    """The line, from 1, that sets the longest beginning of a key; in a list over several lines, the one with
-    `value`.
-    """
+def line_of(text: str, path: Sequence[str]) -> int | None:
+    """The line, from 1, that sets the longest beginning of a key."""
     table: tuple[str, ...] = ()
     best, best_length = None, 0
-    lines = text.splitlines()
-    for number, line in enumerate(lines, 1):
-        if header := _HEADER.match(line):
-            key = table = _parts(header[1])
-        elif found := _KEY.match(line):
-            key = table + _parts(found[1])
-        else:
-            continue
-        if len(key) > best_length and tuple(path[: len(key)]) == key:
-            best, best_length = number, len(key)
-    return best if best is None else _line_with(lines, best, value)
-
-
-def _parts(key: str) -> tuple[str, ...]:
-    return tuple(part.strip().strip("\"'") for part in key.split("."))
-
-
-def _line_with(lines: Sequence[str], first: int, value: object) -> int:
-    """The line from `first` on, up to the next key, in which a single value stands; else `first`."""
-    if not isinstance(value, str | int | float):
-        return first
-    word = re.compile(rf"(?<![\w.]){re.escape(str(value))}(?![\w.])")
-    for number in range(first, len(lines) + 1):
-        if number > first and (_HEADER.match(lines[number - 1]) or _KEY.match(lines[number - 1])):
-            break
-        if word.search(lines[number - 1]):
-            return number
-    return first
+    for number, line in enumerate(text.splitlines(), 1):
+        if found := _HEADER.match(line) or _KEY.match(line):
+            key = tuple(part.strip().strip("\"'") for part in found[1].split("."))
+            if found.re is _HEADER:
+                table = key
+            else:
+                key = table + key
+            if len(key) > best_length and tuple(path[: len(key)]) == key:
+                best, best_length = number, len(key)
+    return best
 
 
 def _what(error: Mapping[str, Any]) -> str:
     """What is wrong with which key, and what to write instead."""
     location = [str(part) for part in error["loc"]]
     key = ".".join(part for part in location if not part.isdigit() and part != "[key]")
-    if error["type"] == "extra_forbidden":
-        return f"`{key}` is not known: {_near(location)}"
-    if error["type"] == "missing":
-        return f"`{key}` is missing: add it"
-    if error["type"] == "value_error":
-        return f"{key}: {_remedy(error)}" if key else _remedy(error)
-    return f"{key} = {error['input']!r}: {_remedy(error)}"
+    match error["type"]:
+        case "extra_forbidden":
+            table: type[BaseModel] = ExperimentSpec if len(location) == 1 else LinkGrid
+            return f"`{key}` is not known: {_near(location[-1], table.model_fields, 'known are')}"
+        case "missing":
+            return f"`{key}` is missing: add it"
+        case "value_error":
+            return f"{key}: {_remedy(error)}" if key else _remedy(error)
+        case _:
+            return f"{key} = {error['input']!r}: {_remedy(error)}"
 
 
 def _remedy(error: Mapping[str, Any]) -> str:
@@ -203,9 +168,6 @@ def _remedy(error: Mapping[str, Any]) -> str:
     return _REMEDIES[error["type"]].format(**error.get("ctx", {})) if error["type"] in _REMEDIES else told
 
 
-def _near(location: Sequence[str]) -> str:
-    """What the key may be at the place where an unknown one stands."""
-    inner: dict[str, type[BaseModel]] = {"link": LinkGrid, "checkpoints": Checkpoints}
-    known = list((ExperimentSpec if len(location) == 1 else inner[location[0]]).model_fields)
-    close = difflib.get_close_matches(location[-1], known, n=1)
-    return f"did you mean `{close[0]}`?" if close else f"known are {', '.join(known)}"
+def _near(word: str, known: Iterable[str], otherwise: str) -> str:
+    close = difflib.get_close_matches(word, known, n=1)
+    return f"did you mean `{close[0]}`?" if close else f"{otherwise} {', '.join(known)}"

@@ -1,3 +1,1 @@
-"""What makes a trial: the live world of processes and sockets, and the recorder that makes one typed trial of what
-happens.
-"""
+"""What makes a trial: the live world of processes and sockets, and the recorder of what happens in it."""

@@ -130,8 +130,7 @@ class LiveWorld(contextlib.ExitStack):
         torch.set_num_threads(conditions.threads)
         for name, spec in self._pairs.items():
             dtype = conditions.dtype_of(spec, conditions.device)
-            folder = spec.folder("draft")
-            model = VisionLanguageModel.from_folder(folder, conditions.device, dtype, conditions.quantize)
+            model = VisionLanguageModel.from_folder(spec.folder("draft"), conditions.device, dtype, conditions.quantize)
             model.check_request(conditions.question(spec), conditions.longest_answer(spec))
             self._devices[name] = Device(model)
 

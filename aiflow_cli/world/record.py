@@ -104,9 +104,7 @@ class Prefill(_Part, frozen=True, kw_only=True):
 
 
 class Round(_Part, frozen=True, kw_only=True):
-    """One draft and one verification. The six parts follow one another and sum to `wall_s`, but for what no clock
-    saw.
-    """
+    """One draft and one verification; its six parts follow one another and sum to `wall_s`, what no clock saw aside."""
 
     drafted: Annotated[int, about("Drafted tokens.")]
     judged: Annotated[int, about("Drafts that were accepted or rejected: those behind a rejection were not.")]

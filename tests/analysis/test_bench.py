@@ -7,12 +7,14 @@ import pytest
 
 from aiflow_cli.analysis.bench import (
     BOUNDS,
+    Checked,
     check_bounds,
     decode_tpot_ms,
     differing_images,
     latency_over_floor,
     orchestration,
 )
+from aiflow_cli.analysis.intervals import Interval
 from aiflow_cli.cli.bench import document, print_verdicts
 from aiflow_cli.trials import bench
 from aiflow_cli.world.record import Delivery, Prefill, Trial
@@ -70,7 +72,6 @@ def test_ratios_and_what_holds() -> None:
     assert set(verdicts) == set(RATIOS)
     for key, (ratio, holds) in RATIOS.items():
         measured = verdicts[key].ratio
-        assert measured is not None
         assert measured == pytest.approx((ratio, ratio, ratio))  # every image is the same
         assert verdicts[key].holds is holds
 
@@ -89,6 +90,17 @@ def test_a_ratio_that_equals_its_bound_holds() -> None:
     steps = dict.fromkeys(STEPS, 0.1) | {bench.LEAN: 0.75, bench.GENERATE: 1.0}
     responses = {arm: [response(arm, image, step_s, first_s=0.0) for image in IMAGES] for arm, step_s in steps.items()}
     assert check_bounds(responses)[0].holds is True
+
+
+@pytest.mark.parametrize(
+    ("ends", "verdict", "holds"),
+    [((0.6, 0.75), "HOLDS", True), ((0.7, 0.8), "UNDECIDED", None), ((0.76, 0.8), "MISSED", False)],
+)
+def test_a_bound_is_judged_by_the_whole_interval(ends: tuple[float, float], verdict: str, holds: bool | None) -> None:
+    checked = Checked(BOUNDS[0], Interval(sum(ends) / 2, *ends))
+    assert (checked.verdict, checked.holds) == (verdict, holds)
+    assert checked.as_json()["verdict"] == verdict
+    assert Checked(BOUNDS[0], Interval(0.5)).verdict == "UNDECIDED"
 
 
 def test_orchestration_leaves_out_models_and_ideal_link() -> None:
@@ -110,7 +122,7 @@ def test_what_is_not_measurable_is_neither_held_nor_missed() -> None:
         for arm, trials in RESPONSES.items()
     }
     verdicts = {verdict.bound.key: verdict for verdict in check_bounds(whole)}
-    assert verdicts["decode"].ratio is None
+    assert not verdicts["decode"].ratio.defined
     assert verdicts["decode"].holds is None
     assert verdicts["orchestration"].as_json()["ratio"] is None
     assert set(decode_tpot_ms(whole).values()) == {None}
@@ -128,7 +140,7 @@ def test_too_few_images_judge_no_bound(capsys: pytest.CaptureFixture[str]) -> No
     assert {verdict.holds for verdict in verdicts} == {None}
     told = verdicts[0].as_json()
     assert (told["ratio"], told["ratio_ci"], told["holds"]) == (pytest.approx(0.6), None, None)
-    print_verdicts(bench.BenchResult({"data": {"images": 3}, "gamma": 4}, few), verdicts)
+    print_verdicts(document(bench.BenchResult({"data": {"images": 3}, "gamma": 4}, few), verdicts), verdicts)
     out = capsys.readouterr().out
     assert "No bound is judged: 3 images: too few for an interval, which needs at least 10." in out
     assert "nan" not in out
@@ -137,12 +149,12 @@ def test_too_few_images_judge_no_bound(capsys: pytest.CaptureFixture[str]) -> No
 def test_table_and_document(capsys: pytest.CaptureFixture[str]) -> None:
     result = bench.BenchResult({"data": {"images": 12}, "gamma": 4}, RESPONSES)
     verdicts = check_bounds(RESPONSES)
-    print_verdicts(result, verdicts)
+    made = document(result, verdicts)
+    print_verdicts(made, verdicts)
     out = capsys.readouterr().out
-    rows = [line for line in out.splitlines() if line.rstrip().endswith(("yes", "NO"))]
-    assert [line.split()[-1] for line in rows] == ["yes", "NO", "NO", "NO", "NO"]
+    rows = [line for line in out.splitlines() if line.rstrip().endswith(("HOLDS", "MISSED"))]
+    assert [line.split()[-1] for line in rows] == ["HOLDS", "MISSED", "MISSED", "MISSED", "MISSED"]
     assert "0.600" in rows[0]
     assert "0.75" in rows[0]
-    made = document(result, verdicts)
     assert [bound["key"] for bound in made["bounds"]] == list(RATIOS)
     assert made["decode_tpot_ms"][bench.LEAN] == pytest.approx(6.0)

@@ -12,6 +12,7 @@ import pytest
 
 from aiflow_cli.analysis.curves import break_evens, curve, curves
 from aiflow_cli.analysis.intervals import FEWEST_IMAGES
+from aiflow_cli.analysis.metrics import decode_tpot, draft_acceptance, latency_per_token, tokens_per_round
 from aiflow_cli.analysis.result import Result, load
 from aiflow_cli.analysis.theory import BEYOND, NEVER, format_break_even
 from aiflow_cli.decoding.methods import Method
@@ -51,21 +52,21 @@ def test_a_paper_like_draft_gives_the_papers_curve(make: Make) -> None:
 def test_speedup_is_the_ratio_to_server_only(figure6: Result) -> None:
     for found in curves(figure6):
         for point in found.points:
-            ratio = found.baseline.decode_tpot_ms.value / point.decode_tpot_ms.value
+            ratio = found.baseline.ms(decode_tpot).value / point.arm.ms(decode_tpot).value
             assert point.speedup.value == pytest.approx(ratio)
             assert point.speedup.low <= point.speedup.value <= point.speedup.high
 
 
 def test_pairs_of_one_target_share_its_server_only(figure6: Result) -> None:
     weak, strong = curves(figure6)
-    assert weak.baseline == strong.baseline
-    assert len(weak.baseline.arm.trials) == 12 * 2 * 2
+    assert weak.baseline is strong.baseline
+    assert len(weak.baseline.trials) == 12 * 2 * 2
     assert [c.label for c in (weak, strong)] == ["small-weak", "small"]
 
 
 def test_pairs_of_other_targets_do_not(make: Make) -> None:
     sweep = FakeSweep(pairs=(FakePair("one"), FakePair("two", target="another")), images=4, gammas=(2, 4))
-    assert [len(c.baseline.arm.trials) for c in curves(make(sweep))] == [8, 8]
+    assert [len(c.baseline.trials) for c in curves(make(sweep))] == [8, 8]
 
 
 def test_each_link_has_its_own_server_only(delays: Result) -> None:
@@ -80,7 +81,7 @@ def test_comparisons_stay_within_a_node(make: Make) -> None:
     mixed = curves(
         make(FakeSweep(images=12, gammas=(2, 4), pairs=(FakePair("small"),), noise=0.001, nodes=("a", "b")))
     )[0]
-    wide = mixed.baseline.decode_tpot_ms
+    wide = mixed.baseline.ms(decode_tpot)
     assert wide.high - wide.low > 0.5  # node b is slower by 1.3
     assert mixed.at(4).speedup.value == pytest.approx(quick.at(4).speedup.value, rel=0.15)
     assert mixed.at(4).speedup.high - mixed.at(4).speedup.low < 0.4
@@ -115,13 +116,13 @@ def test_answers_of_one_delivery(tmp_path: Path) -> None:
 def test_too_few_images_have_values_alone(make: Make) -> None:
     found = curves(make(FakeSweep(pairs=(FakePair("small"),), images=FEWEST_IMAGES - 1, gammas=(1, 4))))[0]
     point, fitted = found.best, found.fit
-    values = (point.decode_tpot_ms, point.latency_per_token_ms, point.speedup, point.speedup_latency)
-    more = (point.tokens_per_round, point.draft_acceptance, found.baseline.decode_tpot_ms, found.tpot_ratio(1, 4))
+    values = [arm.ms(metric) for arm in (point.arm, point.base) for metric in (decode_tpot, latency_per_token)]
+    values += [point.arm.interval(metric) for metric in (tokens_per_round, draft_acceptance)]
+    more = (point.speedup, point.speedup_latency, found.tpot_ratio(1, 4))
     fits = (fitted.alpha, fitted.draft_cost, fitted.round_cost, fitted.verify_slope)
     for interval in (*values, *more, *fits, found.optimum, found.break_even):
         assert not interval.known
         assert not math.isnan(interval.value)
-    assert fitted.accepted_share is not None
     assert not fitted.accepted_share.known
     assert found.too_few == "9 images: too few for an interval, which needs at least 10"
 
@@ -135,7 +136,7 @@ def test_never_wins(make: Make) -> None:
 def test_the_best_is_chosen_anew_in_each_resample(make: Make) -> None:
     """So that the best of many is not taken for better than it is: 4 over the best is at least 1."""
     found = curves(make(FakeSweep(pairs=(FakePair("small"),), images=20, gammas=(2, 3, 4, 5, 6))))[0]
-    slower = found.tpot_over_best(4)
+    slower = found.tpot_ratio(4)
     assert 1 <= slower.low <= slower.value <= slower.high
     assert slower.high >= found.tpot_ratio(4, found.best.gamma).high
 

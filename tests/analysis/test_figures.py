@@ -15,6 +15,7 @@ import pytest
 from aiflow_cli.analysis.curves import curves
 from aiflow_cli.analysis.figures.plotting import FIGURES, plan, plot, slug
 from aiflow_cli.analysis.figures.style import Drawing, looks, styled
+from aiflow_cli.analysis.metrics import decode_tpot, latency_per_token
 from aiflow_cli.analysis.report import Written
 from aiflow_cli.analysis.result import Result, load
 from aiflow_cli.analysis.study import Study
@@ -46,7 +47,7 @@ def drawings(
     with styled():
         plans = [plan(Study(figure6)), plan(Study(delays), ("round-time", "link"))]
         plans += [plan(Study(one_gamma), ("acceptance", "round-time")), plan(Study(long_names))]
-        drawn = [planned.draw() for found in plans for planned in found.figures]
+        drawn = [draw() for planned, _ in plans for draw in planned.values()]
         for drawing in drawn:
             lay_out(drawing.figure)
     return drawn
@@ -95,11 +96,11 @@ def test_data_beside_a_figure_are_what_is_drawn(folder: Path, figure6: Result) -
     weak = curves(figure6)[0]
     told = rows(folder / "figure6.csv")
     assert told[0]["method"] == "server-only"
-    assert float(told[0]["decode_tpot_ms"]) == pytest.approx(weak.baseline.decode_tpot_ms.value, rel=1e-5)
+    assert float(told[0]["decode_tpot_ms"]) == pytest.approx(weak.baseline.ms(decode_tpot).value, rel=1e-5)
     mine = [r for r in told if r["series"] == "small-weak"]
     assert [int(r["gamma"]) for r in mine] == weak.gammas
     for row, point in zip(mine, weak.points, strict=True):
-        for column, value in zip(("", "_low", "_high"), point.latency_per_token_ms, strict=True):
+        for column, value in zip(("", "_low", "_high"), point.arm.ms(latency_per_token), strict=True):
             assert float(row[f"latency_per_token_ms{column}"]) == pytest.approx(value, rel=1e-5)
     closed = [
         float(r["closed_form"])
@@ -169,18 +170,16 @@ def test_every_figure_says_what_it_shows(drawings: list[Drawing]) -> None:
 
 def test_links_get_a_figure_of_their_own(delays: Result) -> None:
     planned, skipped = plan(Study(delays))
-    names = [p.name for p in planned]
-    assert {"figure6-1MBps", "figure6-1MBps-5ms", "figure6-1MBps-20ms", "speedup-1MBps-20ms", "best-delay"} <= set(
-        names
-    )
-    assert len(names) == len(set(names))
+    assert {"figure6-1MBps", "figure6-1MBps-5ms", "figure6-1MBps-20ms", "speedup-1MBps-20ms", "best-delay"} <= {
+        *planned
+    }
     assert not skipped
     assert slug(LinkSpec(5e5, 2e6, delay_s=0.0125)) == "500KBps-up-2MBps-down-12.5ms"
 
 
 def test_one_draft_length_has_no_curves(one_gamma: Result) -> None:
     planned, skipped = plan(Study(one_gamma))
-    assert [p.name for p in planned] == ["acceptance", "round-time", "waterfall", "bytes"]
+    assert list(planned) == ["acceptance", "round-time", "waterfall", "bytes"]
     assert [name for name, _ in skipped] == ["figure6", "speedup"]
     with pytest.raises(UsageError, match=r"only one draft length \(4\)"):
         plan(Study(one_gamma), ["figure6"])

@@ -27,7 +27,6 @@ def fitted(make: Make, pair: FakePair, gammas: tuple[int, ...] = (1, 2, 4, 6, 8,
 def test_finds_what_the_records_were_made_of(make: Make) -> None:
     found = fitted(make, FakePair("small-weak", 0.80, 0.18, 0.95, verify_slope=0.03))
     assert found.alpha.value == pytest.approx(0.80, abs=0.015)
-    assert found.accepted_share is not None
     assert found.accepted_share.value == pytest.approx(0.80, abs=0.015)
     assert found.draft_cost.value == pytest.approx(0.18, rel=0.03)
     assert found.round_cost.value == pytest.approx(0.95 + NETWORK, rel=0.03)

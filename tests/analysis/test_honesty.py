@@ -31,14 +31,14 @@ def test_every_definition_of_every_method(figure6: Result) -> None:
     assert {"speculative, γ 1", "speculative, γ 28"} <= set(settings)
     for row in rows:
         assert list(row.times_ms) == ["TTFT", "latency per token", "TPOT", "decode TPOT"]
-        assert all(row.times_ms.values())
-        assert all(row.speedups.values()) == (row.setting != "server-only")
+        assert all(time.defined for time in row.times_ms.values())
+        assert {speedup.defined for speedup in row.speedups.values()} == {row.setting != "server-only"}
 
 
 def test_all_four_baselines(figure6: Result, one_gamma: Result) -> None:
     assert len(examine(Study(figure6)).baselines) == 2 * 4
     rows = examine(Study(one_gamma)).baselines
-    assert [row.by_decode_tpot is not None for row in rows] == [True, True, False, False]
+    assert [row.speedups["decode TPOT"].defined for row in rows] == [True, True, False, False]
     assert "not measured: add the method `co-located`" in [row.note for row in rows]
 
 
@@ -74,7 +74,7 @@ def test_too_few_images_are_not_judged(make: Make) -> None:
     assert panel.slower == [f"small: not judged: {few}"]
     assert "drift is not judged (2 images: too few for an interval" in panel.drift[0]
     assert few in panel.notes
-    assert all(not interval.known for row in panel.definitions for interval in row.times_ms.values() if interval)
+    assert all(not interval.known for row in panel.definitions for interval in row.times_ms.values())
 
 
 def test_an_outlier_is_listed_and_stays(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from aiflow_cli.analysis.catalog import list_results
 from aiflow_cli.analysis.result import find, link_label, load
+from aiflow_cli.analysis.study import Study
 from aiflow_cli.errors import StoreError, UsageError
 from aiflow_cli.link.spec import LinkSpec
 from aiflow_cli.trials import store
@@ -100,7 +101,7 @@ def test_links_by_name() -> None:
 def test_an_unlimited_link_is_read(tmp_path: Path) -> None:
     result = load(write_result(tmp_path, FakeSweep(pairs=(FakePair("small"),), images=2, gammas=(2, 4), rates=(None,))))
     assert [link_label(link) for link in result.links] == ["unlimited"]
-    assert result.reference_link == result.links[0]
+    assert Study(result).reference_link == result.links[0]
 
 
 def test_the_list_of_results(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import typer
+from rich.markup import render
 
 from aiflow_cli.cli.app import app
 from tests.conftest import TinyPair
@@ -44,6 +45,14 @@ def test_every_option_says_what_it_does(name: str) -> None:
         option.opts for option in COMMANDS[name].params if not option.help and not getattr(option, "hidden", False)
     ]
     assert silent == []
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_no_word_of_help_is_taken_for_markup(name: str) -> None:
+    """`[default: 4]` would be: rich leaves it out."""
+    for option in COMMANDS[name].params:
+        told = option.help or ""
+        assert render(told).plain == told.replace("\\[", "[")
 
 
 def test_where_the_gallery_is_as_a_document(tiny_pair: TinyPair, tmp_path: Path) -> None:

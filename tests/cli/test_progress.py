@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import pty
+import re
 import sys
 import threading
 
@@ -12,7 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aiflow_cli.cli.progress import _left, display, progress, stages_progress, trials_progress
+from aiflow_cli.cli.experiments import words_of
+from aiflow_cli.cli.progress import display, progress
 from aiflow_cli.training.recipe import Progress
 from aiflow_cli.trials.run import Step
 from tests.analysis.records import FakePair, FakeSweep, records
@@ -42,14 +45,12 @@ def test_a_number_of_steps_that_nobody_knows(capsys: pytest.CaptureFixture[str])
 
 
 def test_stages_and_trials(capsys: pytest.CaptureFixture[str]) -> None:
-    with stages_progress() as show_stage:
-        show_stage(Progress("target", 1, 2, "loss 0.5"))
-        show_stage(Progress("draft", 2, 2, ""))
-    with trials_progress() as show_step:
-        show_step(Step(0, 2, None))
-        for trial in TRIALS:
-            if trial.setting.gamma:
-                show_step(Step(2, 2, trial))
+    steps = [Step(0, 2, None), *(Step(2, 2, trial) for trial in TRIALS if trial.setting.gamma)]
+    with display() as show:
+        show(*Progress("target", 1, 2, "loss 0.5"))
+        show(*Progress("draft", 2, 2, ""))
+        for step in steps:
+            show("trials", step.done, step.total, words_of(step))
     assert capsys.readouterr().err.splitlines() == [
         "target: 1/2 loss 0.5",
         "draft: 2/2",
@@ -58,15 +59,21 @@ def test_stages_and_trials(capsys: pytest.CaptureFixture[str]) -> None:
     ]
 
 
-@given(st.floats(0.001, 1e4), st.integers(0, 50), st.integers(1, 50), st.integers(1, 1000))
+@given(st.floats(20.0, 1e4), st.integers(0, 50), st.integers(1, 50), st.integers(1, 1000))
 def test_time_left_by_the_pace_since_the_first_step(step_s: float, before: int, steps: int, left: int) -> None:
     """What was done before, and the long time to the first step, do not count."""
-    pace = [(0.0, before), (500.0, before + 1), (500.0 + steps * step_s, before + 1 + steps)]
-    told = _left(pace, before + 1 + steps + left)
-    number, unit, *_ = told.split()
+    at_s, total, errors = 0.0, before + 1 + steps + left, io.StringIO()
+    with contextlib.redirect_stderr(errors), display(clock=lambda: at_s) as show:
+        show("trials", before, total)
+        for done in range(1, steps + 2):
+            at_s = 500.0 + (done - 1) * step_s
+            show("trials", before + done, total)
+        show("trials", total, total)
+    began, first, *_, last, end = errors.getvalue().splitlines()
+    assert (began, first) == (f"trials: {before}/{total}", f"trials: {before + 1}/{total}")
+    number, unit = re.fullmatch(r"trials: \d+/\d+ (\d+) (min|s) left", last).groups()  # type: ignore[union-attr]
     assert float(number) * {"min": 60, "s": 1}[unit] == pytest.approx(left * step_s, rel=0.35, abs=1.0)
-    assert _left(pace, before + 1 + steps) == ""
-    assert _left(pace[:2], before + 10) == ""
+    assert end == f"trials: {total}/{total}"
 
 
 class Terminal:
@@ -101,8 +108,8 @@ def on_terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
 
 def test_bars_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = on_terminal(monkeypatch)
-    with trials_progress() as show:
-        show(Step(3, 3, TRIALS[-1].replace(caption="[bold] " + "x" * 99)))
+    with display() as show:
+        show("trials", 3, 3, "[bold] " + "x" * 99)
     told = terminal.text()
     assert "trials" in told
     assert "3/3" in told
@@ -112,9 +119,9 @@ def test_bars_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_bar_for_each_task(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = on_terminal(monkeypatch)
-    with stages_progress() as show:
-        show(Progress("target", 1, 2, "loss 0.5"))
-        show(Progress("draft", 2, 7, ""))
+    with display("target") as show:
+        show("target", 1, 2, "loss 0.5")
+        show("draft", 2, 7)
     told = terminal.text()
     assert "target" in told
     assert "loss 0.5" in told

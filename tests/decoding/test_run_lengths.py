@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aiflow_cli.decoding.methods import Method
-from aiflow_cli.decoding.run_lengths import conditional_acceptance, run_lengths, split_into_rounds
+from aiflow_cli.decoding.run_lengths import acceptance_by_position, run_lengths, split_into_rounds
 from aiflow_cli.world.record import Round
 from tests.decoding.models import Behaviour, greedy
 from tests.decoding.strategies import behaviours, gammas
@@ -70,7 +70,7 @@ def test_conditional_acceptance_is_that_of_the_sessions(behaviour: Behaviour, ga
     """
     response = ran(behaviour, gamma)
     if response.ended and len(response.matches) + 1 < MANY:
-        assert conditional_acceptance([response.matches], gamma) == counted(response.rounds, gamma)
+        assert acceptance_by_position([response.matches], gamma) == counted(response.rounds, gamma)
 
 
 @given(st.lists(st.lists(st.booleans(), max_size=30), max_size=6), gammas)
@@ -79,14 +79,14 @@ def test_tokens_are_neither_lost_nor_made(texts: list[list[bool]], gamma: int) -
         delivered = split_into_rounds(matches, gamma)
         assert sum(delivered) == len(matches)
         assert all(1 <= n <= gamma + 1 for n in delivered)
-    shares = conditional_acceptance(texts, gamma)
+    shares = acceptance_by_position(texts, gamma)
     assert len(shares) == gamma
     assert all(share is None or 0 <= share <= 1 for share in shares)
 
 
 def test_several_texts_are_counted_together() -> None:
-    assert conditional_acceptance([[True, False], [False]], 2) == [0.5, 0.0]
-    assert conditional_acceptance([], 2) == [None, None]
+    assert acceptance_by_position([[True, False], [False]], 2) == [0.5, 0.0]
+    assert acceptance_by_position([], 2) == [None, None]
     assert split_into_rounds([True, True, True], 2) == [3]
     assert split_into_rounds([True, True, True, True], 2) == [3, 1]
     assert split_into_rounds([False, True, True], 8) == [1, 2]

@@ -19,6 +19,7 @@ def test_bench_gives_its_document(tiny_pair: TinyPair, photographs: Path, tmp_pa
     assert [document["pair"][key] for key in ("name", "draft", "target")] == ["small", "draft", "target"]
     assert document["pair"]["server"]["draft"] == "draft"
     assert document["data"]["images"] == 2
+    assert (document["gamma"], document["trials"]) == (4, 2 * 8)
     assert document["provenance"]["finished_at"]
     bounds = {bound["key"]: bound for bound in document["bounds"]}
     assert list(bounds) == ["decode", "speculation", "link", "orchestration", "latency"]
@@ -31,11 +32,14 @@ def test_bench_gives_its_document(tiny_pair: TinyPair, photographs: Path, tmp_pa
     assert all(ms > 0 for ms in document["decode_tpot_ms"].values())
     assert document["differing_images"] == []
     assert finished.returncode == OUTSIDE, finished.stderr
-    assert f"5 of 5 bounds not judged: {', '.join(bounds)}; give more --images" in one_line(finished)
+    assert f"5 of 5 bounds undecided: {', '.join(bounds)}; give more --images" in one_line(finished)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_wrong_use_is_one_line(tiny_pair: TinyPair) -> None:
     finished = aiflow("bench", *tiny_pair.options, "--gamma", "0")
     assert finished.returncode == 2
-    assert "gamma 0 is out of range" in one_line(finished)
+    assert "--gamma 0: give 1 or more" in one_line(finished)
+    finished = aiflow("bench", *tiny_pair.options, "--max-new-tokens", "1")
+    assert finished.returncode == 2
+    assert "1 new token has no time per token: give 2 or more" in one_line(finished)

@@ -15,8 +15,7 @@ import pytest
 import aiflow_cli
 from aiflow_cli.node.process import Child
 from aiflow_cli.training.recipe import Recipe
-from aiflow_cli.training.schedule import run_recipe
-from aiflow_cli.training.stages import STAGES
+from aiflow_cli.training.stages import STAGES, run_recipe
 from tests.conftest import TinyPair
 from tests.e2e.tools import aiflow
 

@@ -156,7 +156,7 @@ def test_a_server_that_dies_behind_the_link_is_named_by_its_own_address(tiny_pai
     server, pair = command.listening(), find_pair("small", str(tiny_pair.draft), ABSENT)
     values = {"name": "run", "about": "a test", "pairs": "small", "max_new_tokens": 4, "server": server}
     spec = spec_of_options(values)
-    first, second, *_ = schedule(list(open_images(str(photographs), None, 0)), spec.block(), 1, 0)
+    first, second, *_ = schedule(list(open_images(str(photographs), None, 0)), spec)
     with LiveWorld({pair.name: pair}, spec.grid(), spec) as world:
         world.trial(*first)
         command.signal(signal.SIGKILL)

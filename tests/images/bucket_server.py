@@ -17,8 +17,12 @@ import pytest
 from PIL import Image
 
 from aiflow_cli.fetching import RetryPolicy
+from aiflow_cli.images.download import DownloadReport, download
+from aiflow_cli.images.vehicles import manifest
 
 QUICK = RetryPolicy(attempts=3, first_pause_s=0.01, longest_pause_s=0.05, timeout_s=1.0, deadline_s=10.0)
+TWELVE = list(manifest())[:12]
+"""The photographs that `bucket` of conftest.py holds, four in each split."""
 REAL = Path(__file__).parents[3] / "shared" / "data" / "vehicles-openimage"
 
 
@@ -141,3 +145,11 @@ def real_photos() -> Path:
     if not REAL.is_dir():
         pytest.skip("the 627 photographs are not on this machine")
     return REAL
+
+
+def fetch_twelve(folder: Path, limit: int = 12, force: bool = False) -> DownloadReport:
+    return download("openimages", folder, limit=limit, jobs=4, force=force, policy=QUICK)
+
+
+def leftovers(folder: Path) -> list[str]:
+    return [file.name for file in folder.iterdir() if file.name.endswith(".tmp")]

@@ -19,10 +19,8 @@ import pytest
 
 from aiflow_cli.errors import AiflowError, PrerequisiteError, UsageError
 from aiflow_cli.images.download import DownloadReport, download
-from aiflow_cli.images.exports import import_photos
+from aiflow_cli.images.exports import ROBOFLOW_EXPORT, fetch_roboflow, import_photos
 from aiflow_cli.images.fetch import Fetcher
-from aiflow_cli.images.photostore import PhotoStore
-from aiflow_cli.images.roboflow import ROBOFLOW_EXPORT, fetch_roboflow
 from aiflow_cli.images.source import open_images
 from aiflow_cli.images.vehicles import manifest
 from tests.images.bucket_server import QUICK, BucketServer, make_image, real_photos, serve_bucket
@@ -127,14 +125,14 @@ def test_damaged_zips(tmp_path: Path) -> None:
     with zipfile.ZipFile(buffer, "w") as archive:
         for index, kind in enumerate((zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2)):
             archive.writestr(f"{IDS[index]}.jpg", make_image(index), kind)
-    whole, store = buffer.getvalue(), PhotoStore(tmp_path)
+    whole = buffer.getvalue()
     reasons: Counter[str] = Counter()
     for _ in range(400):
         damaged = bytearray(whole)
         for at in chance.choices(range(len(whole) - 400, len(whole)), k=2) + chance.choices(range(len(whole)), k=2):
             damaged[at] = chance.randrange(256)
         try:
-            missing = import_photos(io.BytesIO(damaged), IDS[:4], store, lambda image_id, stored: None)
+            missing = import_photos(io.BytesIO(damaged), IDS[:4], tmp_path, lambda: None)
         except UsageError as error:
             missing = {"": str(error)}
         reasons.update(missing.values())
@@ -201,11 +199,11 @@ def test_roboflow_is_asked_until_it_is_ready(
     monkeypatch.setenv("ROBOFLOW_API_KEY", "secret")
     queries = play_roboflow(bucket, tmp_path)
     with Fetcher(QUICK) as fetcher:
-        assert zipfile.is_zipfile(fetch_roboflow(fetcher, lambda n: None, poll_s=0.01))
+        assert zipfile.is_zipfile(fetch_roboflow(fetcher, lambda *_: None, poll_s=0.01))
         assert len(queries) == 3
         queries.clear()
         with pytest.raises(AiflowError, match="not ready in time"):
-            fetch_roboflow(fetcher, lambda n: None, poll_s=0.01, patience_s=0)
+            fetch_roboflow(fetcher, lambda *_: None, poll_s=0.01, patience_s=0)
 
 
 @pytest.mark.parametrize("fault", ["401", "403", "500"])

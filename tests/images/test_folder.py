@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 from aiflow_cli.errors import ImageError, UsageError
 from aiflow_cli.images.exports import import_photos
 from aiflow_cli.images.imageset import valid_text
-from aiflow_cli.images.photostore import PhotoStore
 from aiflow_cli.images.source import open_images
 from aiflow_cli.images.vehicles import manifest
 from tests.images.bucket_server import make_image
@@ -137,7 +136,7 @@ def import_source(folder: Path) -> str:
     """Why nothing comes of a download from `folder`."""
     try:
         wanted = list(manifest())[:1]
-        return str(import_photos(folder, wanted, PhotoStore(folder.parent), lambda image_id, stored: None))
+        return str(import_photos(folder, wanted, folder.parent, lambda: None))
     except UsageError as error:
         return str(error)
 

@@ -11,10 +11,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 from transformers import InternVLForConditionalGeneration
 
-from aiflow_cli.models.decoder import Decoder
+from aiflow_cli.models.decoder import Decoder, ReferenceDecoder
 from aiflow_cli.models.lean import LeanDecoder
 from aiflow_cli.models.prompt import Prompt
-from aiflow_cli.models.reference import ReferenceDecoder
 from aiflow_cli.training.sizes import DRAFT, original_config
 from tests.models.makers import random_model
 

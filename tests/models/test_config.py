@@ -16,10 +16,10 @@ from aiflow_cli.errors import CheckpointError
 from aiflow_cli.models.config import LANGUAGE_CONFIGS, build_config
 from aiflow_cli.models.conversion import model_class
 from aiflow_cli.models.dry_run import CONFIGS_FOLDER
+from aiflow_cli.models.internvl2 import meta_model
 from aiflow_cli.models.keys import HF, LANGUAGES, NO_MATTER, ORIGINAL, VISION
 from aiflow_cli.models.preprocessing import Tiling
 from aiflow_cli.models.prompt import find_template
-from aiflow_cli.models.tensors import meta_model
 from aiflow_cli.training.sizes import original_config
 from tests.models import fixtures, makers
 

@@ -9,9 +9,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from aiflow_cli.models.decoder import ReferenceDecoder
 from aiflow_cli.models.lean import LeanDecoder, LeanWeights
 from aiflow_cli.models.prompt import Prompt
-from aiflow_cli.models.reference import ReferenceDecoder
 from tests.models.decoders import (
     EXACT,
     PROMPTS,

@@ -15,9 +15,9 @@ from aiflow_cli.errors import PrerequisiteError
 from aiflow_cli.models.config import build_config, is_original
 from aiflow_cli.models.conversion import model_class
 from aiflow_cli.models.dry_run import CONFIGS_FOLDER, Place, plan_pair, spread_bytes
+from aiflow_cli.models.internvl2 import meta_model
 from aiflow_cli.models.pair import find_pair, registry
 from aiflow_cli.models.prompt import find_template
-from aiflow_cli.models.tensors import meta_model
 from aiflow_cli.models.vlm import VisionLanguageModel
 from tests.conftest import TinyPair
 

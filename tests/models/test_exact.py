@@ -16,9 +16,9 @@ from aiflow_cli.decoding.exact import DEFAULT_BOUND
 from aiflow_cli.decoding.methods import Method
 from aiflow_cli.images.drawing import encode_jpeg, render
 from aiflow_cli.images.scenes import scene_at
+from aiflow_cli.models.decoder import ReferenceDecoder
 from aiflow_cli.models.pair import find_pair
 from aiflow_cli.models.prompt import Prompt
-from aiflow_cli.models.reference import ReferenceDecoder
 from aiflow_cli.models.vlm import VisionLanguageModel
 from aiflow_cli.node.compute import Compute
 from aiflow_cli.wire.messages import Picture

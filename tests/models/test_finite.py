@@ -11,10 +11,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from aiflow_cli.errors import CheckpointError
-from aiflow_cli.models.decoder import Decoder
+from aiflow_cli.models.decoder import Decoder, ReferenceDecoder
 from aiflow_cli.models.finite import best_ids
 from aiflow_cli.models.lean import LeanDecoder
-from aiflow_cli.models.reference import ReferenceDecoder
 from aiflow_cli.models.vlm import VisionLanguageModel
 from tests.conftest import TinyPair, photograph
 

@@ -9,10 +9,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from aiflow_cli.models.decoder import Decoder
+from aiflow_cli.models.decoder import Decoder, ReferenceDecoder
 from aiflow_cli.models.lean import LeanDecoder
 from aiflow_cli.models.prompt import Prompt, prompt_ids
-from aiflow_cli.models.reference import ReferenceDecoder
 from aiflow_cli.models.vlm import VisionLanguageModel
 from tests.models import fixtures
 from tests.models.fixtures import MODELS, PICTURES, SAMPLES

@@ -10,9 +10,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from aiflow_cli.models.decoder import ReferenceDecoder
 from aiflow_cli.models.lean import PIECE_ROWS, LeanDecoder, LeanWeights
 from aiflow_cli.models.prompt import Prompt
-from aiflow_cli.models.reference import ReferenceDecoder
 from aiflow_cli.models.vlm import VisionLanguageModel
 from tests.conftest import TinyPair
 from tests.models import makers

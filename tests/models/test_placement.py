@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from aiflow_cli.errors import UsageError
+from aiflow_cli.models.decoder import ReferenceDecoder
 from aiflow_cli.models.internvl2 import is_spread, load_model, save_checkpoint
-from aiflow_cli.models.reference import ReferenceDecoder
 from aiflow_cli.models.vlm import VisionLanguageModel
 from aiflow_cli.training.sizes import TARGET, original_config
 from tests.models import fixtures, makers

@@ -7,7 +7,7 @@ import hashlib
 import pytest
 import torch
 
-from aiflow_cli.models.preprocessing import Tiling, choose_grid, load_image, pixel_values
+from aiflow_cli.models.preprocessing import Tiling, choose_grid, pixel_values
 from tests.models import fixtures
 from tests.models.fixtures import PICTURES
 
@@ -26,7 +26,7 @@ BOUNDARIES = [
 @pytest.mark.parametrize("name", PICTURES)
 def test_pixels(name: str) -> None:
     expected = fixtures.document("preprocess")["images"][name]
-    pixels = pixel_values(load_image(fixtures.picture(name)), Tiling(tile=56))
+    pixels = pixel_values(fixtures.picture(name), Tiling(tile=56))
     assert list(pixels.shape) == expected["shape"]
     assert torch.equal(pixels, fixtures.tensors("preprocess")[f"pixel_values.{name}"])
     assert hashlib.sha256(pixels.numpy().tobytes()).hexdigest() == expected["sha256_float32"]
@@ -36,7 +36,7 @@ def test_pixels(name: str) -> None:
 @pytest.mark.parametrize("name", PICTURES)
 def test_pixels_of_full_size_tiles(name: str) -> None:
     expected = fixtures.document("preprocess")["at_448"][name]
-    pixels = pixel_values(load_image(fixtures.picture(name)), Tiling(tile=448))
+    pixels = pixel_values(fixtures.picture(name), Tiling(tile=448))
     assert pixels.flatten()[:8].tolist() == expected["first8"]
     assert hashlib.sha256(pixels.numpy().tobytes()).hexdigest() == expected["sha256_float32"]
 

@@ -9,10 +9,9 @@ import pytest
 import torch
 
 from aiflow_cli.errors import PrerequisiteError, UsageError
-from aiflow_cli.models.decoder import Decoder
+from aiflow_cli.models.decoder import Decoder, ReferenceDecoder
 from aiflow_cli.models.prompt import Prompt
 from aiflow_cli.models.quantize import check_kind, quantised_layers
-from aiflow_cli.models.reference import ReferenceDecoder
 from aiflow_cli.models.vlm import VisionLanguageModel
 from tests.conftest import TinyPair, photograph
 

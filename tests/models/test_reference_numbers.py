@@ -22,7 +22,7 @@ from torch import Tensor
 
 from aiflow_cli.images.source import open_images
 from aiflow_cli.models.pair import find_pair
-from aiflow_cli.models.preprocessing import Tiling, load_image, pixel_values
+from aiflow_cli.models.preprocessing import Tiling, pixel_values
 from aiflow_cli.models.prompt import Prompt, prompt_ids
 from aiflow_cli.models.tokenizer import SentencePieceTokenizer
 from aiflow_cli.models.vlm import VisionLanguageModel
@@ -93,7 +93,7 @@ def test_numbers_are_the_originals() -> None:
 @pytest.mark.parametrize("name", PICTURES)
 def test_pixels(name: str) -> None:
     """Exactly: a grey level is 0.0175, and a mean or deviation that is wrong in its third digit is 0.002."""
-    assert at_places(pixel_values(load_image(picture(name)), Tiling(tile=56))) == numbers()["pixels"][name]
+    assert at_places(pixel_values(picture(name), Tiling(tile=56))) == numbers()["pixels"][name]
 
 
 def test_ids_of_texts() -> None:

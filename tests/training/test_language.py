@@ -15,13 +15,19 @@ from aiflow_cli.images.captions import describe
 from aiflow_cli.images.drawing import encode_jpeg, render
 from aiflow_cli.images.scenes import scene_at
 from aiflow_cli.models.internvl2 import build_config, save_checkpoint
-from aiflow_cli.models.preprocessing import load_image, pixel_values
+from aiflow_cli.models.preprocessing import pixel_values
 from aiflow_cli.models.vlm import VisionLanguageModel
 from aiflow_cli.training.data import TrainingData, render_training_data
 from aiflow_cli.training.evaluate import greedy_ids
-from aiflow_cli.training.language import Schedule, deepen, greedy_captions, new_caption_model, train_captions
+from aiflow_cli.training.language import (
+    CaptionTask,
+    Schedule,
+    deepen,
+    greedy_captions,
+    new_caption_model,
+    train_captions,
+)
 from aiflow_cli.training.sizes import DRAFT, QUESTION, original_config
-from aiflow_cli.training.stages import caption_task
 from aiflow_cli.training.vision import normalise
 from aiflow_cli.training.vocabulary import Words, train_tokenizer
 
@@ -62,7 +68,7 @@ def train(
 
     counter = checkpoint.with_suffix(".count")
     counter.write_text("0")
-    task, schedule = caption_task(words, SIZE, data), Schedule(steps, batch=4, judge_every=2)
+    task, schedule = CaptionTask(words, SIZE, data), Schedule(steps, batch=4, judge_every=2)
     if stop_after is not None:
         with pytest.raises(KeyboardInterrupt):
             train_captions(new_model(words), task, schedule, checkpoint, dying, lambda *_: None)
@@ -86,7 +92,7 @@ def test_deeper_model_computes_what_the_shallow_one_does(words: Words, data: Tra
     original["llm_config"]["num_hidden_layers"] = 6
     deep = deepen(shallow, build_config(original, words.image_token_id), seed=3).eval()
     assert len(deep.model.language_model.layers) == 6
-    task = caption_task(words, SIZE, data)
+    task = CaptionTask(words, SIZE, data)
     assert greedy_captions(deep, data.view(112)[:4], task, 20) == greedy_captions(shallow, data.view(112)[:4], task, 20)
 
 
@@ -103,8 +109,8 @@ def test_what_was_trained_is_what_the_program_decodes(words: Words, data: Traini
     assert prompt.pixel_values is not None
     trained_on = normalise(data.view(112)[:1])
     assert (prompt.pixel_values - trained_on).abs().mean() < 0.1  # JPEG and the order of its reduction
-    seen = pixel_values(load_image(image), loaded.tiling)
+    seen = pixel_values(image, loaded.tiling)
     mean, std = torch.tensor((0.485, 0.456, 0.406)), torch.tensor((0.229, 0.224, 0.225))
     picture = ((seen[0].permute(1, 2, 0) * std + mean) * 255).round().to(torch.uint8).numpy()
-    said = greedy_captions(model, picture[None], caption_task(words, SIZE, data), max_new=24)[0]
+    said = greedy_captions(model, picture[None], CaptionTask(words, SIZE, data), max_new=24)[0]
     assert greedy_ids(loaded.decoder(256), loaded, image, QUESTION, 24) == said

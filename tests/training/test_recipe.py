@@ -14,12 +14,11 @@ from hypothesis import given
 from aiflow_cli.images import scenes as s
 from aiflow_cli.images.drawing import render_with_labels
 from aiflow_cli.models.pair import find_pair
-from aiflow_cli.training.checkpoints import MODELS, finish_pair
+from aiflow_cli.training.checkpoints import STAGES_OF, finish_pair
 from aiflow_cli.training.data import PATCH_FIELDS, SCENE_FIELDS, patch_labels, scene_labels
 from aiflow_cli.training.recipe import STEPS, Progress, Recipe
-from aiflow_cli.training.schedule import run_recipe
 from aiflow_cli.training.sizes import Size, original_config
-from aiflow_cli.training.stages import STAGES
+from aiflow_cli.training.stages import STAGES, run_recipe
 from aiflow_cli.training.vocabulary import Words, train_tokenizer
 from tests.images.scene_strategies import SCENES
 
@@ -32,7 +31,7 @@ def test_stages_come_after_what_they_need() -> None:
     assert set(STEPS) <= set(names)
 
 
-@pytest.mark.parametrize("size", MODELS.values(), ids=lambda size: size.folder)
+@pytest.mark.parametrize("size", STAGES_OF, ids=lambda size: size.folder)
 def test_what_would_be_trained_has_the_shape_of_what_ships(size: Size) -> None:
     folder = Path(find_pair("small").target).with_name(size.folder)
     shipped = json.loads((folder / "config.json").read_text())
@@ -93,7 +92,7 @@ def test_a_small_recipe_from_beginning_to_end(tmp_path: Path) -> None:
     said: list[str] = []
     evaluations = finish_pair(recipe, tmp_path / "pairs", 1, said.append)
     assert {name: evaluation.scenes for name, evaluation in evaluations.items()} == {"small": 1, "small-weak": 1}
-    for size in MODELS.values():
+    for size in STAGES_OF:
         card = (tmp_path / "pairs" / size.folder / "README.md").read_text()
         assert f"# {size.folder}" in card
         assert "64 rendered scenes" in card

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from aiflow_cli.trials.run import Step
 from aiflow_cli.trials.spec import ExperimentSpec
 from aiflow_cli.trials.specfile import load_spec
 from tests.conftest import TinyPair
@@ -45,3 +46,7 @@ delay = ["0", "20ms"]
 def read_spec(folder: Path, pair: TinyPair, photographs: Path, *overrides: str) -> ExperimentSpec:
     """The experiment, with `--set` values."""
     return load_spec(str(write_spec(folder, pair, photographs)), overrides)
+
+
+def silent(_: Step) -> None:
+    """Show nothing of a run."""

@@ -13,10 +13,8 @@ import pytest
 
 from aiflow_cli.errors import UsageError
 from aiflow_cli.models.internvl2 import save_checkpoint
-from aiflow_cli.models.pair import find_pair
 from aiflow_cli.models.vlm import VisionLanguageModel
 from aiflow_cli.training.sizes import DRAFT, original_config
-from aiflow_cli.trials.bench import BenchSettings
 from aiflow_cli.trials.bench_inprocess import InProcess
 from aiflow_cli.trials.schedule import Planned
 from aiflow_cli.world.record import Trial
@@ -91,11 +89,3 @@ def test_an_assistant_with_another_prompt_is_refused(
     other = VisionLanguageModel.from_folder(folder)
     with pytest.raises(UsageError, match="draft other has another prompt than target target"):
         in_process(target, other).assisted(picture(0))
-
-
-@pytest.mark.parametrize(
-    ("wrong", "message"), [({"gamma": 0}, "gamma 0"), ({"gamma": 65}, "gamma 65"), ({"max_new_tokens": 1}, "1 new")]
-)
-def test_settings_out_of_bounds(wrong: dict[str, int], message: str) -> None:
-    with pytest.raises(UsageError, match=message):
-        BenchSettings(pair=find_pair("small"), **wrong)  # type: ignore[arg-type]

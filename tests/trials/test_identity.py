@@ -70,7 +70,7 @@ def test_warm_ups_and_the_drafts_own_output_are_not_compared() -> None:
 
 
 def test_without_the_target_a_difference_is_not_explained_and_fails() -> None:
-    probe = reference_probe(None, "cpu", "float32", "?", {})
+    probe = reference_probe(None, "?", {})
     done = compare([trial("server-only", 1, 2), trial("co-located", 1, 3)], "float32", probe)
     assert done[1].mismatch == Mismatch(position=1, expected=2, got=3, margin=None, kind="unexplained")
     assert describe(done[1]) == (

@@ -11,12 +11,11 @@ import pytest
 
 from aiflow_cli.errors import StoreError, UsageError
 from aiflow_cli.trials.experiment import Experiment, open_experiment
-from aiflow_cli.trials.plan import earlier_times
 from aiflow_cli.trials.run import Step, run_experiment
 from aiflow_cli.trials.specfile import spec_of_options
 from aiflow_cli.trials.store import read_run, read_trials
 from tests.conftest import TinyPair
-from tests.trials.sweeps import read_spec
+from tests.trials.sweeps import read_spec, silent
 from tests.world.trials import trial
 
 
@@ -32,10 +31,6 @@ def values(tiny_pair: TinyPair, photographs: Path) -> dict[str, Any]:
 
 def opened(values: dict[str, Any], folder: Path, **others: Any) -> Experiment:
     return open_experiment(spec_of_options(values | others), folder, stamped=True)
-
-
-def silent(_: Step) -> None:
-    pass
 
 
 class EndedError(Exception):
@@ -119,16 +114,3 @@ def test_what_is_no_result_of_an_experiment(
     (tmp_path / "run.json").unlink()
     with pytest.raises(StoreError, match=r"cannot read .*run\.json"):
         run_experiment(sweep, silent)
-
-
-def test_a_plan_passes_over_whatever_else_lies_beside(tmp_path: Path) -> None:
-    for name, run, trials in (
-        ("odd", '{"fingerprints": {"machine": "here", "pair None": "1"}}', "{}"),
-        ("torn", '{"fingerprints": {"machine": "here"}}', "{"),
-        ("list", "[]", "{}"),
-    ):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "run.json").write_text(run)
-        (tmp_path / name / "trials.jsonl").write_text(trials + "\n")
-    (tmp_path / "file").touch()
-    assert earlier_times(tmp_path / "mine", {"machine": "here", "pair None": "1"}) == {}

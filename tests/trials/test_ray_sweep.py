@@ -158,22 +158,22 @@ def test_a_node_makes_whole_blocks_under_its_own_name(tiny_pair: TinyPair, photo
         read_spec(tmp_path, tiny_pair, photographs, "link.delay=0", "gammas=2", "images=2"), tmp_path
     )
     grid = opened.spec.grid()
-    warm = partial(warmups, opened.records[0], grid, 1, 0, 0, 1)
+    warm = partial(warmups, opened.records[0], grid, opened.spec, 0, 0)
     job = pickle.loads(pickle.dumps(Job(opened.pairs, grid, opened.spec, warm, opened.fingerprints)))
     runner = BlockRunner(job, "abc")
     try:
-        first = [one for one in runner.start() if isinstance(one, Trial)]
         block = [planned for planned in opened.planned if planned.trial.block == 1]
         torn = Planned(block[0].trial, b"no image")
         made = runner.make([torn, *block[1:]])
     finally:
-        runner.stop()
+        runner.maker.close()
+    first, made = made[: len(grid)], made[len(grid) :]
     assert [one.trial.endswith("-abc") for one in first] == [True] * len(grid)
     assert [one.trial for one in made] == [planned.trial.trial for planned in block]
     assert [isinstance(one, Failure) for one in made] == [True] + [False] * (len(block) - 1)
     assert {one.node.rpartition("-")[2] for one in [*first, *made] if isinstance(one, Trial)} == {"abc"}
     with pytest.raises(UsageError, match="it differs from the machine that asks: code: "):
-        BlockRunner(replace(job, expected={"code": "0" * 64}), "abc").start()
+        BlockRunner(replace(job, expected={"code": "0" * 64}), "abc").make(block)
 
 
 @needs_ray

@@ -1,101 +1,75 @@
-"""Figures over the draft length: the paper's Figure 6, and speed-up."""
+"""Figures over the draft length, the paper's Figure 6 and speed-up, and what is best over the link."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from itertools import groupby
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from aiflow_cli.analysis.arms import Arm
 from aiflow_cli.analysis.curves import Curve, break_evens
 from aiflow_cli.analysis.figures import style
-from aiflow_cli.analysis.figures.style import Drawing, Look
+from aiflow_cli.analysis.figures.style import Drawing, Look, Row
 from aiflow_cli.analysis.intervals import Interval
-from aiflow_cli.analysis.metrics import FORMULAS
-from aiflow_cli.analysis.result import link_label
+from aiflow_cli.analysis.metrics import DEFINITIONS, FORMULAS, decode_tpot
 from aiflow_cli.analysis.study import Study
 from aiflow_cli.analysis.theory import PAPER_BREAK_EVEN, PAPER_OPTIMUM, format_break_even
+from aiflow_cli.decoding.methods import Method
+from aiflow_cli.errors import UsageError
 from aiflow_cli.link.spec import LinkSpec
+from aiflow_cli.units import format_rate
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
-GAMMA_LABEL = "draft length γ (tokens)"
+SHOWN = ("decode TPOT", "latency per token")
+"""The definitions of time per token that Figure 6 shows."""
 ROOM_FOR_LABEL = 10
 """Draft lengths right of the paper's break-even that its label needs; an axis that ends before has it on the left."""
 
 
-def figure6(study: Study, name: str, link: LinkSpec) -> Drawing:
+def figure6(study: Study, link: LinkSpec) -> Drawing:
     """Decode TPOT and latency per token against draft length, with server-only, optima and break-evens; one link."""
     curves = study.over(link)
-    base = curves[0].baseline
-    levels = [
-        ("", "server-only", None, base),
-        *((c.label, c.method.value, p.gamma, p) for c in curves for p in c.points),
+    figure, (*panels, strip) = style.panels(4.1, (1, 1, 0.13))
+    for axes, definition in zip(panels, SHOWN, strict=True):
+        _draw_times(axes, curves, definition)
+    style.name_axes(panels, style.GAMMA_LABEL, *(f"{definition}\n(ms per token)" for definition in SHOWN))
+    style.place_legend(figure, panels[0])
+    _draw_paper(strip)
+    arms: list[tuple[str, str, int | None, Arm]] = [("", "server-only", None, curves[0].baseline)]
+    arms += [(c.label, c.method.value, p.gamma, p.arm) for c in curves for p in c.points]
+    rows = [
+        {"series": series, "method": method, "gamma": gamma, "trials": len(arm.trials)}
+        | {f"{d.replace(' ', '_').lower()}_ms": arm.ms(DEFINITIONS[d]) for d in SHOWN}
+        for series, method, gamma, arm in arms
     ]
-    definitions = "; ".join(f"{what} = {FORMULAS[what]}" for what in ("decode TPOT", "latency per token"))
-    return Drawing(
-        name=name,
-        title=f"Decode TPOT and latency per token against draft length, over {link_label(link)}",
-        caption=(
-            f"Time per token of device-edge speculation against draft length, over {link_label(link)}, "
-            f"{curves[0].images} images ({study.result.data_name}). {definitions}. Dashed: server-only. Ring: the "
-            "lowest point. Cross: where the curve meets server-only for good, by a straight line between neighbours. "
-            f"{study.about_bars} What the paper states stands apart, below."
-        ),
-        alt="; ".join(
-            f"{c.label}: {c.best.decode_tpot_ms.value:.2f} ms per token at draft length {c.best.gamma}, server-only "
-            f"{c.baseline.decode_tpot_ms.value:.2f} ms"
-            for c in curves
-        ),
-        figure=_draw_figure6(curves),
-        table=style.table(
-            {
-                "series": series,
-                "method": method,
-                "gamma": gamma,
-                "trials": len(level.arm.trials),
-                "decode_tpot_ms": level.decode_tpot_ms,
-                "latency_per_token_ms": level.latency_per_token_ms,
-            }
-            for series, method, gamma, level in levels
-        ),
+    times = [(c, c.best.arm.ms(decode_tpot).value, c.baseline.ms(decode_tpot).value) for c in curves]
+    alt = (
+        f"{c.label}: {ms:.2f} ms per token at draft length {c.best.gamma}, server-only {base:.2f} ms"
+        for c, ms, base in times
     )
+    definitions = "; ".join(f"{definition} = {FORMULAS[definition]}" for definition in SHOWN)
+    return Drawing(figure, rows, "; ".join(alt), {"definitions": definitions})
 
 
-def _draw_figure6(curves: Sequence[Curve]) -> Figure:
-    from matplotlib.gridspec import GridSpec
-
-    figure = style.new_figure(4.1)
-    grid = GridSpec(3, 1, figure, height_ratios=(1, 1, 0.13))
-    top = figure.add_subplot(grid[0])
-    bottom = figure.add_subplot(grid[1], sharex=top)
-    for axes, metric in ((top, "decode TPOT"), (bottom, "latency per token")):
-        _panel(axes, curves, metric)
-        axes.set_ylabel(f"{metric}\n(ms per token)")
-    top.tick_params(labelbottom=False)
-    bottom.set_xlabel(GAMMA_LABEL)
-    style.place_legend(figure, top)
-    paper_strip(figure.add_subplot(grid[2], sharex=top))
-    return figure
-
-
-def _panel(axes: Axes, curves: Sequence[Curve], metric: str) -> None:
-    styles = style.looks([curve.series.pair for curve in curves])
-    name = "decode_tpot_ms" if metric == "decode TPOT" else "latency_per_token_ms"
-    level: Interval = getattr(curves[0].baseline, name)
+def _draw_times(axes: Axes, curves: Sequence[Curve], definition: str) -> None:
+    """Time per token by one definition; the ring and the cross are by that one too."""
+    styles, metric = style.looks([curve.series.pair for curve in curves]), DEFINITIONS[definition]
+    level = curves[0].baseline.ms(metric)
     style.draw_level(axes, level, "server-only")
     for curve in curves:
-        look, y = styles[curve.series.pair], [getattr(point, name) for point in curve.points]
+        look, y = styles[curve.series.pair], [point.arm.ms(metric) for point in curve.points]
         style.draw_points(axes, curve.gammas, y, look, _legend(curve))
         values = [interval.value for interval in y]
         _mark_optimum(axes, curve.gammas[int(np.argmin(values))], min(values), look)
-        crossing = float(break_evens(curve.gammas, np.array([[level.value / value for value in values]]))[0])
+        crossing = float(break_evens(curve.gammas, level.value / np.array([values]))[0])
         if crossing > 0 and math.isfinite(crossing):
             axes.plot([crossing], [level.value], marker="x", markersize=6, color=look.color, mew=1.3, zorder=5)
-    axes.set_ylim(bottom=0)
 
 
 def _legend(curve: Curve) -> str:
@@ -109,13 +83,12 @@ def _mark_optimum(axes: Axes, x: float, y: float, look: Look) -> None:
     axes.plot([x], [y], marker="o", markersize=7.5, mfc="none", mec=look.color, mew=0.9, zorder=4)
 
 
-def paper_strip(axes: Axes) -> None:
+def _draw_paper(axes: Axes) -> None:
     """What the paper states, drawn apart from what was measured; shares the draft-length axis."""
     axes.set_ylim(0, 1)
     axes.grid(False)
     axes.tick_params(left=False, labelleft=False, bottom=False, labelbottom=False)
-    for side in axes.spines.values():
-        side.set_visible(False)
+    axes.spines[:].set_visible(False)
     words: dict[str, Any] = {"color": style.GREY, "fontsize": 6, "va": "center", "style": "italic"}
     axes.plot([PAPER_OPTIMUM], [0.5], marker="o", markersize=5, mfc="none", color=style.GREY, clip_on=False)
     axes.plot([PAPER_BREAK_EVEN], [0.5], marker="x", markersize=5, color=style.GREY, clip_on=False)
@@ -127,11 +100,37 @@ def paper_strip(axes: Axes) -> None:
     axes.annotate("the paper:", (0, 0.5), (-4, 0), ha="right", **beside, **words)
 
 
-def speedup(study: Study, name: str, link: LinkSpec) -> Drawing:
+def speedup(study: Study, link: LinkSpec) -> Drawing:
     """Speed-up over server-only (decode TPOT) against draft length, with the closed form and the other baselines."""
     curves, co_located = study.over(link), study.over(link, study.co_located)
-    on_device = {c.series.pair: level for c in curves if (level := study.on_device(c.series)) is not None}
-    rows: list[dict[str, object]] = [
+    alone = {c.series.pair: level for c in curves if (level := study.on_device(c.series)).defined}
+    figure, (axes, strip) = style.panels(3.1, (1, 0.07))
+    styles = style.looks([curve.series.pair for curve in curves])
+    axes.axhline(1, color=style.BLACK, linestyle="--", linewidth=1.0, label="server-only")
+    for curve in curves:
+        look, model, x = styles[curve.series.pair], curve.fit.model, np.linspace(1, curve.gammas[-1], 200)
+        style.draw_points(axes, curve.gammas, [p.speedup for p in curve.points], look, curve.series.pair, "dots")
+        axes.plot(x, [model.speedup(g) for g in x], color=look.color, linestyle=look.line, linewidth=0.9, zorder=2.5)
+        _mark_optimum(axes, curve.optimum.value, curve.best.speedup.value, look)
+    for curve in co_located:
+        look, label = styles[curve.series.pair], f"{curve.series.pair}, co-located"
+        style.draw_points(axes, curve.gammas, [p.speedup for p in curve.points], look, label, "open")
+    for pair, level in alone.items():
+        style.draw_level(axes, level, f"{pair}, on-device: {level.value:.1f}×", styles[pair].color, ":")
+    axes.plot([], [], color=style.GREY, linewidth=0.9, label="closed form, fitted α, c, F")
+    style.name_axes([axes], style.GAMMA_LABEL, "speed-up over server-only\n(decode TPOT)")
+    top = np.nanmax([Interval(1.1), *(p.speedup for c in (*curves, *co_located) for p in c.points)])
+    # a draft alone that lies far above is named in the legend only
+    near = [level for level in alone.values() if level.value < 1.5 * top]
+    axes.set_ylim(0, 1.1 * float(np.nanmax([Interval(float(top)), *near])))
+    style.place_legend(figure, axes, 2)
+    _draw_paper(strip)
+    alt = (f"{c.label}: {c.best.speedup.value:.2f} times server-only at draft length {c.best.gamma}" for c in curves)
+    return Drawing(figure, _speedup_rows(curves, co_located, alone), "; ".join(alt))
+
+
+def _speedup_rows(curves: Sequence[Curve], co_located: Sequence[Curve], alone: dict[str, Interval]) -> list[Row]:
+    rows = [
         {
             "series": c.label,
             "method": c.method.value,
@@ -143,56 +142,68 @@ def speedup(study: Study, name: str, link: LinkSpec) -> Drawing:
         for c in (*curves, *co_located)
         for p in c.points
     ]
-    rows += [{"series": pair, "method": "on-device", "speedup": level} for pair, level in on_device.items()]
-    return Drawing(
-        name=name,
-        title=f"Speed-up over server-only against draft length, over {link_label(link)}",
-        caption=(
-            f"Speed-up over server-only, over {link_label(link)}: ratio of sums of decode TPOT over the same "
-            f"{curves[0].images} images. Lines: S(γ) = E(γ) / (F + (c + s) γ) with alpha, c, F and s fitted to the "
-            "measured rounds, not to this curve; at long drafts it lies below, because the end of a caption cuts "
-            "rounds short, and saves drafts, which it does not know. Hollow: co-located speculation. On-device is the "
-            f"draft alone, with another output. {study.about_bars}"
-        ),
-        alt="; ".join(
-            f"{c.label}: {c.best.speedup.value:.2f} times server-only at draft length {c.best.gamma}" for c in curves
-        ),
-        figure=_draw_speedup(curves, co_located, on_device),
-        table=style.table(rows),
-    )
+    return [*rows, *({"series": pair, "method": "on-device", "speedup": level} for pair, level in alone.items())]
 
 
-def _draw_speedup(curves: Sequence[Curve], co_located: Sequence[Curve], on_device: dict[str, Interval]) -> Figure:
-    """The draft alone is named in the legend where it lies above the panel."""
-    from matplotlib.gridspec import GridSpec
+class LinkAxis(NamedTuple):
+    """What a link figure is drawn against."""
 
-    figure = style.new_figure(3.1)
-    grid = GridSpec(2, 1, figure, height_ratios=(1, 0.07))
-    axes = figure.add_subplot(grid[0])
-    styles = style.looks([curve.series.pair for curve in curves])
-    axes.axhline(1, color=style.BLACK, linestyle="--", linewidth=1.0, label="server-only")
-    for curve in curves:
-        look, model = styles[curve.series.pair], curve.fit.model
-        style.draw_points(axes, curve.gammas, [p.speedup for p in curve.points], look, curve.series.pair, "dots")
-        x = np.linspace(1, curve.gammas[-1], 200)
-        axes.plot(x, [model.speedup(g) for g in x], color=look.color, linestyle=look.line, linewidth=0.9, zorder=2.5)
-        _mark_optimum(axes, curve.optimum.value, curve.best.speedup.value, look)
-    for curve in co_located:
-        look, label = styles[curve.series.pair], f"{curve.series.pair}, co-located"
-        style.draw_points(axes, curve.gammas, [p.speedup for p in curve.points], look, label, "open")
-    for pair, level in on_device.items():
-        style.draw_level(axes, level, f"{pair}, on-device: {level.value:.1f}×", styles[pair].color, ":")
-    axes.plot([], [], color=style.GREY, linewidth=0.9, label="closed form, fitted α, c, F")
-    axes.set_ylim(0, 1.1 * _top([p.speedup for c in (*curves, *co_located) for p in c.points], on_device.values()))
-    axes.set_ylabel("speed-up over server-only\n(decode TPOT)")
-    axes.set_xlabel(GAMMA_LABEL)
-    style.place_legend(figure, axes, 2)
-    paper_strip(figure.add_subplot(grid[1], sharex=axes))
-    return figure
+    name: str
+    column: str
+    label: str
+    value: Callable[[LinkSpec], float]
 
 
-def _top(points: Sequence[Interval], levels: Iterable[Interval]) -> float:
-    """The highest of the points, and of the levels that are not far above them."""
-    _, top = style.span([Interval(1.1), *points]) or (0, 1.1)
-    _, top = style.span([Interval(top), *(level for level in levels if level.value < 1.5 * top)]) or (0, top)
-    return top
+RATE = LinkAxis("rate", "uplink_mb_per_s", "uplink rate (MB/s)", lambda link: link.uplink_bytes_per_s / 1e6)
+DELAY = LinkAxis("delay", "delay_ms", "one-way delay (ms)", lambda link: link.delay_s * 1e3)
+
+
+def link_axis(study: Study) -> LinkAxis:
+    """Delay where delays differ, else rate where (finite) rates do. Raises UsageError where neither does."""
+    if len({link.delay_s for link in study.links}) > 1:
+        return DELAY
+    if len({rate for link in study.links if math.isfinite(rate := link.uplink_bytes_per_s)}) > 1:
+        return RATE
+    raise UsageError(f"{study.result.folder} has one link: `aiflow sweep rates` or `delay` measures several")
+
+
+def best_over_link(study: Study, _: LinkSpec) -> Drawing:
+    """Best draft length, and speed-up there, against rate or delay; co-located speculation hollow."""
+    axis, same = link_axis(study), itemgetter("pair", "method", "rate")
+    rows = sorted(_link_rows(study, axis), key=lambda row: (same(row), row[axis.column]))
+    figure, (top, bottom) = style.panels(3.6, (1, 1))
+    styles, alt = style.looks(list(dict.fromkeys(row["pair"] for row in rows))), []
+    for (pair, method, rate), group in groupby(rows, same):
+        x, best, speedups = zip(*((row[axis.column], row["best_gamma"], row["speedup"]) for row in group), strict=True)
+        label, joined = ", ".join(filter(None, (pair, method, rate))), method == Method.SPECULATIVE.value
+        if joined:
+            style.draw_points(top, x, best, styles[pair], label)
+        style.draw_points(bottom, x, speedups, styles[pair], label, "joined" if joined else "open")
+        told = zip(x, speedups, best, strict=True)
+        alt += [f"{pair}, {method}, {at:g}: {speedup.value:.2f} at {gamma.value:.0f}" for at, speedup, gamma in told]
+    bottom.axhline(1, color=style.BLACK, linestyle="--", linewidth=1.0, label="server-only")
+    if axis is RATE:
+        bottom.set_xscale("log")
+        ticks = sorted({row[axis.column] for row in rows})
+        bottom.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        bottom.set_xticks([], minor=True)
+    style.name_axes((top, bottom), axis.label, "best draft length γ", "speed-up there\n(decode TPOT)")
+    style.place_legend(figure, bottom, 2)
+    return Drawing(figure, rows, "; ".join(alt), {"axis": axis.name, "against": axis.label.split(" (")[0]})
+
+
+def _link_rows(study: Study, axis: LinkAxis) -> list[Row]:
+    """A row a curve. `rate` tells links apart in a figure over delay."""
+    curves = [curve for curve in (*study.curves, *study.co_located) if math.isfinite(axis.value(curve.series.link))]
+    several = axis is DELAY and len({curve.series.link.uplink_bytes_per_s for curve in curves}) > 1
+    return [
+        {
+            "pair": c.series.pair,
+            "method": c.method.value,
+            "rate": format_rate(c.series.link.uplink_bytes_per_s) if several else "",
+            axis.column: axis.value(c.series.link),
+            "best_gamma": c.optimum,
+            "speedup": c.best.speedup,
+        }
+        for c in curves
+    ]

@@ -3,44 +3,41 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import NamedTuple
 
-from aiflow_cli.analysis.figures import gamma, links, rounds
+from aiflow_cli.analysis.figures import gamma, rounds
 from aiflow_cli.analysis.figures.style import Drawing, styled, write_drawing
-from aiflow_cli.analysis.figures.timeline import chrome_trace
-from aiflow_cli.analysis.figures.waterfall import waterfall
+from aiflow_cli.analysis.figures.timeline import chrome_trace, waterfall
 from aiflow_cli.analysis.result import Result, link_label
 from aiflow_cli.analysis.study import Study
 from aiflow_cli.errors import AiflowError, StoreError, UsageError
 from aiflow_cli.link.spec import LinkSpec
 from aiflow_cli.trials.store import make_folder, owned, replace_file
 
-_MOST_PANELS = 4
+Show = Callable[[int, int], None]
+"""Gets the number of steps done and to be done."""
+Draw = Callable[[], Drawing]
+FIGURES: dict[str, Callable[[Study, LinkSpec], Drawing]] = {
+    "figure6": gamma.figure6,
+    "speedup": gamma.speedup,
+    "acceptance": rounds.acceptance,
+    "round-time": rounds.round_time,
+    "waterfall": waterfall,
+    "bytes": rounds.bytes_per_token,
+    "link": gamma.best_over_link,
+}
+"""The figures by name, in their order. What they say is in templates/figures.toml."""
+EACH_LINK = ("figure6", "speedup")
+"""Figures that are drawn for each link; the others show the reference link, or all."""
 
 
-class Planned(NamedTuple):
-    """A figure to be drawn."""
-
-    name: str
-    draw: Callable[[], Drawing]
-
-
-class Plan(NamedTuple):
-    """The figures that a result has, and those (name, reason) that it cannot have."""
-
-    figures: list[Planned]
-    skipped: list[tuple[str, str]]
-
-
-@dataclass(frozen=True)
-class Plotted:
+class Plotted(NamedTuple):
     """What was written: each drawing with its files, and what could not be drawn and why."""
 
-    folder: Path
     drawings: list[tuple[Drawing, list[Path]]]
     skipped: list[tuple[str, str]]
     trace: Path | None = None
@@ -51,58 +48,6 @@ class Plotted:
         return [path for _, paths in self.drawings for path in paths] + ([self.trace] if self.trace else [])
 
 
-def _by_link(name: str, draw: Callable[[Study, str, LinkSpec], Drawing], study: Study) -> list[Planned]:
-    """A figure over the draft length for each link."""
-    _several_gammas(study)
-    names = {link: name if len(study.links) == 1 else f"{name}-{slug(link)}" for link in study.links}
-    return [Planned(named, partial(draw, study, named, link)) for link, named in names.items()]
-
-
-def _several_gammas(study: Study) -> None:
-    for curve in study.curves:
-        if len(curve.gammas) < 2:
-            raise UsageError(
-                f"{study.result.folder} has only one draft length ({curve.gammas[0]}): a curve needs more, "
-                "`aiflow sweep quick` measures them"
-            )
-
-
-def _of_main(name: str, draw: Callable[[Study], Drawing], study: Study) -> list[Planned]:
-    """A figure over the reference link."""
-    assert study.main  # raises where there is none
-    return [Planned(name, partial(draw, study))]
-
-
-def _round_time(study: Study) -> list[Planned]:
-    few = len(study.curves) <= _MOST_PANELS
-    curves = study.curves if few else study.over(study.reference_link)[:_MOST_PANELS]
-    return [Planned("round-time", partial(rounds.round_time, study, curves))]
-
-
-def _waterfall(study: Study) -> list[Planned]:
-    return [Planned("waterfall", partial(waterfall, study, *study.shown))]
-
-
-def _link(study: Study) -> list[Planned]:
-    axis = links.axis_of(study.links)
-    if axis is None:
-        raise UsageError(f"{study.result.folder} has one link: `aiflow sweep rates` or `delay` measures several")
-    _several_gammas(study)
-    return [Planned(f"best-{axis.name}", partial(links.best_over_link, study, axis))]
-
-
-FIGURES: dict[str, Callable[[Study], list[Planned]]] = {
-    "figure6": partial(_by_link, "figure6", gamma.figure6),
-    "speedup": partial(_by_link, "speedup", gamma.speedup),
-    "acceptance": partial(_of_main, "acceptance", rounds.acceptance),
-    "round-time": _round_time,
-    "waterfall": _waterfall,
-    "bytes": partial(_of_main, "bytes", rounds.bytes_per_token),
-    "link": _link,
-}
-"""The figures by name, in their order."""
-
-
 def check_names(names: Collection[str]) -> None:
     """Raise UsageError for a figure that there is not."""
     for name in names:
@@ -110,21 +55,58 @@ def check_names(names: Collection[str]) -> None:
             raise UsageError(f"no figure {name!r}: give one of {', '.join(FIGURES)}")
 
 
-def plan(study: Study, only: Collection[str] = ()) -> Plan:
-    """The figures of a result. One that is asked for in `only` and cannot be drawn raises instead."""
+def plan(study: Study, only: Collection[str] = ()) -> tuple[dict[str, Draw], list[tuple[str, str]]]:
+    """The figures of a result by name, and those (name, reason) that it cannot have: one of `only` raises instead."""
     check_names(only)
-    found = Plan([], [])
+    figures, skipped = dict[str, Draw](), list[tuple[str, str]]()
     for name in only or FIGURES:
         try:
-            found.figures.extend(FIGURES[name](study))
+            figures |= _of_kind(study, name)
         except AiflowError as error:
             if only:
                 raise
             if name != "link":  # nearly every result has one link: no news
-                found.skipped.append((name, str(error)))
-    if not found.figures:
-        raise StoreError(f"{study.result.folder} has nothing to draw: {found.skipped[0][1]}")
-    return found
+                skipped.append((name, str(error)))
+    if not figures:
+        raise StoreError(f"{study.result.folder} has nothing to draw: {skipped[0][1]}")
+    return figures, skipped
+
+
+def _of_kind(study: Study, kind: str) -> dict[str, Draw]:
+    """The figures of a kind by their own names. Raises UsageError where the result cannot have it."""
+    links, name = (study.links if kind in EACH_LINK else [study.reference_link]), kind
+    if kind == "link":
+        name = f"best-{gamma.link_axis(study).name}"
+    for curve in study.curves if kind in (*EACH_LINK, "link") else ():
+        if len(curve.gammas) < 2:
+            only = f"{study.result.folder} has only one draft length ({curve.gammas[0]})"
+            raise UsageError(f"{only}: a curve needs more, `aiflow sweep quick` measures them")
+    names = {name if len(links) == 1 else f"{name}-{slug(link)}": link for link in links}
+    return {named: partial(_drawing, study, kind, named, link) for named, link in names.items()}
+
+
+def _drawing(study: Study, kind: str, name: str, link: LinkSpec) -> Drawing:
+    drawn, images = FIGURES[kind](study, link), study.over(link)[0].images
+    told = {"link": link_label(link), "images": images, "data": study.result.data_name, "bars": study.about_bars}
+    title, caption = (_texts()[kind][part].strip().format(**told, **drawn.words) for part in ("title", "caption"))
+    return drawn._replace(name=name, title=title, caption=caption)
+
+
+@cache
+def _texts() -> dict[str, dict[str, str]]:
+    return tomllib.loads((Path(__file__).parents[1] / "templates" / "figures.toml").read_text())
+
+
+def draw_all(result: Result, figures: dict[str, Draw], folder: Path, show: Show) -> list[tuple[Drawing, list[Path]]]:
+    """Draw figures into a folder; each drawing with its files."""
+    written = []
+    for done, draw in enumerate(figures.values()):
+        show(done, len(figures))
+        with styled():
+            drawing = draw()
+            written.append((drawing, write_drawing(drawing, folder, result.run_id, result.commit)))
+    show(len(figures), len(figures))
+    return written
 
 
 def plot(
@@ -133,24 +115,21 @@ def plot(
     only: Collection[str] = (),
     trace: bool = False,
     image_id: str | None = None,
-    show: Callable[[int, int], None] = lambda done, total: None,
+    show: Show = lambda done, total: None,
 ) -> Plotted:
-    """Draw the figures of a result into `folder` (its own `figures/`), with a Chrome trace of one image if asked for.
+    """Draw the figures of a result into `folder` (its own `figures/`).
 
-    `show` gets the number of figures done and to be done. Raises UsageError, StoreError.
+    `trace`: also write `trace.json`, all responses to one image for ui.perfetto.dev. Raises UsageError, StoreError.
     """
     study = Study(result)
     planned, skipped = plan(study, only)
     target = make_folder(folder or result.folder / "figures")
-    written: list[tuple[Drawing, list[Path]]] = []
     with owned(target):
-        for done, one in enumerate(planned):
-            show(done, len(planned))
-            with styled():
-                drawing = one.draw()
-                written.append((drawing, write_drawing(drawing, target, result.run_id, result.commit)))
-        show(len(planned), len(planned))
-        return Plotted(target, written, skipped, write_trace(study, target, image_id) if trace else None)
+        drawings, path = draw_all(result, planned, target, show), target / "trace.json"
+        if trace:
+            about = f"result {result.run_id}, commit {result.commit}"
+            replace_file(path, chrome_trace(study.responses(image_id), about))
+        return Plotted(drawings, skipped, path if trace else None)
 
 
 def places(folders: Sequence[Path], output: Path | None) -> dict[Path, Path | None]:
@@ -166,13 +145,6 @@ def places(folders: Sequence[Path], output: Path | None) -> dict[Path, Path | No
         if (other := found.setdefault(whole.name, folder)) != folder:
             raise UsageError(f"{other} and {folder} would both go into {output / whole.name}: plot them one at a time")
     return {folder: output / name for name, folder in found.items()}
-
-
-def write_trace(study: Study, folder: Path, image_id: str | None) -> Path:
-    """Write `trace.json`: all responses to one image, for ui.perfetto.dev. Raises UsageError, StoreError."""
-    path, result = folder / "trace.json", study.result
-    replace_file(path, chrome_trace(study.responses(image_id), f"result {result.run_id}, commit {result.commit}"))
-    return path
 
 
 def slug(link: LinkSpec) -> str:

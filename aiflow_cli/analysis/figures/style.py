@@ -10,10 +10,10 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from aiflow_cli.analysis.intervals import Interval
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 COLUMN_IN = 3.5
 """Width of a column of a two-column paper."""
 PNG_DPI = 300
+GAMMA_LABEL = "draft length γ (tokens)"
 _KEY_IN, _LETTER_IN = 0.33, 0.05
 """What a legend's key and a letter of its text take, at its font size."""
 BLACK, GREY, LIGHT = "#000000", "#6b6b6b", "#b8b8b8"
@@ -61,37 +62,20 @@ def looks(pairs: Sequence[str]) -> dict[str, Look]:
     return {pair: _LOOKS[_FIXED[pair] if pair in _FIXED else next(free)] for pair in pairs}
 
 
-class Table(NamedTuple):
-    """The data of a figure, as its CSV holds them; a cell of None is empty."""
-
-    columns: tuple[str, ...]
-    rows: list[tuple[object, ...]]
+Row = dict[str, Any]
+"""A row of a figure's data by column; an interval fills three."""
 
 
-def table(rows: Iterable[Mapping[str, object]]) -> Table:
-    """Rows by column; an interval fills three columns, and what a row does not tell is empty."""
-    wide = [dict(cell for name, value in row.items() for cell in _cells(name, value)) for row in rows]
-    columns = tuple(dict.fromkeys(name for row in wide for name in row))
-    return Table(columns, [tuple(map(row.get, columns)) for row in wide])
+class Drawing(NamedTuple):
+    """A figure with its data. `alt` says what one would see; `words`: what title and caption need beyond the usual."""
 
-
-def _cells(name: str, value: object) -> Iterator[tuple[str, object]]:
-    if isinstance(value, Interval):
-        yield from ((name, value.value), (f"{name}_low", value.low), (f"{name}_high", value.high))
-    else:
-        yield name, value
-
-
-@dataclass(frozen=True)
-class Drawing:
-    """A figure with its data. `title` is a line, `caption` says what is shown and how, `alt` what one would see."""
-
-    name: str
-    title: str
-    caption: str
-    alt: str
     figure: Figure
-    table: Table
+    rows: list[Row]
+    alt: str
+    words: Mapping[str, object] = MappingProxyType({})
+    name: str = ""
+    title: str = ""
+    caption: str = ""
 
 
 @contextmanager
@@ -104,22 +88,23 @@ def styled() -> Iterator[None]:
         yield
 
 
-def new_figure(height_in: float) -> Figure:
-    """An empty figure of column width."""
+def panels(height_in: float, ratios: Sequence[float], *, x: bool = True, y: bool = False) -> tuple[Figure, list[Axes]]:
+    """A figure of column width, with panels one above the other, as high as `ratios` say; they share axes x and y."""
     from matplotlib.figure import Figure
 
-    return Figure(figsize=(COLUMN_IN, height_in))
+    figure = Figure(figsize=(COLUMN_IN, height_in))
+    return figure, list(figure.subplots(len(ratios), sharex=x, sharey=y, squeeze=False, height_ratios=ratios)[:, 0])
 
 
-def error_bars(interval: Interval) -> tuple[float, float]:
-    """Lengths below and above the value, as matplotlib wants them; NaN draws no bar, where there is no interval."""
-    return max(interval.value - interval.low, 0.0), max(interval.high - interval.value, 0.0)
-
-
-def span(intervals: Iterable[Interval]) -> tuple[float, float] | None:
-    """The lowest and the highest of all that is drawn of some values with intervals; None if that is nothing."""
-    drawn = [number for interval in intervals for number in interval if math.isfinite(number)]
-    return (min(drawn), max(drawn)) if drawn else None
+def name_axes(panels: Sequence[Axes], x: str, *y: str) -> None:
+    """Name the axes of panels that are drawn, which begin at 0; x is that of the lowest."""
+    for axes, label in zip(panels, y, strict=True):
+        axes.set_ylabel(label)
+        axes.set_ylim(bottom=0)
+    panels[-1].set_xlabel(x)
+    panels[-1].tick_params(labelbottom=True)
+    if x == GAMMA_LABEL:
+        panels[-1].locator_params("x", integer=True)
 
 
 def draw_points(
@@ -128,14 +113,14 @@ def draw_points(
     """Points with intervals: `joined` by the look's line, only `dots`, or `open` (hollow, dotted) for others."""
     line = {"joined": look.line, "dots": "none", "open": (0, (1, 1.5))}[style]
     face = "white" if style == "open" else look.color
-    marks = {"color": look.color, "marker": look.marker, "linestyle": line, "markerfacecolor": face}
-    draw_bars(axes, x, y, label=label, **marks)
+    draw_bars(axes, x, y, label=label, color=look.color, marker=look.marker, linestyle=line, markerfacecolor=face)
 
 
 def draw_bars(axes: Axes, x: Sequence[float], y: Sequence[Interval], **how: Any) -> None:
-    """Values with their intervals as bars."""
-    bars = list(zip(*map(error_bars, y), strict=True))
-    axes.errorbar(x, [i.value for i in y], yerr=bars, elinewidth=0.7, capsize=1.4, capthick=0.7, zorder=3, **how)
+    """Values with their intervals as bars; none where there is no interval."""
+    bars = [(max(i.value - i.low, 0.0), max(i.high - i.value, 0.0)) for i in y]  # NaN draws no bar
+    how |= {"elinewidth": 0.7, "capsize": 1.4, "capthick": 0.7, "zorder": 3}
+    axes.errorbar(x, [i.value for i in y], yerr=list(zip(*bars, strict=True)), **how)
 
 
 def draw_level(axes: Axes, level: Interval, label: str, color: str = BLACK, line: str = "--") -> None:
@@ -148,54 +133,52 @@ def draw_level(axes: Axes, level: Interval, label: str, color: str = BLACK, line
 def place_legend(figure: Figure, axes: Axes, columns: int = 1, *, backwards: bool = False) -> None:
     """A legend of `axes` above the panels, in at most so many columns, fewer where its texts are too long."""
     handles, labels = axes.get_legend_handles_labels()
-    if backwards:
-        handles, labels = handles[::-1], labels[::-1]
-    fitting = next((n for n in range(columns, 1, -1) if _legend_width_in(labels, n) <= COLUMN_IN), 1)
-    figure.legend(handles, labels, loc="outside upper left", ncols=fitting, columnspacing=1.0)
+
+    def width_in(columns: int) -> float:
+        """About the legend's; it is filled column by column."""
+        rows = -(-len(labels) // columns)
+        return sum(_KEY_IN + _LETTER_IN * max(map(len, labels[at : at + rows])) for at in range(0, len(labels), rows))
+
+    fitting = next((n for n in range(columns, 1, -1) if width_in(n) <= COLUMN_IN), 1)
+    figure.legend(handles, labels, loc="outside upper left", ncols=fitting, columnspacing=1.0, reverse=backwards)
 
 
-def _legend_width_in(labels: Sequence[str], columns: int) -> float:
-    """About the width of a legend in inches; it is filled column by column."""
-    rows = -(-len(labels) // columns)
-    return sum(_KEY_IN + _LETTER_IN * max(map(len, labels[at : at + rows])) for at in range(0, len(labels), rows))
-
-
-def render(drawing: Drawing, extension: str, run_id: str, commit: str) -> bytes:
-    """The bytes of a figure as png, pdf or svg, with run id and commit in its metadata. Call within `styled()`."""
+def write_drawing(drawing: Drawing, folder: Path, run_id: str, commit: str) -> list[Path]:
+    """Write a figure as PNG, PDF and SVG that tell run id and commit, and its data as CSV. Call within `styled()`."""
     title, about = f"{drawing.title} ({run_id})", f"result {run_id}, commit {commit}"
-    metadata: Mapping[str, Mapping[str, object]] = {
+    formats: dict[str, dict[str, str | None]] = {
         "png": {"Title": title, "Description": about, "Software": "aiflow"},
         "pdf": {"Title": title, "Subject": about, "Creator": "aiflow", "Producer": None, "CreationDate": None},
         "svg": {"Title": title, "Description": about, "Creator": "aiflow", "Date": None},
     }
-    buffer = io.BytesIO()
-    drawing.figure.savefig(buffer, format=extension, dpi=PNG_DPI, metadata=metadata[extension])
-    return buffer.getvalue()
-
-
-def write_drawing(drawing: Drawing, folder: Path, run_id: str, commit: str) -> list[Path]:
-    """Write a figure as PNG, PDF and SVG, and its data as CSV. Call within `styled()`. Raises StoreError."""
     drawing.figure.draw_without_rendering()
     drawing.figure.set_layout_engine("none")  # laid out once, for all formats
-    paths = []
-    for extension in ("png", "pdf", "svg"):
-        paths.append(folder / f"{drawing.name}.{extension}")
-        replace_file(paths[-1], render(drawing, extension, run_id, commit))
-    paths.append(folder / f"{drawing.name}.csv")
-    replace_file(paths[-1], csv_bytes(drawing.table))
-    return paths
+    files = {"csv": csv_bytes(drawing.rows)}
+    for extension, metadata in formats.items():
+        buffer = io.BytesIO()
+        drawing.figure.savefig(buffer, format=extension, dpi=PNG_DPI, metadata=metadata)
+        files[extension] = buffer.getvalue()
+    paths = {extension: folder / f"{drawing.name}.{extension}" for extension in (*formats, "csv")}
+    for extension, path in paths.items():
+        replace_file(path, files[extension])
+    return list(paths.values())
 
 
-def csv_bytes(table: Table) -> bytes:
-    """A table as CSV; floats with six significant digits."""
+def csv_bytes(rows: Sequence[Row]) -> bytes:
+    """Rows as CSV; floats with six significant digits, and what a row does not tell is empty."""
+    wide = [dict(cell for name, value in row.items() for cell in _cells(name, value)) for row in rows]
     buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(table.columns)
-    writer.writerows([[_cell(cell) for cell in row] for row in table.rows])
+    writer = csv.DictWriter(buffer, list(dict.fromkeys(name for row in wide for name in row)), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(wide)
     return buffer.getvalue().encode("utf-8", SPELT_OUT)
 
 
-def _cell(value: object) -> object:
-    if isinstance(value, float):
-        return "" if math.isnan(value) else f"{value:.6g}"
-    return "" if value is None else value
+def _cells(name: str, value: object) -> Iterator[tuple[str, object]]:
+    if isinstance(value, Interval):
+        for end, number in zip(("", "_low", "_high"), value, strict=True):
+            yield from _cells(f"{name}{end}", number)
+    elif isinstance(value, float):
+        yield name, "" if math.isnan(value) else f"{value:.6g}"
+    else:
+        yield name, value
