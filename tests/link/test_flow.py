@@ -141,6 +141,8 @@ def test_chunks_are_what_the_rate_carries_in_a_millisecond() -> None:
     assert [len(chunk.data) for _, chunk in arrived] == [1000] * 10 + [500]
     gaps = [b.at_s - a.at_s for a, b in itertools.pairwise(arrived)]
     assert gaps == pytest.approx([1e-3] * 9 + [0.5e-3], abs=1e-9)
+    slow = drive(Direction(500.0, 1, 0.0), [Offer(0.0, Flow("a"), b"abc")])
+    assert [bytes(chunk.data) for _, chunk in slow] == [b"a", b"b", b"c"]
 
 
 @pytest.mark.parametrize("n_flows", [2, 5, 20])
