@@ -38,6 +38,15 @@ def test_the_end_of_the_stream_does_not_overtake_its_bytes() -> None:
         assert time.monotonic() - began_s > 0.15
 
 
+def test_the_end_of_the_stream_waits_for_bytes_that_are_not_taken() -> None:
+    """All of it is there when its destination begins to read: more than the kernel holds."""
+    with Here(both(math.inf, delay_s=0.3)) as link:
+        near, far = link.pair()
+        send_aside(near, noise(20_000_000), close_after=True).join()
+        time.sleep(0.5)
+        assert receive_all(far) == noise(20_000_000)
+
+
 def test_a_server_that_ends_first_still_gets_all() -> None:
     """Both ways of the client's socket are over then, while its bytes are still in the relay."""
     with Here(SLOW) as link:
