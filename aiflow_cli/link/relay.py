@@ -274,4 +274,4 @@ def _owner(flow: Flow) -> _End:
 
 def _set_timer_slack() -> None:
     with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(_PR_SET_TIMERSLACK, 1, 0, 0, 0)
+        ctypes.CDLL(None).prctl(_PR_SET_TIMERSLACK, 1)
