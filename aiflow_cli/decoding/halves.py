@@ -78,8 +78,8 @@ class DeviceHalf:
         """Commit tokens and hand them out. Raises BadTokens if they cannot be, or the server's `done` is not theirs."""
         self.output.commit(tokens)
         if done != self.output.done:
-            says, tell = ("", "not ") if done else ("not ", "")
-            raise BadTokens(f"the server says that the output is {says}done, by its tokens it is {tell}")
+            says, tell = ("done", "it is not") if done else ("not done", "it is")
+            raise BadTokens(f"the server says that the output is {says}, by its tokens {tell}")
         return [Deliver(tokens)]
 
 

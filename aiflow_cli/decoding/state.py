@@ -101,9 +101,9 @@ class Turns:
 
     def answered(self, event: WorkDone) -> list[Action]:
         """What an answer leads to; nothing if no one waits for it. Raises OutOfTurn for an answer to other work."""
-        work, then = self._waiting.pop(event.ticket, (None, None))
-        if work is None or then is None:
+        if (asked := self._waiting.pop(event.ticket, None)) is None:
             return []
+        work, then = asked
         if not isinstance(event, work.answer):
             raise OutOfTurn(f"{type(event).__name__} is no answer to {type(work).__name__}")
         return then(event)

@@ -45,7 +45,7 @@ def _can_be_host(host: str) -> bool:
 def listen(address: Address) -> socket.socket:
     """A listening TCP socket; raises LinkError if the port is taken or the host is not this one's."""
     try:
-        return socket.create_server(address, family=family(address), backlog=64, reuse_port=False)
+        return socket.create_server(address, family=family(address))
     except OSError as error:
         said = f"cannot listen on {address} ({error.strerror or error})"
         raise LinkError(f"{said}: give another port, or 0 for any that is free") from error
@@ -56,8 +56,8 @@ def tune(connection: socket.socket) -> None:
 
     Its machine may have lost its power, its cable or its cell.
     """
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, True)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, True)
     for name, value in _ABSENCE:
         if hasattr(socket, name):
             connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)

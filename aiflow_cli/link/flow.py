@@ -90,8 +90,7 @@ class Direction:
                 self._turn.append(flow)
             elif flow.ended and not flow.end_scheduled:
                 flow.end_scheduled = True
-                due_s = self._line[-1].due_s if self._line else now_s + self._delay_s
-                self._put(Chunk(max(due_s, now_s + self._delay_s), flow, memoryview(b""), True))
+                self._put(Chunk(now_s + self._delay_s, flow, memoryview(b""), True))  # behind all that is on the line
         return scheduled
 
     def _put(self, chunk: Chunk) -> None:

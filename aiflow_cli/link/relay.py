@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
+import math
 import select
 import socket
 import time
@@ -37,8 +38,8 @@ class _End:
 
     sock: socket.socket
     direction: Direction
-    peer: _End | None = None
     connecting: bool = False
+    peer: _End = field(init=False)
     flow: Flow = field(init=False)
     untaken: deque[memoryview] = field(default_factory=deque)
     untaken_bytes: int = 0
@@ -81,7 +82,7 @@ class Relay:
         self._listener = listen(address)
         self._listener.setblocking(False)
         self._epoll.register(self._listener, select.EPOLLIN)
-        self._deaf_until_s = 0.0
+        self._deaf_until_s = math.inf
         self.address = bound_address(self._listener)
 
     def run(self, should_stop: Callable[[], bool]) -> None:
@@ -90,13 +91,12 @@ class Relay:
         while not should_stop():
             self._wait()
             events = dict(self._epoll.poll(0))
-            newcomers = events.pop(self._listener.fileno(), 0)
             for fd, what in events.items():
                 self._dispatch(fd, what)
-            if newcomers:  # last, since a new socket may get the number of one that has just been closed
+            if self._listener.fileno() in events:  # last: a new socket may get the number of one that was just closed
                 self._accept()
-            if self._deaf_until_s and time.monotonic() > self._deaf_until_s:
-                self._deaf_until_s = 0.0
+            if time.monotonic() > self._deaf_until_s:
+                self._deaf_until_s = math.inf
                 self._epoll.modify(self._listener, select.EPOLLIN)
             for direction in (self._up, self._down):
                 self._advance(direction)
@@ -109,16 +109,11 @@ class Relay:
         self._epoll.close()
 
     def _wait(self) -> None:
+        """Sleep until something is to be done; not in the last moments before the end of a message."""
         next_s, exact = min(self._up.next_event_s(), self._down.next_event_s())
-        now_s = time.monotonic()
-        wait_s = min(_IDLE_S, next_s - now_s - (_SPIN_S if exact else 0.0))
+        wait_s = min(_IDLE_S, next_s - time.monotonic() - (_SPIN_S if exact else 0.0))
         if wait_s > 0:
-            ready, _, _ = select.select([self._epoll.fileno()], [], [], wait_s)
-            if ready:
-                return
-        if exact and next_s - time.monotonic() <= _SPIN_S:
-            while time.monotonic() < next_s:
-                pass
+            select.select([self._epoll.fileno()], [], [], wait_s)
 
     def _dispatch(self, fd: int, events: int) -> None:
         end = self._ends.get(fd)
@@ -168,16 +163,16 @@ class Relay:
 
     def _connected(self, end: _End) -> None:
         """The upstream has answered. Never waited for: a silent upstream would hold up all other connections."""
-        if code := end.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+        if end.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
             self.counts.refused += 1
-            raise OSError(code, "the upstream refuses")
+            raise ConnectionRefusedError
         end.connecting = False
         self.counts.connections += 1
         self._flush(end)
 
     def _read(self, end: _End) -> None:
-        if end.read_ended:
-            self._hung_up(end)
+        if end.read_ended:  # it hung up, in order or not: what it said may still be on its way
+            self._broke(end)
             return
         try:
             data = end.sock.recv(_READ_BYTES)
@@ -187,17 +182,10 @@ class Relay:
         end.read_ended = not data
         self._update(end)
 
-    def _hung_up(self, end: _End) -> None:
-        """Both ways of this socket are over. If that is in order, what it said may still be on its way."""
-        if not end.write_closed or end.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
-            self._broke(end)
-        else:
-            self._epoll.unregister(end.sock)  # a hang-up is reported for ever
-
     def _broke(self, end: _End) -> None:
-        """The connection is broken at this end. What was said here before (why, perhaps) still reaches the peer."""
+        """This end is no more. What was said here before (why, perhaps) still reaches the peer."""
         peer = end.peer
-        if peer is None or peer.closed or peer.write_closed:
+        if peer.closed or peer.write_closed:
             self._close_pair(end)
             return
         with contextlib.suppress(OSError):
@@ -216,16 +204,15 @@ class Relay:
             self._deliver(direction, chunk, now_s)
 
     def _deliver(self, direction: Direction, chunk: Chunk, now_s: float) -> None:
-        source = _owner(chunk.flow)
-        end = source.peer
-        if end is None or end.closed:
+        end = _owner(chunk.flow).peer
+        if end.closed:
             return
-        self.counts.max_lateness_s = max(self.counts.max_lateness_s, now_s - chunk.due_s)
         if direction is self._up:
             self.counts.uplink_bytes += len(chunk.data)
         else:
             self.counts.downlink_bytes += len(chunk.data)
         if chunk.data:
+            self.counts.max_lateness_s = max(self.counts.max_lateness_s, now_s - chunk.due_s)
             end.untaken.append(chunk.data)
             end.untaken_bytes += len(chunk.data)
         else:
@@ -250,17 +237,16 @@ class Relay:
             end.write_closed = True
             with contextlib.suppress(OSError):
                 end.sock.shutdown(socket.SHUT_WR)
-            if end.peer is None or end.peer.closed or (end.read_ended and end.peer.write_closed):
+            if end.peer.closed or (end.read_ended and end.peer.write_closed):
                 self._close_pair(end)
                 return
         self._update(end)
-        if end.peer is not None:
-            self._update(end.peer)
+        self._update(end.peer)
 
     def _update(self, end: _End) -> None:
         """Read only what there is room for, write only what waits to be written."""
         peer = end.peer
-        if end.closed or peer is None:
+        if end.closed:
             return
         has_room = end.flow.has_room(len(self._ends) // 2) and peer.untaken_bytes < _MAX_UNTAKEN_BYTES
         may_read = has_room and not (end.read_ended or peer.closed)
@@ -272,14 +258,12 @@ class Relay:
 
     def _close_pair(self, end: _End) -> None:
         for one in (end, end.peer):
-            if one is not None:
-                one.direction.drop(one.flow)
-                self._forget(one)
+            one.direction.drop(one.flow)
+            self._forget(one)
 
     def _forget(self, end: _End) -> None:
         if self._ends.pop(end.sock.fileno(), None) is not None:
-            with contextlib.suppress(FileNotFoundError):
-                self._epoll.unregister(end.sock)
+            self._epoll.unregister(end.sock)
             end.sock.close()
 
 
@@ -290,4 +274,4 @@ def _owner(flow: Flow) -> _End:
 
 def _set_timer_slack() -> None:
     with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(_PR_SET_TIMERSLACK, 1, 0, 0, 0)
+        ctypes.CDLL(None).prctl(_PR_SET_TIMERSLACK, 1)

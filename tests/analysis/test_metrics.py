@@ -13,7 +13,7 @@ from aiflow_cli.analysis.result import Result
 from aiflow_cli.analysis.summary import summarise
 from aiflow_cli.decoding.methods import Method
 from aiflow_cli.decoding.run_lengths import split_into_rounds
-from aiflow_cli.world.record import Delivery, Link, Round, Setting, Trial
+from aiflow_cli.world.record import Delivery, Link, Prefill, Round, Setting, Trial
 
 
 def a_round(drafted: int, accepted: int, delivered: int, draft_s: float = 0.004, rest_s: float = 0.006) -> Round:
@@ -127,6 +127,17 @@ def test_up_and_down_are_modelled_from_what_both_took() -> None:
     assert metrics.round_ways(RESPONSE.replace(setting=setting), one) == pytest.approx((0.012, 0.012))
     co_located = msgspec.structs.replace(setting, method=Method.CO_LOCATED)
     assert metrics.round_ways(RESPONSE.replace(setting=co_located), one) == (0.0, 0.024)
+
+
+def test_up_and_down_of_the_prefill_are_modelled_likewise() -> None:
+    """6,000 bytes go up at 1 MB/s behind a burst of 1,000, a delay each way; the first answer is a few bytes."""
+    link = msgspec.structs.replace(LINK, burst_bytes=1000, delay_s=0.01)
+    setting = msgspec.structs.replace(RESPONSE.setting, link=link)
+    response = RESPONSE.replace(setting=setting, prefill=Prefill(network_s=0.035))
+    assert metrics.prefill_ways(response) == pytest.approx((0.020, 0.015))
+    without_request = response.replace(bytes_up_by_message={"Draft": 60})
+    assert metrics.prefill_ways(without_request) == pytest.approx((0.0175, 0.0175))
+    assert metrics.prefill_ways(RESPONSE) == (0.0, 0.0), "nothing crossed a link"
 
 
 def test_an_image_is_apart_on_each_node_and_in_each_session() -> None:

@@ -44,11 +44,11 @@ def test_a_late_message_after_the_end() -> None:
 )
 def test_nothing_comes_before_the_beginning(event: Event) -> None:
     session = session_of(Method.SPECULATIVE)
-    assert_refused(session, event, OutOfTurn, "the response has not begun")
+    assert_refused(session, event, OutOfTurn, f"^{type(event).__name__} although the response has not begun$")
 
 
 def test_a_response_begins_once() -> None:
-    assert_refused(begun(Method.SERVER_ONLY), Started(), OutOfTurn, "has begun already")
+    assert_refused(begun(Method.SERVER_ONLY), Started(), OutOfTurn, "^the response has begun already$")
 
 
 def test_an_answer_to_other_work() -> None:

@@ -152,6 +152,17 @@ def test_single_steps_begin_where_the_cache_is_clean(
         clean = min(clean, have - 1)
 
 
+@given(seeds, agreements, methods, gammas)
+def test_a_single_step_on_a_clean_cache_is_not_made_again(
+    seed: int, agreement: float, method: Method, gamma: int
+) -> None:
+    """However undecided it is: it is server-only's own. Two tokens are the prefill's and one without drafts."""
+    model = Rounding(seed, 1.0, agreement)
+    trial = made(model, method, gamma, 2, 2 * DRIFT)
+    assert not any(known.redecide_steps for known in trial.rounds)
+    assert model.passes == [1] * len(trial.rounds)
+
+
 @given(seeds, shares, agreements, methods, gammas, lengths)
 def test_what_it_cost_is_told(
     seed: int, ties: float, agreement: float, method: Method, gamma: int, length: int

@@ -8,6 +8,7 @@ import random
 from collections import deque
 from dataclasses import dataclass, field
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -21,7 +22,7 @@ from aiflow_cli.node.perform import perform
 from aiflow_cli.wire.messages import Draft, Message, Request, Tokens, Verdict, pack_ids, unpack_ids
 from tests.decoding.models import Behaviour, CachedModel, greedy
 from tests.decoding.strategies import behaviours, gamma_of, gammas, lengths, methods, seeds
-from tests.decoding.world import PICTURE, World
+from tests.decoding.world import PASS_S, PICTURE, QUEUE_US, World
 
 echoes = st.sampled_from([0.1, 0.5, 1.0])
 
@@ -67,6 +68,7 @@ def test_a_response_that_is_given_up_leaves_nothing_behind(
 def test_a_response_goes_on_where_another_server_stopped(
     behaviour: Behaviour, method: Method, gamma: int, limit: int, seed: int, data: st.DataObject
 ) -> None:
+    """What comes before its next token is a prefill, and one piece of work over what was there: both are told."""
     whole = expected(behaviour, method, limit)
     had = tuple(whole[: data.draw(st.integers(0, len(whole) - 1))])
     if method is Method.ON_DEVICE:
@@ -76,6 +78,9 @@ def test_a_response_goes_on_where_another_server_stopped(
     world.run()
     assert world.delivered == whole[len(had) :]
     assert session.output.tokens == whole
+    if method in (Method.SERVER_ONLY, Method.SPECULATIVE):
+        told, pieces = world.trial().prefill, 1 + bool(had)
+        assert (told.queue_s, told.server_s) == pytest.approx((pieces * QUEUE_US / 1e6, pieces * PASS_S))
 
 
 @dataclass

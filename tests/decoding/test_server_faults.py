@@ -36,7 +36,7 @@ from tests.decoding.world import World
 @pytest.mark.parametrize("message", STRANGE, ids=lambda message: type(message).__name__)
 @pytest.mark.parametrize("make", [idle, waiting, verifying])
 def test_messages_of_another_kind(make: Callable[[], ServerSession], message: Message) -> None:
-    words = f"sent {type(message).__name__}, which no server waits for"
+    words = f"^the device sent {type(message).__name__}, which no server waits for$"
     assert_refused(make(), Received(message), OutOfTurn, words)
 
 
@@ -58,7 +58,7 @@ def test_requests_that_cannot_be_served(message: Request, words: str) -> None:
     [
         (pack_ids([VOCAB]), "outside the vocabulary"),
         (b"\x00", "no whole number"),
-        (pack_ids([0, 1]), "some after its end"),
+        (pack_ids([0, 1]), ", or some after its end$"),
         (pack_ids([1, 0]), "behind which nothing may follow"),
         (pack_ids([1] * LIMIT), "behind which nothing may follow"),
         (pack_ids([1] * (LIMIT + 1)), "21 tokens where the output may have 20"),
@@ -69,7 +69,8 @@ def test_responses_that_cannot_go_on(committed: bytes, words: str) -> None:
 
 
 def test_co_located_without_a_draft_model() -> None:
-    assert_refused(idle(can_draft=False), Received(request("co-located")), BadRequest, "--with-draft")
+    words = "co-located needs the draft model on the server: start it with `aiflow serve --pair PAIR --with-draft`$"
+    assert_refused(idle(can_draft=False), Received(request("co-located")), BadRequest, words)
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,8 @@ from typing import NamedTuple
 import pytest
 
 from aiflow_cli.link.bucket import completion_time_s
-from tests.link.process import Ends, Link, transfer_s
+from tests.link.connections import Ends, transfer_s
+from tests.link.process import Link
 
 BURST = 10_000
 RATES = (0.5e6, 1e6, 2e6)

@@ -118,6 +118,16 @@ def test_an_end_arrives_once_and_last(offers: list[Offer], rate: float, burst: i
     assert ended <= set(chunks)
 
 
+def test_an_end_that_is_said_twice_arrives_once_and_at_once() -> None:
+    """What a connection broke of may be found out after its end was read."""
+    direction, flow = Direction(RATE, BURST, 0.5), Flow("a")
+    for now_s in (1.0, 1.1):
+        direction.offer(flow, b"", now_s)
+        assert direction.schedule(now_s) == []
+    assert direction.next_event_s() == (1.5, True)
+    assert [bytes(chunk.data) for chunk in direction.due(math.inf)] == [b""]
+
+
 @settings(max_examples=100)
 @given(st.integers(1, 120_000), rates, bursts, delays)
 def test_one_message_takes_the_closed_form(n_bytes: int, rate: float, burst: int, delay_s: float) -> None:
@@ -131,6 +141,8 @@ def test_chunks_are_what_the_rate_carries_in_a_millisecond() -> None:
     assert [len(chunk.data) for _, chunk in arrived] == [1000] * 10 + [500]
     gaps = [b.at_s - a.at_s for a, b in itertools.pairwise(arrived)]
     assert gaps == pytest.approx([1e-3] * 9 + [0.5e-3], abs=1e-9)
+    slow = drive(Direction(500.0, 1, 0.0), [Offer(0.0, Flow("a"), b"abc")])
+    assert [bytes(chunk.data) for _, chunk in slow] == [b"a", b"b", b"c"]
 
 
 @pytest.mark.parametrize("n_flows", [2, 5, 20])
@@ -157,7 +169,7 @@ def test_a_source_may_go_on_when_its_bytes_are_scheduled_not_when_they_arrive() 
     direction, flow = Direction(RATE, MAX_WAITING_BYTES, delay_s=10.0), Flow("a")
     direction.offer(flow, bytes(MAX_WAITING_BYTES), 0.0)
     assert flow.waiting_bytes == MAX_WAITING_BYTES
-    assert direction.schedule(0.0)
+    assert set(direction.schedule(0.0)) == {flow}
     assert flow.waiting_bytes == 0
     assert direction.due(9.0) == []
     assert direction.next_event_s()[0] == pytest.approx(10.0)
@@ -236,6 +248,12 @@ def test_what_is_under_way_is_bounded(n_flows: int, rate: float, delay_s: float)
     arrived = drive_greedy(Direction(rate, BURST, delay_s), flows, 150_000_000 // n_flows)
     assert sum(len(chunk.data) for _, chunk in arrived) == 150_000_000 // n_flows * n_flows
     assert arrived[-1].at_s >= 2 * delay_s
+
+
+def test_a_source_has_room_up_to_its_share() -> None:
+    assert Flow("a", waiting_bytes=MAX_WAITING_BYTES - 1, line_bytes=MAX_LINE_BYTES // 4 - 1).has_room(4)
+    assert not Flow("a", waiting_bytes=MAX_WAITING_BYTES).has_room(4)
+    assert not Flow("a", line_bytes=MAX_LINE_BYTES // 4).has_room(4)
 
 
 def test_small_pieces_count_for_what_they_take() -> None:

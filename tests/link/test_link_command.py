@@ -8,7 +8,8 @@ import socket
 import pytest
 
 from tests.e2e.tools import aiflow, one_line
-from tests.link.process import Link, receive, transfer_s
+from tests.link.connections import receive, transfer_s
+from tests.link.process import Link
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aiflow_cli.errors import LinkError, UsageError
-from aiflow_cli.link.address import Address, bound_address, listen, parse_address, resolve, tune
+from aiflow_cli.link.address import Address, bound_address, family, listen, parse_address, resolve, tune
 from aiflow_cli.link.spec import LinkSpec
 
 
@@ -111,6 +111,11 @@ def test_reasons_are_words_without_numbers() -> None:
     with pytest.raises(LinkError) as raised:
         resolve(Address("nowhere.invalid", 7))
     assert "Errno" not in str(raised.value)
+
+
+def test_colons_are_of_the_other_family() -> None:
+    assert family(Address("::1", 7)) is socket.AF_INET6
+    assert family(Address("127.0.0.1", 7)) is family(Address("localhost", 7)) is socket.AF_INET
 
 
 def test_the_other_family_too() -> None:

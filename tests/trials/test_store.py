@@ -14,12 +14,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from aiflow_cli.disk import make_folder
 from aiflow_cli.errors import StoreError
+from aiflow_cli.trials import tables
 from aiflow_cli.trials.store import (
     TrialWriter,
     holds_trials,
@@ -54,7 +56,9 @@ def damage(folder: Path) -> str:
 
 
 @pytest.mark.parametrize("number", [1, 2, 3])
-@pytest.mark.parametrize("wrong", ['{"trial": ', "nonsense", "", "[1]", "7", "[" * 100_000, "\x00\x00"], ids=range(7))
+@pytest.mark.parametrize(
+    "wrong", ['{"trial": ', '{"setting": 7}', "nonsense", "", "[1]", "7", "[" * 100_000, "\x00\x00"], ids=range(8)
+)
 def test_a_damaged_line_is_named_with_its_number(wrong: str, number: int, tmp_path: Path) -> None:
     lines = list(LINES)
     lines[number - 1] = wrong
@@ -236,3 +240,13 @@ def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text("[]")
     with pytest.raises(StoreError, match=rf"^{tmp_path}/run.json is damaged: it is no JSON object$"):
         read_run(tmp_path)
+
+
+def test_tables_that_cannot_be_read_are_named(tmp_path: Path) -> None:
+    for name in (tables.TRIALS, tables.ROUNDS):
+        pd.DataFrame({"trial": ["0000-000-server-only"]}).to_parquet(tmp_path / name)
+    older = "it is of an older aiflow (schema 1): run the experiment anew"
+    assert re.fullmatch(rf"{tmp_path}/trials\.parquet has no column '\w+': {re.escape(older)}", damage(tmp_path))
+    replace_file(tmp_path / tables.ROUNDS, b"no table")
+    said = rf"cannot read the tables in {tmp_path} \(.+\): give a folder with whole ones"
+    assert re.fullmatch(said, damage(tmp_path))

@@ -168,18 +168,27 @@ def test_what_is_sent_is_one_stream_however_little_of_it_goes_out_at_once(
     assert not writer.to_send()
 
 
-@given(SECONDS, SECONDS, st.integers(1, SMALL_FRAME_BYTES))
-def test_a_message_has_its_time_from_its_first_byte_on(quiet_s: float, taken_s: float, size: int) -> None:
+@given(SECONDS, st.floats(0, 3), st.integers(1, SMALL_FRAME_BYTES))
+def test_a_message_has_its_time_from_its_first_byte_on(quiet_s: float, share: float, size: int) -> None:
     """However long it was quiet before, and whatever comes of it in between."""
     reader, begun_s, grace_s = transport(), BEGUN_S + quiet_s, 30.0
+    limit_s = grace_s + (LENGTH_BYTES + size) / MIN_BYTES_PER_S
+    taken_s = share * limit_s
+    assert reader.heard_at_s == BEGUN_S
     assert not reader.is_late(begun_s, grace_s)
     reader.receive(size.to_bytes(LENGTH_BYTES, "big"), begun_s)
     assert reader.next() is None
     reader.receive(bytes(size - 1), begun_s + taken_s / 2)
     assert reader.next() is None
     assert reader.heard_at_s == begun_s + taken_s / 2
-    limit_s = grace_s + (LENGTH_BYTES + size) / MIN_BYTES_PER_S
     assert reader.is_late(begun_s + taken_s, grace_s) == (begun_s + taken_s - begun_s > limit_s)
+
+
+def test_the_last_moment_is_in_time() -> None:
+    reader = transport()
+    reader.receive((500 - LENGTH_BYTES).to_bytes(LENGTH_BYTES, "big"), BEGUN_S)
+    assert not reader.is_late(BEGUN_S + 30.5, 30.0)
+    assert reader.is_late(BEGUN_S + 30.51, 30.0)
 
 
 def test_the_next_message_has_its_own_time() -> None:
