@@ -74,36 +74,42 @@ def examine(study: Study) -> Honesty:
     )
 
 
-def _row(curve: Curve, setting: str, arm: Arm, note: str = "", output: str = "the target's") -> Row:
+def _row(curve: Curve, setting: str, base: Arm, arm: Arm, note: str = "", output: str = "the target's") -> Row:
+    """`base`: server-only's trials of the images that `arm` stands for, so that figures show the same speed-ups."""
     times = {name: arm.ms(metric) for name, metric in DEFINITIONS.items()}
-    speedups = {name: curve.baseline.over(arm, metric) for name, metric in DEFINITIONS.items()}
+    speedups = {name: base.over(arm, metric) for name, metric in DEFINITIONS.items()}
     return Row(curve.label, setting, times, speedups, output, note)
 
 
 def _definitions(study: Study, curve: Curve) -> Iterator[Row]:
     """Server-only, the shortest, the best and the longest draft, and the other baselines where they were measured."""
-    yield _row(curve, "server-only", curve.baseline)._replace(speedups=dict.fromkeys(DEFINITIONS, Interval()))
+    base, alone = (study.result.arm(curve.series, method) for method in (Method.SERVER_ONLY, Method.ON_DEVICE))
+    undefined = dict.fromkeys(DEFINITIONS, Interval())
+    yield _row(curve, "server-only", curve.baseline, curve.baseline)._replace(speedups=undefined)
     for gamma in dict.fromkeys((curve.gammas[0], curve.best.gamma, curve.gammas[-1])):
-        yield _row(curve, f"speculative, γ {gamma}", curve.at(gamma).arm)
+        yield _row(curve, f"speculative, γ {gamma}", curve.baseline, curve.at(gamma).arm)
     if other := study.co_located_of(curve.series):
-        yield _row(curve, f"co-located, γ {other.best.gamma}", other.best.arm)
-    if (alone := study.result.arm(curve.series, Method.ON_DEVICE)).trials:
-        yield _row(curve, "on-device", alone)
+        yield _row(curve, f"co-located, γ {other.best.gamma}", other.baseline, other.best.arm)
+    if alone.trials:
+        yield _row(curve, "on-device", base, alone)
 
 
 def _baselines(study: Study, curve: Curve) -> Iterator[Row]:
+    base, alone = (study.result.arm(curve.series, method) for method in (Method.SERVER_ONLY, Method.ON_DEVICE))
     itself = dict.fromkeys(DEFINITIONS, Interval(1))
-    yield _row(curve, "server-only", curve.baseline, "the paper's baseline")._replace(speedups=itself)
+    yield _row(curve, "server-only", curve.baseline, curve.baseline, "the paper's baseline")._replace(speedups=itself)
     fixed = f"best fixed γ for this link: {curve.best.gamma}"
-    yield _row(curve, fixed, curve.best.arm, "device-edge speculation")
+    yield _row(curve, fixed, curve.baseline, curve.best.arm, "device-edge speculation")
     if other := study.co_located_of(curve.series):
-        note = "both models on the server, no rounds over the link"
-        yield _row(curve, f"co-located speculation, γ {other.best.gamma}", other.best.arm, note)
+        name, note = (
+            f"co-located speculation, γ {other.best.gamma}",
+            "both models on the server, no rounds over the link",
+        )
+        yield _row(curve, name, other.baseline, other.best.arm, note)
     else:
-        yield _row(curve, "co-located speculation", Arm(()), "not measured: add the method `co-located`")
-    alone = study.result.arm(curve.series, Method.ON_DEVICE)
+        yield _row(curve, "co-located speculation", base, Arm(()), "not measured: add the method `co-located`")
     note = "the draft model alone, no link" if alone.trials else "not measured: add the method `on-device`"
-    yield _row(curve, "on-device", alone, note, "the draft's: another one")
+    yield _row(curve, "on-device", base, alone, note, "the draft's: another one")
 
 
 def _slower(study: Study, curve: Curve) -> Iterator[str]:
