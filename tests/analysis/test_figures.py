@@ -189,6 +189,30 @@ def test_one_draft_length_has_no_curves(one_gamma: Result) -> None:
         plan(Study(one_gamma), ["pie"])
 
 
+def test_one_image_and_one_draft_length_are_drawn_whole(tmp_path: Path) -> None:
+    """Whole markers, and whole numbers of tokens below them."""
+    one = FakeSweep(pairs=(FakePair("small-weak"),), images=1, gammas=(4,), co_located=(), on_device=False)
+    planned, _ = plan(Study(load(write_result(tmp_path, one))))
+    with styled():
+        figures = {name: draw().figure for name, draw in planned.items()}
+        for figure in figures.values():
+            lay_out(figure)
+        for axes in figures["bytes"].axes:
+            assert axes.get_ylim()[1] >= 1.03 * axes.dataLim.y1
+        for name in ("acceptance", "round-time", "bytes"):
+            for axes in figures[name].axes:
+                assert all(float(tick).is_integer() for tick in axes.get_xticks()), name
+
+
+def test_rates_in_a_figure_over_delay_look_different(tmp_path: Path) -> None:
+    sweep = FakeSweep((FakePair("small"),), (2, 4), images=2, rates=(5e5, 1e6), delays=(0.0, 0.01), co_located=())
+    planned, _ = plan(Study(load(write_result(tmp_path, sweep))), ["link"])
+    with styled():
+        top, *_ = planned["best-delay"]().figure.axes
+    markers = {line.get_marker() for line in top.get_lines()} - {"_", "|"}
+    assert len(markers) == 2
+
+
 def test_nothing_to_draw(tmp_path: Path) -> None:
     write_records(tmp_path, [r for r in records(FakeSweep(images=2)) if r.setting.method is Method.SERVER_ONLY])
     with pytest.raises(StoreError, match="nothing to draw"):

@@ -172,13 +172,15 @@ def best_over_link(study: Study, _: LinkSpec) -> Drawing:
     axis, same = link_axis(study), itemgetter("pair", "method", "rate")
     rows = sorted(_link_rows(study, axis), key=lambda row: (same(row), row[axis.column]))
     figure, (top, bottom) = style.panels(3.6, (1, 1))
-    styles, alt = style.looks(list(dict.fromkeys(row["pair"] for row in rows))), []
+    lines = {(row["pair"], row["rate"]): ", ".join(filter(None, (row["pair"], row["rate"]))) for row in rows}
+    styles, alt = style.looks(list(lines.values())), []
     for (pair, method, rate), group in groupby(rows, same):
         x, best, speedups = zip(*((row[axis.column], row["best_gamma"], row["speedup"]) for row in group), strict=True)
-        label, joined = ", ".join(filter(None, (pair, method, rate))), method == Method.SPECULATIVE.value
+        label, look = ", ".join(filter(None, (pair, method, rate))), styles[lines[pair, rate]]
+        joined = method == Method.SPECULATIVE.value
         if joined:
-            style.draw_points(top, x, best, styles[pair], label)
-        style.draw_points(bottom, x, speedups, styles[pair], label, "joined" if joined else "open")
+            style.draw_points(top, x, best, look, label)
+        style.draw_points(bottom, x, speedups, look, label, "joined" if joined else "open")
         told = zip(x, speedups, best, strict=True)
         alt += [f"{pair}, {method}, {at:g}: {speedup.value:.2f} at {gamma.value:.0f}" for at, speedup, gamma in told]
     bottom.axhline(1, color=style.BLACK, linestyle="--", linewidth=1.0, label="server-only")

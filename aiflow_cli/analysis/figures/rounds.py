@@ -43,7 +43,7 @@ def acceptance(study: Study, link: LinkSpec) -> Drawing:
         names = ("quantity", "position_or_gamma", "judged", "value", "closed_form")
         rows += [{"pair": pair} | dict(zip(names, one, strict=True)) for one in told]
     top.set_xlabel("position in the draft")
-    top.locator_params("x", integer=True)
+    style.count_along(top)
     style.name_axes((top, bottom), GAMMA_LABEL, "accepted, given that all\nbefore were accepted", "tokens per round")
     top.set_ylim(max(0.0, float(np.nanmin(lowest)) - 0.05), 1.04)  # room for a marker at 1
     style.place_legend(figure, top, len(curves))

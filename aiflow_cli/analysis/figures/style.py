@@ -28,6 +28,8 @@ COLUMN_IN = 3.5
 """Width of a column of a two-column paper."""
 PNG_DPI = 300
 GAMMA_LABEL = "draft length γ (tokens)"
+_ROOM = 1.03
+"""Above the highest of all that is drawn, so that its marker is whole."""
 _KEY_IN, _LETTER_IN = 0.33, 0.05
 """What a legend's key and a letter of its text take, at its font size."""
 BLACK, GREY, LIGHT = "#000000", "#6b6b6b", "#b8b8b8"
@@ -100,11 +102,16 @@ def name_axes(panels: Sequence[Axes], x: str, *y: str) -> None:
     """Name the axes of panels that are drawn, which begin at 0; x is that of the lowest."""
     for axes, label in zip(panels, y, strict=True):
         axes.set_ylabel(label)
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(0, max(axes.get_ylim()[1], _ROOM * axes.dataLim.y1))
     panels[-1].set_xlabel(x)
     panels[-1].tick_params(labelbottom=True)
     if x == GAMMA_LABEL:
-        panels[-1].locator_params("x", integer=True)
+        count_along(panels[-1])
+
+
+def count_along(axes: Axes) -> None:
+    """Whole numbers only along x, also where there is but one."""
+    axes.locator_params("x", integer=True, min_n_ticks=1)
 
 
 def draw_points(
