@@ -101,10 +101,8 @@ def _baselines(study: Study, curve: Curve) -> Iterator[Row]:
     fixed = f"best fixed γ for this link: {curve.best.gamma}"
     yield _row(curve, fixed, curve.baseline, curve.best.arm, "device-edge speculation")
     if other := study.co_located_of(curve.series):
-        name, note = (
-            f"co-located speculation, γ {other.best.gamma}",
-            "both models on the server, no rounds over the link",
-        )
+        name = f"co-located speculation, γ {other.best.gamma}"
+        note = "both models on the server, no rounds over the link"
         yield _row(curve, name, other.baseline, other.best.arm, note)
     else:
         yield _row(curve, "co-located speculation", base, Arm(()), "not measured: add the method `co-located`")

@@ -45,6 +45,11 @@ class Key(NamedTuple):
         return cls(setting.pair, setting.link.spec, setting.method, setting.gamma)
 
     @property
+    def series(self) -> Series:
+        """The curve that it is of."""
+        return Series(self.pair, self.link)
+
+    @property
     def place(self) -> tuple[bool, str, str, str, int]:
         """Where it stands in a list: server-only first, then by name."""
         server_only = self.method is Method.SERVER_ONLY
@@ -148,12 +153,13 @@ class Result:
 
     def series(self, method: Method = Method.SPECULATIVE) -> list[Series]:
         """Every pair and link that `method` was measured on."""
-        found = {(key.pair, key.link) for key in self.by_setting if key.method is method}
-        return [Series(pair, link) for pair in self.pairs for link in self.links if (pair, link) in found]
+        found = {key.series for key in self.by_setting if key.method is method}
+        return [series for pair in self.pairs for link in self.links if (series := Series(pair, link)) in found]
 
     def gammas(self, series: Series, method: Method = Method.SPECULATIVE) -> list[int]:
         """The draft lengths measured."""
-        return sorted(k.gamma for k in self.by_setting if k[:3] == (*series, method) and k.gamma is not None)
+        keys = (key for key in self.by_setting if key.series == series and key.method is method)
+        return sorted(key.gamma for key in keys if key.gamma is not None)
 
     def target(self, pair: str) -> str:
         """The name of a pair's target model."""
