@@ -160,11 +160,6 @@ def _compared(label: str, a: Result, key_a: Key, b: Result, key_b: Key, same_dat
             over, under = ({u: r for u, r in sums.items() if u.image in both} for sums in (over, under))
         return apart_interval(over, under, Chance(images=not common, sessions=1))
 
-    def speedup(result: Result, key: Key, arm: Arm) -> Interval:
-        if key.method is Method.SERVER_ONLY:
-            return Interval()
-        return result.baseline(key.series).over(arm, metrics.decode_tpot)
-
     return Compared(
         setting=label,
         images=len(common) or min(len(mine), len(theirs)),
@@ -175,9 +170,15 @@ def _compared(label: str, a: Result, key_a: Key, b: Result, key_b: Key, same_dat
         decode_tpot_b_ms=second.ms(metrics.decode_tpot),
         decode_tpot_ratio=ratio(metrics.decode_tpot),
         latency_ratio=ratio(metrics.latency_per_token),
-        speedup_a=speedup(a, key_a, first),
-        speedup_b=speedup(b, key_b, second),
+        speedup_a=_speedup(a, key_a, first),
+        speedup_b=_speedup(b, key_b, second),
     )
+
+
+def _speedup(result: Result, key: Key, arm: Arm) -> Interval:
+    if key.method is Method.SERVER_ONLY:
+        return Interval()
+    return result.baseline(key.series).over(arm, metrics.decode_tpot)
 
 
 def _image(unit: Unit, nodes: bool) -> tuple[str, str]:

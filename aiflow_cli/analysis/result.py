@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -50,10 +50,10 @@ class Key(NamedTuple):
         return Series(self.pair, self.link)
 
     @property
-    def place(self) -> tuple[bool, str, str, str, int]:
-        """Where it stands in a list: server-only first, then by name."""
+    def place(self) -> tuple[bool, str, tuple[float, ...], str, int]:
+        """Where it stands in a list: server-only first, then by name; the slowest link first."""
         server_only = self.method is Method.SERVER_ONLY
-        return not server_only, self.pair, link_label(self.link), self.method.value, self.gamma or 0
+        return not server_only, self.pair, astuple(self.link), self.method.value, self.gamma or 0
 
 
 @dataclass(frozen=True)
