@@ -62,16 +62,22 @@ class Honesty:
 
 def examine(study: Study) -> Honesty:
     """The panel of a result. Raises UsageError, StoreError where it cannot be analysed."""
-    baselines = {study.result.baseline(c.series): c.series.link for c in study.curves}
-    where = {arm: f", {link_label(link)}" if len(study.links) > 1 else "" for arm, link in baselines.items()}
+    where = {study.result.baseline(curve.series): _where(study, curve) for curve in study.curves}
     return Honesty(
         definitions=[row for curve in study.over(study.reference_link) for row in _definitions(study, curve)],
         baselines=[row for curve in study.curves for row in _baselines(study, curve)],
         slower=[line for curve in study.curves for line in _slower(study, curve)],
-        drift=[f"server-only{link}: {_drift(arm)}" for arm, link in where.items()],
+        drift=[f"server-only{of}: {_drift(arm)}" for arm, of in where.items()],
         outliers=outliers(study.result.trials),
         notes=[*_notes(study), *_machine_notes(study.result)],
     )
+
+
+def _where(study: Study, curve: Curve) -> str:
+    """What tells server-only beside a curve from others: its target, its link."""
+    target = f", {study.result.target(curve.series.pair)}" if len(study.by_target(study.curves)) > 1 else ""
+    link = f", {link_label(curve.series.link)}" if len(study.links) > 1 else ""
+    return f"{target}{link}"
 
 
 def _row(curve: Curve, setting: str, base: Arm, arm: Arm, note: str = "", output: str = "the target's") -> Row:

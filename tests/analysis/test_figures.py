@@ -15,6 +15,7 @@ import pytest
 from aiflow_cli.analysis.curves import curves
 from aiflow_cli.analysis.figures.plotting import FIGURES, plan, plot, slug
 from aiflow_cli.analysis.figures.style import Drawing, looks, styled
+from aiflow_cli.analysis.honesty import examine
 from aiflow_cli.analysis.metrics import decode_tpot, latency_per_token
 from aiflow_cli.analysis.report import Written
 from aiflow_cli.analysis.result import Result, load
@@ -211,6 +212,30 @@ def test_rates_in_a_figure_over_delay_look_different(tmp_path: Path) -> None:
         top, *_ = planned["best-delay"]().figure.axes
     markers = {line.get_marker() for line in top.get_lines()} - {"_", "|"}
     assert len(markers) == 2
+
+
+def test_each_target_has_its_own_server_only(tmp_path: Path) -> None:
+    pairs = (FakePair("mine", target="large"), FakePair("yours", target="huge"))
+    study = Study(load(write_result(tmp_path, FakeSweep(pairs, gammas=(2, 4), images=2, co_located=()))))
+    planned, _ = plan(study)
+    with styled():
+        times, sizes = planned["figure6"](), planned["bytes"]()
+    assert [row["series"] for row in times.rows if row["method"] == "server-only"] == ["large", "huge"]
+    wanted = ["server-only, large", "server-only, huge"]
+    for drawing, ending in ((times, ""), (sizes, ", down")):
+        (legend,) = drawing.figure.legends
+        assert {f"{name}{ending}" for name in wanted} <= {text.get_text() for text in legend.get_texts()}
+    drift = examine(study).drift
+    assert [line.split(":")[0] for line in drift] == wanted
+
+
+def test_a_long_legend_leaves_its_panel_its_height(tmp_path: Path) -> None:
+    pairs = tuple(FakePair(f"internvl2-{size}-26b") for size in ("1b", "2b", "4b", "8b"))
+    planned, _ = plan(Study(load(write_result(tmp_path, FakeSweep(pairs, gammas=(2, 4), images=2)))), ["speedup"])
+    with styled():
+        figure = planned["speedup"]().figure
+        lay_out(figure)
+        assert figure.axes[0].get_position().height * figure.get_figheight() > 1.3
 
 
 def test_nothing_to_draw(tmp_path: Path) -> None:

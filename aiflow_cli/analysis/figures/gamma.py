@@ -37,11 +37,12 @@ def figure6(study: Study, link: LinkSpec) -> Drawing:
     curves = study.over(link)
     figure, (*panels, strip) = style.panels(4.1, (1, 1, 0.13))
     for axes, definition in zip(panels, SHOWN, strict=True):
-        _draw_times(axes, curves, definition)
+        _draw_times(axes, curves, study.by_target(curves), definition)
     style.name_axes(panels, style.GAMMA_LABEL, *(f"{definition}\n(ms per token)" for definition in SHOWN))
     style.place_legend(figure, panels[0])
     _draw_paper(strip)
-    arms: list[tuple[str, str, int | None, Arm]] = [("", "server-only", None, curves[0].baseline)]
+    targets = study.by_target(curves).items()
+    arms: list[tuple[str, str, int | None, Arm]] = [(name, "server-only", None, c.baseline) for name, c in targets]
     arms += [(c.label, c.method.value, p.gamma, p.arm) for c in curves for p in c.points]
     rows = [
         {"series": series, "method": method, "gamma": gamma, "trials": len(arm.trials)}
@@ -57,15 +58,15 @@ def figure6(study: Study, link: LinkSpec) -> Drawing:
     return Drawing(figure, rows, "; ".join(alt), {"definitions": definitions})
 
 
-def _draw_times(axes: Axes, curves: Sequence[Curve], definition: str) -> None:
+def _draw_times(axes: Axes, curves: Sequence[Curve], targets: dict[str, Curve], definition: str) -> None:
     """Time per token by one definition; the ring and the cross are by that one too."""
     styles, metric = style.looks([curve.series.pair for curve in curves]), DEFINITIONS[definition]
-    level = curves[0].baseline.ms(metric)
-    style.draw_level(axes, level, "server-only")
+    for target, curve in targets.items():
+        style.draw_level(axes, curve.baseline.ms(metric), *style.server_only(target, styles[curve.series.pair]))
     for curve in curves:
         look, y = styles[curve.series.pair], [point.arm.ms(metric) for point in curve.points]
         style.draw_points(axes, curve.gammas, y, look, _legend(curve))
-        values = [interval.value for interval in y]
+        values, level = [interval.value for interval in y], curve.baseline.ms(metric)
         _mark_optimum(axes, curve.gammas[int(np.argmin(values))], min(values), look)
         crossing = float(break_evens(curve.gammas, level.value / np.array([values]))[0])
         if crossing > 0 and math.isfinite(crossing):

@@ -111,9 +111,11 @@ def bytes_per_token(study: Study, link: LinkSpec) -> Drawing:
     curves, rows, alt = study.over(link), list[Row](), []
     figure, (top, bottom) = style.panels(3.6, (1, 1))
     styles = style.looks([curve.series.pair for curve in curves])
-    whole, _, back = (curves[0].baseline.interval(metric).value for metric in _BYTES.values())
-    for axes, level, label in ((top, whole, "server-only"), (bottom, back, "server-only, down")):
-        axes.axhline(level, color=style.BLACK, linestyle="--", linewidth=1.0, label=label)
+    for target, curve in study.by_target(curves).items():
+        label, color = style.server_only(target, styles[curve.series.pair])
+        whole, _, back = (curve.baseline.interval(metric).value for metric in _BYTES.values())
+        for axes, level, named in ((top, whole, label), (bottom, back, f"{label}, down")):
+            axes.axhline(level, color=color, linestyle="--", linewidth=1.0, label=named)
     for curve in curves:
         arms = {None: curve.baseline} | {point.gamma: point.arm for point in curve.points}
         for gamma, arm in arms.items():
