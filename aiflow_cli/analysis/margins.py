@@ -35,7 +35,7 @@ class Margin(NamedTuple):
         if (verdict := self.verdict(*intervals)) == DIFFERS:
             return "below the margin" if any(interval.high < self.low for interval in intervals) else "above the margin"
         known = all(interval.known for interval in intervals)
-        undecided = "the interval crosses the margin" if known else "too few images tell of it for an interval"
+        undecided = "the interval crosses the margin" if known else "there is no interval"
         return "" if verdict == HOLDS else undecided
 
 
