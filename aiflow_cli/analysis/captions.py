@@ -56,9 +56,9 @@ def pieces_of(trial: Trial, folder: Path) -> list[Piece]:
 
 
 def marked_captions(study: Study, count: int) -> list[MarkedCaption]:
-    """A few captions of every pair at its best draft length, over the images shown first."""
+    """A few captions of every pair at its best draft length, of the images that its figures are over."""
     folders = {pair: _tokenizer_folder(study.result, pair) for pair in study.result.pairs}
-    images = list(dict.fromkeys(trial.image_id for trial in (study.shown[1], *study.result.trials)))[:count]
+    images = list(dict.fromkeys(trial.image_id for trial in (study.shown[1], *study.main.best.arm.trials)))[:count]
     pictures, found = _pictures(study.result, images), []
     for image_id, curve in product(images, study.over(study.reference_link)):
         arms = (curve.best.arm, study.result.arm(curve.series, Method.ON_DEVICE))

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from aiflow_cli.analysis.result import Result, folders
 from aiflow_cli.errors import StoreError, UsageError
+from aiflow_cli.text import printable
 from aiflow_cli.trials.store import is_whole, read_run, torn_note
 
 State = Literal["complete", "unfinished", "damaged"]
@@ -46,16 +47,18 @@ def list_results(root: Path) -> list[Entry]:
 
 
 def _entry(folder: Path) -> Entry:
-    document, note, trials = dict[str, Any](), None, count_trials(folder)
+    document, trials, damage = dict[str, Any](), count_trials(folder), None
     try:
         document = read_run(folder)
-        note = torn_note(folder) if trials else "no finished trial"
-    except StoreError:  # trials in tables are never torn
-        note = None if document else "run.json cannot be read"
+    except StoreError:
+        damage = "run.json cannot be read"
+    note = damage or (None if trials else "no finished trial")
+    with suppress(StoreError):  # trials in tables are never torn
+        note = note or torn_note(folder)
     told = Result(folder, document, ())
     finished = told.provenance.get("finished_at") and trials and (told.planned is None or trials >= told.planned)
     return Entry(
-        run_id=told.run_id,
+        run_id=printable(folder.name),  # as it is named here, by which commands find it, also where it is a link
         folder=folder,
         began=told.provenance.get("started_at"),
         name=document.get("name"),
@@ -65,7 +68,7 @@ def _entry(folder: Path) -> Entry:
         trials=trials,
         planned=told.planned,
         commit=None if told.commit == "unknown" else told.commit,
-        state="damaged" if not document else "complete" if finished else "unfinished",
+        state="damaged" if damage else "complete" if finished else "unfinished",
         note=note,
     )
 

@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from aiflow_cli.analysis import metrics
+from aiflow_cli.analysis.arms import Arm
 from aiflow_cli.analysis.intervals import Chance, Interval, apart_interval, too_few
 from aiflow_cli.analysis.metrics import Metric, Unit
-from aiflow_cli.analysis.result import Key, Result, Series, link_label
+from aiflow_cli.analysis.result import Key, Result, link_label
 from aiflow_cli.decoding.methods import Method
 from aiflow_cli.errors import UsageError
 from aiflow_cli.world.record import Link
@@ -143,10 +144,7 @@ def _arms(result: Result, other: Result) -> dict[str, Key]:
 
 
 def _compared(label: str, a: Result, key_a: Key, b: Result, key_b: Key, same_data: bool) -> Compared:
-    (first, base_a), (second, base_b) = (
-        (result.arm(Series(*key[:2]), *key[2:]), result.baseline(Series(*key[:2])))
-        for result, key in ((a, key_a), (b, key_b))
-    )
+    first, second = (result.arm(key.series, key.method, key.gamma) for result, key in ((a, key_a), (b, key_b)))
     # an image is told apart by its machine only where one result has it on several
     nodes = any(arm.images > len({unit.image_id for unit in arm.units}) for arm in (first, second))
     mine, theirs = ({_image(unit, nodes) for unit in arm.units} for arm in (first, second))
@@ -162,7 +160,6 @@ def _compared(label: str, a: Result, key_a: Key, b: Result, key_b: Key, same_dat
             over, under = ({u: r for u, r in sums.items() if u.image in both} for sums in (over, under))
         return apart_interval(over, under, Chance(images=not common, sessions=1))
 
-    server_only = key_a.method is Method.SERVER_ONLY
     return Compared(
         setting=label,
         images=len(common) or min(len(mine), len(theirs)),
@@ -173,9 +170,15 @@ def _compared(label: str, a: Result, key_a: Key, b: Result, key_b: Key, same_dat
         decode_tpot_b_ms=second.ms(metrics.decode_tpot),
         decode_tpot_ratio=ratio(metrics.decode_tpot),
         latency_ratio=ratio(metrics.latency_per_token),
-        speedup_a=Interval() if server_only else base_a.over(first, metrics.decode_tpot),
-        speedup_b=Interval() if server_only else base_b.over(second, metrics.decode_tpot),
+        speedup_a=_speedup(a, key_a, first),
+        speedup_b=_speedup(b, key_b, second),
     )
+
+
+def _speedup(result: Result, key: Key, arm: Arm) -> Interval:
+    if key.method is Method.SERVER_ONLY:
+        return Interval()
+    return result.baseline(key.series).over(arm, metrics.decode_tpot)
 
 
 def _image(unit: Unit, nodes: bool) -> tuple[str, str]:

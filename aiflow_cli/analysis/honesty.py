@@ -62,48 +62,58 @@ class Honesty:
 
 def examine(study: Study) -> Honesty:
     """The panel of a result. Raises UsageError, StoreError where it cannot be analysed."""
-    baselines = {study.result.baseline(c.series): c.series.link for c in study.curves}
-    where = {arm: f", {link_label(link)}" if len(study.links) > 1 else "" for arm, link in baselines.items()}
+    where = {study.result.baseline(curve.series): _where(study, curve) for curve in study.curves}
     return Honesty(
         definitions=[row for curve in study.over(study.reference_link) for row in _definitions(study, curve)],
         baselines=[row for curve in study.curves for row in _baselines(study, curve)],
         slower=[line for curve in study.curves for line in _slower(study, curve)],
-        drift=[f"server-only{link}: {_drift(arm)}" for arm, link in where.items()],
+        drift=[f"server-only{of}: {_drift(arm)}" for arm, of in where.items()],
         outliers=outliers(study.result.trials),
         notes=[*_notes(study), *_machine_notes(study.result)],
     )
 
 
-def _row(curve: Curve, setting: str, arm: Arm, note: str = "", output: str = "the target's") -> Row:
+def _where(study: Study, curve: Curve) -> str:
+    """What tells server-only beside a curve from others: its target, its link."""
+    target = f", {study.result.target(curve.series.pair)}" if len(study.by_target(study.curves)) > 1 else ""
+    link = f", {link_label(curve.series.link)}" if len(study.links) > 1 else ""
+    return f"{target}{link}"
+
+
+def _row(curve: Curve, setting: str, base: Arm, arm: Arm, note: str = "", output: str = "the target's") -> Row:
+    """`base`: server-only's trials of the images that `arm` stands for, so that figures show the same speed-ups."""
     times = {name: arm.ms(metric) for name, metric in DEFINITIONS.items()}
-    speedups = {name: curve.baseline.over(arm, metric) for name, metric in DEFINITIONS.items()}
+    speedups = {name: base.over(arm, metric) for name, metric in DEFINITIONS.items()}
     return Row(curve.label, setting, times, speedups, output, note)
 
 
 def _definitions(study: Study, curve: Curve) -> Iterator[Row]:
     """Server-only, the shortest, the best and the longest draft, and the other baselines where they were measured."""
-    yield _row(curve, "server-only", curve.baseline)._replace(speedups=dict.fromkeys(DEFINITIONS, Interval()))
+    base, alone = (study.result.arm(curve.series, method) for method in (Method.SERVER_ONLY, Method.ON_DEVICE))
+    undefined = dict.fromkeys(DEFINITIONS, Interval())
+    yield _row(curve, "server-only", curve.baseline, curve.baseline)._replace(speedups=undefined)
     for gamma in dict.fromkeys((curve.gammas[0], curve.best.gamma, curve.gammas[-1])):
-        yield _row(curve, f"speculative, γ {gamma}", curve.at(gamma).arm)
+        yield _row(curve, f"speculative, γ {gamma}", curve.baseline, curve.at(gamma).arm)
     if other := study.co_located_of(curve.series):
-        yield _row(curve, f"co-located, γ {other.best.gamma}", other.best.arm)
-    if (alone := study.result.arm(curve.series, Method.ON_DEVICE)).trials:
-        yield _row(curve, "on-device", alone)
+        yield _row(curve, f"co-located, γ {other.best.gamma}", other.baseline, other.best.arm)
+    if alone.trials:
+        yield _row(curve, "on-device", base, alone)
 
 
 def _baselines(study: Study, curve: Curve) -> Iterator[Row]:
+    base, alone = (study.result.arm(curve.series, method) for method in (Method.SERVER_ONLY, Method.ON_DEVICE))
     itself = dict.fromkeys(DEFINITIONS, Interval(1))
-    yield _row(curve, "server-only", curve.baseline, "the paper's baseline")._replace(speedups=itself)
+    yield _row(curve, "server-only", curve.baseline, curve.baseline, "the paper's baseline")._replace(speedups=itself)
     fixed = f"best fixed γ for this link: {curve.best.gamma}"
-    yield _row(curve, fixed, curve.best.arm, "device-edge speculation")
+    yield _row(curve, fixed, curve.baseline, curve.best.arm, "device-edge speculation")
     if other := study.co_located_of(curve.series):
+        name = f"co-located speculation, γ {other.best.gamma}"
         note = "both models on the server, no rounds over the link"
-        yield _row(curve, f"co-located speculation, γ {other.best.gamma}", other.best.arm, note)
+        yield _row(curve, name, other.baseline, other.best.arm, note)
     else:
-        yield _row(curve, "co-located speculation", Arm(()), "not measured: add the method `co-located`")
-    alone = study.result.arm(curve.series, Method.ON_DEVICE)
+        yield _row(curve, "co-located speculation", base, Arm(()), "not measured: add the method `co-located`")
     note = "the draft model alone, no link" if alone.trials else "not measured: add the method `on-device`"
-    yield _row(curve, "on-device", alone, note, "the draft's: another one")
+    yield _row(curve, "on-device", base, alone, note, "the draft's: another one")
 
 
 def _slower(study: Study, curve: Curve) -> Iterator[str]:

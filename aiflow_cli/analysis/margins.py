@@ -34,7 +34,9 @@ class Margin(NamedTuple):
         """Where intervals lie that are not all within, in words."""
         if (verdict := self.verdict(*intervals)) == DIFFERS:
             return "below the margin" if any(interval.high < self.low for interval in intervals) else "above the margin"
-        return "" if verdict == HOLDS else "the interval crosses the margin"
+        known = all(interval.known for interval in intervals)
+        undecided = "the interval crosses the margin" if known else "there is no interval"
+        return "" if verdict == HOLDS else undecided
 
 
 class Claim(NamedTuple):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -45,10 +45,15 @@ class Key(NamedTuple):
         return cls(setting.pair, setting.link.spec, setting.method, setting.gamma)
 
     @property
-    def place(self) -> tuple[bool, str, str, str, int]:
-        """Where it stands in a list: server-only first, then by name."""
+    def series(self) -> Series:
+        """The curve that it is of."""
+        return Series(self.pair, self.link)
+
+    @property
+    def place(self) -> tuple[bool, str, tuple[float, ...], str, int]:
+        """Where it stands in a list: server-only first, then by name; the slowest link first."""
         server_only = self.method is Method.SERVER_ONLY
-        return not server_only, self.pair, link_label(self.link), self.method.value, self.gamma or 0
+        return not server_only, self.pair, astuple(self.link), self.method.value, self.gamma or 0
 
 
 @dataclass(frozen=True)
@@ -148,12 +153,13 @@ class Result:
 
     def series(self, method: Method = Method.SPECULATIVE) -> list[Series]:
         """Every pair and link that `method` was measured on."""
-        found = {(key.pair, key.link) for key in self.by_setting if key.method is method}
-        return [Series(pair, link) for pair in self.pairs for link in self.links if (pair, link) in found]
+        found = {key.series for key in self.by_setting if key.method is method}
+        return [series for pair in self.pairs for link in self.links if (series := Series(pair, link)) in found]
 
     def gammas(self, series: Series, method: Method = Method.SPECULATIVE) -> list[int]:
         """The draft lengths measured."""
-        return sorted(k.gamma for k in self.by_setting if k[:3] == (*series, method) and k.gamma is not None)
+        keys = (key for key in self.by_setting if key.series == series and key.method is method)
+        return sorted(key.gamma for key in keys if key.gamma is not None)
 
     def target(self, pair: str) -> str:
         """The name of a pair's target model."""

@@ -59,6 +59,13 @@ class Study:
         """The curves of one link."""
         return [curve for curve in (self.curves if found is None else found) if curve.series.link == link]
 
+    def by_target(self, found: Sequence[Curve]) -> dict[str, Curve]:
+        """The first curve of each target, by its name: pairs of one target share server-only. No name for one alone."""
+        firsts: dict[str, Curve] = {}
+        for curve in found:
+            firsts.setdefault(self.result.target(curve.series.pair), curve)
+        return firsts if len(firsts) > 1 else {"": found[0]}
+
     @property
     def main(self) -> Curve:
         """The first pair's curve over the reference link: what is shown where only one can be."""

@@ -105,6 +105,7 @@ def test_what_is_not_meant_to_be_like_the_paper_is_told_and_not_judged(figure6: 
 def test_a_verdict_is_of_the_whole_interval(ends: tuple[float, float], verdict: str) -> None:
     assert Margin(1.8, 2.2, "").verdict(Interval(2.0, *ends)) == verdict
     assert Margin(1.8, 2.2, "").verdict(Interval(2.0)) == UNDECIDED
+    assert Margin(1.8, 2.2, "").place(Interval(2.0)) == "there is no interval"
 
 
 def test_the_margins_hold_what_reproduces_the_paper() -> None:

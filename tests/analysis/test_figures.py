@@ -15,6 +15,7 @@ import pytest
 from aiflow_cli.analysis.curves import curves
 from aiflow_cli.analysis.figures.plotting import FIGURES, plan, plot, slug
 from aiflow_cli.analysis.figures.style import Drawing, looks, styled
+from aiflow_cli.analysis.honesty import examine
 from aiflow_cli.analysis.metrics import decode_tpot, latency_per_token
 from aiflow_cli.analysis.report import Written
 from aiflow_cli.analysis.result import Result, load
@@ -187,6 +188,54 @@ def test_one_draft_length_has_no_curves(one_gamma: Result) -> None:
         plan(Study(one_gamma), ["link"])
     with pytest.raises(UsageError, match="no figure 'pie'"):
         plan(Study(one_gamma), ["pie"])
+
+
+def test_one_image_and_one_draft_length_are_drawn_whole(tmp_path: Path) -> None:
+    """Whole markers, and whole numbers of tokens below them."""
+    one = FakeSweep(pairs=(FakePair("small-weak"),), images=1, gammas=(4,), co_located=(), on_device=False)
+    planned, _ = plan(Study(load(write_result(tmp_path, one))))
+    with styled():
+        figures = {name: draw().figure for name, draw in planned.items()}
+        for figure in figures.values():
+            lay_out(figure)
+        for axes in figures["bytes"].axes:
+            assert axes.get_ylim()[1] >= 1.03 * axes.dataLim.y1
+        for name in ("acceptance", "round-time", "bytes"):
+            for axes in figures[name].axes:
+                assert all(float(tick).is_integer() for tick in axes.get_xticks()), name
+
+
+def test_rates_in_a_figure_over_delay_look_different(tmp_path: Path) -> None:
+    sweep = FakeSweep((FakePair("small"),), (2, 4), images=2, rates=(5e5, 1e6), delays=(0.0, 0.01), co_located=())
+    planned, _ = plan(Study(load(write_result(tmp_path, sweep))), ["link"])
+    with styled():
+        top, *_ = planned["best-delay"]().figure.axes
+    markers = {line.get_marker() for line in top.get_lines()} - {"_", "|"}
+    assert len(markers) == 2
+
+
+def test_each_target_has_its_own_server_only(tmp_path: Path) -> None:
+    pairs = (FakePair("mine", target="large"), FakePair("yours", target="huge"))
+    study = Study(load(write_result(tmp_path, FakeSweep(pairs, gammas=(2, 4), images=2, co_located=()))))
+    planned, _ = plan(study)
+    with styled():
+        times, sizes = planned["figure6"](), planned["bytes"]()
+    assert [row["series"] for row in times.rows if row["method"] == "server-only"] == ["large", "huge"]
+    wanted = ["server-only, large", "server-only, huge"]
+    for drawing, ending in ((times, ""), (sizes, ", down")):
+        (legend,) = drawing.figure.legends
+        assert {f"{name}{ending}" for name in wanted} <= {text.get_text() for text in legend.get_texts()}
+    drift = examine(study).drift
+    assert [line.split(":")[0] for line in drift] == wanted
+
+
+def test_a_long_legend_leaves_its_panel_its_height(tmp_path: Path) -> None:
+    pairs = tuple(FakePair(f"internvl2-{size}-26b") for size in ("1b", "2b", "4b", "8b"))
+    planned, _ = plan(Study(load(write_result(tmp_path, FakeSweep(pairs, gammas=(2, 4), images=2)))), ["speedup"])
+    with styled():
+        figure = planned["speedup"]().figure
+        lay_out(figure)
+        assert figure.axes[0].get_position().height * figure.get_figheight() > 1.3
 
 
 def test_nothing_to_draw(tmp_path: Path) -> None:

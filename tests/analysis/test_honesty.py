@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 
+from aiflow_cli.analysis.captions import marked_captions
 from aiflow_cli.analysis.honesty import examine, outliers
 from aiflow_cli.analysis.result import Result, load
 from aiflow_cli.analysis.study import Study
@@ -40,6 +41,21 @@ def test_all_four_baselines(figure6: Result, one_gamma: Result) -> None:
     rows = examine(Study(one_gamma)).baselines
     assert [row.speedups["decode TPOT"].defined for row in rows] == [True, True, False, False]
     assert "not measured: add the method `co-located`" in [row.note for row in rows]
+
+
+def test_an_unfinished_run_shows_the_same_in_tables_and_figures(tmp_path: Path) -> None:
+    """Images that lack a draft length still have co-located speculation and the draft alone."""
+    sweep = FakeSweep(pairs=(WEAK,), gammas=(2, 4, 8), images=14, co_located=(4,))
+    write_records(tmp_path, [r for r in records(sweep) if r.setting.label != "speculative-8" or r.block not in (1, 3)])
+    study = Study(load(tmp_path))
+    (curve,), (co_located,) = study.curves, study.co_located
+    assert (curve.images, co_located.images) == (12, 14)
+    panel = examine(study)
+    for rows in (panel.definitions, panel.baselines):
+        *_, beside, alone = rows
+        assert beside.speedups["decode TPOT"] == co_located.best.speedup
+        assert alone.speedups["decode TPOT"] == study.on_device(curve.series)
+    assert len(marked_captions(study, 4)) == 4
 
 
 def test_settings_slower_than_server_only_are_named(make: Make) -> None:

@@ -111,12 +111,18 @@ def test_the_list_of_results(tmp_path: Path) -> None:
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "run.json").write_text("{")
     (tmp_path / "no result").mkdir()
+    (tmp_path / "latest").symlink_to("half")
+    (tmp_path / "bare").mkdir()
+    (tmp_path / "bare" / "run.json").write_text("{}")
     found = {entry.run_id: entry for entry in list_results(tmp_path)}
     assert {name: (e.state, e.trials) for name, e in found.items()} == {
         "whole": ("complete", 3 * 5),
         "half": ("unfinished", 6),
+        "latest": ("unfinished", 6),
+        "bare": ("unfinished", 0),
         "broken": ("damaged", 0),
     }
+    assert found["bare"].note == "no finished trial"
     assert found["whole"].planned == 15
     assert found["whole"].pairs == ("small",)
     assert found["whole"].commit == "0123456789"

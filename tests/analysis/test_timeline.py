@@ -10,7 +10,7 @@ import pytest
 
 from aiflow_cli.analysis.figures.timeline import LANES, chrome_trace, segments
 from aiflow_cli.analysis.result import Result
-from aiflow_cli.analysis.study import typical
+from aiflow_cli.analysis.study import Study, typical
 from aiflow_cli.decoding.methods import Method
 from aiflow_cli.world.record import Trial
 
@@ -69,6 +69,17 @@ def test_a_trace_that_perfetto_reads(figure6: Result) -> None:
             assert names[event["pid"], event["tid"]] == event["cat"]
     drafts = [e for e in events if e["ph"] == "X" and e["name"] == "draft" and e["pid"] == 2]
     assert [e["args"]["round"] for e in drafts] == list(range(len(records[1].rounds)))
+
+
+def test_responses_over_several_links_are_told_apart(delays: Result) -> None:
+    events = json.loads(chrome_trace(Study(delays).responses(), ""))["traceEvents"]
+    names = [e["args"]["name"] for e in events if e["name"] == "process_name"]
+    speculative = [name for name in names if "speculative gamma 4" in name]
+    assert [name.split(", ", 1)[1].rsplit(", ", 1)[0] for name in speculative] == [
+        "1 MB/s",
+        "1 MB/s, 5 ms",
+        "1 MB/s, 20 ms",
+    ]
 
 
 def test_the_typical_response_is_the_median(figure6: Result) -> None:

@@ -37,11 +37,12 @@ def figure6(study: Study, link: LinkSpec) -> Drawing:
     curves = study.over(link)
     figure, (*panels, strip) = style.panels(4.1, (1, 1, 0.13))
     for axes, definition in zip(panels, SHOWN, strict=True):
-        _draw_times(axes, curves, definition)
+        _draw_times(axes, curves, study.by_target(curves), definition)
     style.name_axes(panels, style.GAMMA_LABEL, *(f"{definition}\n(ms per token)" for definition in SHOWN))
     style.place_legend(figure, panels[0])
     _draw_paper(strip)
-    arms: list[tuple[str, str, int | None, Arm]] = [("", "server-only", None, curves[0].baseline)]
+    targets = study.by_target(curves).items()
+    arms: list[tuple[str, str, int | None, Arm]] = [(name, "server-only", None, c.baseline) for name, c in targets]
     arms += [(c.label, c.method.value, p.gamma, p.arm) for c in curves for p in c.points]
     rows = [
         {"series": series, "method": method, "gamma": gamma, "trials": len(arm.trials)}
@@ -57,15 +58,15 @@ def figure6(study: Study, link: LinkSpec) -> Drawing:
     return Drawing(figure, rows, "; ".join(alt), {"definitions": definitions})
 
 
-def _draw_times(axes: Axes, curves: Sequence[Curve], definition: str) -> None:
+def _draw_times(axes: Axes, curves: Sequence[Curve], targets: dict[str, Curve], definition: str) -> None:
     """Time per token by one definition; the ring and the cross are by that one too."""
     styles, metric = style.looks([curve.series.pair for curve in curves]), DEFINITIONS[definition]
-    level = curves[0].baseline.ms(metric)
-    style.draw_level(axes, level, "server-only")
+    for target, curve in targets.items():
+        style.draw_level(axes, curve.baseline.ms(metric), *style.server_only(target, styles[curve.series.pair]))
     for curve in curves:
         look, y = styles[curve.series.pair], [point.arm.ms(metric) for point in curve.points]
         style.draw_points(axes, curve.gammas, y, look, _legend(curve))
-        values = [interval.value for interval in y]
+        values, level = [interval.value for interval in y], curve.baseline.ms(metric)
         _mark_optimum(axes, curve.gammas[int(np.argmin(values))], min(values), look)
         crossing = float(break_evens(curve.gammas, level.value / np.array([values]))[0])
         if crossing > 0 and math.isfinite(crossing):
@@ -172,13 +173,15 @@ def best_over_link(study: Study, _: LinkSpec) -> Drawing:
     axis, same = link_axis(study), itemgetter("pair", "method", "rate")
     rows = sorted(_link_rows(study, axis), key=lambda row: (same(row), row[axis.column]))
     figure, (top, bottom) = style.panels(3.6, (1, 1))
-    styles, alt = style.looks(list(dict.fromkeys(row["pair"] for row in rows))), []
+    lines = {(row["pair"], row["rate"]): ", ".join(filter(None, (row["pair"], row["rate"]))) for row in rows}
+    styles, alt = style.looks(list(lines.values())), []
     for (pair, method, rate), group in groupby(rows, same):
         x, best, speedups = zip(*((row[axis.column], row["best_gamma"], row["speedup"]) for row in group), strict=True)
-        label, joined = ", ".join(filter(None, (pair, method, rate))), method == Method.SPECULATIVE.value
+        label, look = ", ".join(filter(None, (pair, method, rate))), styles[lines[pair, rate]]
+        joined = method == Method.SPECULATIVE.value
         if joined:
-            style.draw_points(top, x, best, styles[pair], label)
-        style.draw_points(bottom, x, speedups, styles[pair], label, "joined" if joined else "open")
+            style.draw_points(top, x, best, look, label)
+        style.draw_points(bottom, x, speedups, look, label, "joined" if joined else "open")
         told = zip(x, speedups, best, strict=True)
         alt += [f"{pair}, {method}, {at:g}: {speedup.value:.2f} at {gamma.value:.0f}" for at, speedup, gamma in told]
     bottom.axhline(1, color=style.BLACK, linestyle="--", linewidth=1.0, label="server-only")

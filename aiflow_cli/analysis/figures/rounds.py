@@ -43,7 +43,7 @@ def acceptance(study: Study, link: LinkSpec) -> Drawing:
         names = ("quantity", "position_or_gamma", "judged", "value", "closed_form")
         rows += [{"pair": pair} | dict(zip(names, one, strict=True)) for one in told]
     top.set_xlabel("position in the draft")
-    top.locator_params("x", integer=True)
+    style.count_along(top)
     style.name_axes((top, bottom), GAMMA_LABEL, "accepted, given that all\nbefore were accepted", "tokens per round")
     top.set_ylim(max(0.0, float(np.nanmin(lowest)) - 0.05), 1.04)  # room for a marker at 1
     style.place_legend(figure, top, len(curves))
@@ -111,9 +111,11 @@ def bytes_per_token(study: Study, link: LinkSpec) -> Drawing:
     curves, rows, alt = study.over(link), list[Row](), []
     figure, (top, bottom) = style.panels(3.6, (1, 1))
     styles = style.looks([curve.series.pair for curve in curves])
-    whole, _, back = (curves[0].baseline.interval(metric).value for metric in _BYTES.values())
-    for axes, level, label in ((top, whole, "server-only"), (bottom, back, "server-only, down")):
-        axes.axhline(level, color=style.BLACK, linestyle="--", linewidth=1.0, label=label)
+    for target, curve in study.by_target(curves).items():
+        label, color = style.server_only(target, styles[curve.series.pair])
+        whole, _, back = (curve.baseline.interval(metric).value for metric in _BYTES.values())
+        for axes, level, named in ((top, whole, label), (bottom, back, f"{label}, down")):
+            axes.axhline(level, color=color, linestyle="--", linewidth=1.0, label=named)
     for curve in curves:
         arms = {None: curve.baseline} | {point.gamma: point.arm for point in curve.points}
         for gamma, arm in arms.items():

@@ -28,8 +28,12 @@ COLUMN_IN = 3.5
 """Width of a column of a two-column paper."""
 PNG_DPI = 300
 GAMMA_LABEL = "draft length γ (tokens)"
+_ROOM = 1.03
+"""Above the highest of all that is drawn, so that its marker is whole."""
 _KEY_IN, _LETTER_IN = 0.33, 0.05
 """What a legend's key and a letter of its text take, at its font size."""
+_ROW_IN, _USUAL_ROWS = 0.13, 4
+"""The height of a legend's row, and how many rows a figure has room for."""
 BLACK, GREY, LIGHT = "#000000", "#6b6b6b", "#b8b8b8"
 BLUE, VERMILLION, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
 SKY, ORANGE, PALE_ORANGE = "#56B4E9", "#E69F00", "#F6D08A"
@@ -100,11 +104,16 @@ def name_axes(panels: Sequence[Axes], x: str, *y: str) -> None:
     """Name the axes of panels that are drawn, which begin at 0; x is that of the lowest."""
     for axes, label in zip(panels, y, strict=True):
         axes.set_ylabel(label)
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(0, max(axes.get_ylim()[1], _ROOM * axes.dataLim.y1))
     panels[-1].set_xlabel(x)
     panels[-1].tick_params(labelbottom=True)
     if x == GAMMA_LABEL:
-        panels[-1].locator_params("x", integer=True)
+        count_along(panels[-1])
+
+
+def count_along(axes: Axes) -> None:
+    """Whole numbers only along x, also where there is but one."""
+    axes.locator_params("x", integer=True, min_n_ticks=1)
 
 
 def draw_points(
@@ -130,8 +139,16 @@ def draw_level(axes: Axes, level: Interval, label: str, color: str = BLACK, line
     axes.axhline(level.value, color=color, linestyle=line, linewidth=1.0, label=label, zorder=2)
 
 
+def server_only(target: str, look: Look) -> tuple[str, str]:
+    """Label and colour of server-only's level: black, or of its curves where there are several targets."""
+    return (f"server-only, {target}", look.color) if target else ("server-only", BLACK)
+
+
 def place_legend(figure: Figure, axes: Axes, columns: int = 1, *, backwards: bool = False) -> None:
-    """A legend of `axes` above the panels, in at most so many columns, fewer where its texts are too long."""
+    """A legend of `axes` above the panels, in at most so many columns, fewer where its texts are too long.
+
+    A figure grows with a legend of many rows, so that its panels keep their height.
+    """
     handles, labels = axes.get_legend_handles_labels()
 
     def width_in(columns: int) -> float:
@@ -140,6 +157,8 @@ def place_legend(figure: Figure, axes: Axes, columns: int = 1, *, backwards: boo
         return sum(_KEY_IN + _LETTER_IN * max(map(len, labels[at : at + rows])) for at in range(0, len(labels), rows))
 
     fitting = next((n for n in range(columns, 1, -1) if width_in(n) <= COLUMN_IN), 1)
+    more_rows = max(0, -(-len(labels) // fitting) - _USUAL_ROWS)
+    figure.set_figheight(figure.get_figheight() + _ROW_IN * more_rows)
     figure.legend(handles, labels, loc="outside upper left", ncols=fitting, columnspacing=1.0, reverse=backwards)
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from aiflow_cli.analysis.figures import style
 from aiflow_cli.analysis.figures.style import Drawing
 from aiflow_cli.analysis.metrics import ROUND_PARTS, prefill_ways, round_ways
+from aiflow_cli.analysis.result import link_label
 from aiflow_cli.analysis.study import Study
 from aiflow_cli.decoding.methods import Method
 from aiflow_cli.link.spec import LinkSpec
@@ -174,12 +175,17 @@ def _label(axes: Axes, s: Segment, span_ms: tuple[float, float]) -> None:
 
 def chrome_trace(trials: Sequence[Trial], title: str) -> bytes:
     """Responses as Chrome trace events (ui.perfetto.dev): a process each, all beginning at 0, a thread a lane."""
-    events = [event | {"pid": pid} for pid, trial in enumerate(trials, 1) for event in _events(pid, trial)]
+    several = len({trial.setting.link for trial in trials}) > 1
+    events = []
+    for pid, trial in enumerate(trials, 1):
+        link = f", {link_label(trial.setting.link.spec)}" if several else ""
+        name = f"{trial.setting.pair} {trial.setting.words}{link}, {trial.image_id}"
+        events += [event | {"pid": pid} for event in _events(pid, name, trial)]
     document = {"displayTimeUnit": "ms", "otherData": {"title": f"{title}; {MODELLED}"}, "traceEvents": events}
     return json.dumps(document, separators=(",", ":")).encode() + b"\n"
 
 
-def _events(pid: int, trial: Trial) -> Iterator[dict[str, Any]]:
+def _events(pid: int, name: str, trial: Trial) -> Iterator[dict[str, Any]]:
     def named(what: str, tid: int, name: str, place: int) -> Iterator[dict[str, Any]]:
         for key, value in (("name", name), ("sort_index", place)):
             yield {"ph": "M", "name": f"{what}_{key}", "tid": tid, "args": {key: value}}
@@ -187,7 +193,7 @@ def _events(pid: int, trial: Trial) -> Iterator[dict[str, Any]]:
     def microseconds(seconds: float) -> float:
         return round(seconds * 1e6, 1)
 
-    yield from named("process", 0, f"{trial.setting.pair} {trial.setting.words}, {trial.image_id}", pid)
+    yield from named("process", 0, name, pid)
     for tid, lane in enumerate(LANES, 1):
         yield from named("thread", tid, lane, tid)
     for s in segments(trial):
