@@ -57,11 +57,15 @@ def bench(
     if differing := told["differing_images"]:
         counted = f"{len(differing)} of {images} images have outputs that differ"
         note(f"{counted}, {differing[0]} first: `aiflow run` says why")
-    undecided = "undecided", "give more --images, or longer answers"
-    for state, (what, remedy) in {False: ("missed", "is the machine busy?"), None: undecided}.items():
-        keys = [verdict.bound.key for verdict in verdicts if verdict.holds is state]
-        if check and keys:
-            raise ToleranceError(f"{len(keys)} of {len(verdicts)} bounds {what}: {', '.join(keys)}; {remedy}")
+    if check:
+        _refuse(verdicts, False, "missed", "is the machine busy?")
+        _refuse(verdicts, None, "undecided", "give more --images, or longer answers")
+
+
+def _refuse(verdicts: list[Checked], holds: bool | None, what: str, remedy: str) -> None:
+    """Raise ToleranceError if that is said of any bound."""
+    if keys := [verdict.bound.key for verdict in verdicts if verdict.holds is holds]:
+        raise ToleranceError(f"{len(keys)} of {len(verdicts)} bounds {what}: {', '.join(keys)}; {remedy}")
 
 
 def document(result: BenchResult, verdicts: list[Checked]) -> dict[str, Any]:

@@ -47,7 +47,7 @@ Dtype = Annotated[str | None, typer.Option("--dtype", help=_DTYPE)]
 _QUANTIZE = r"int8 or int4 weights (needs `pip install 'aiflow-cli\[quantize]'`)."
 Quantize = Annotated[str | None, typer.Option("--quantize", help=_QUANTIZE)]
 Threads = Annotated[int, typer.Option("--threads", min=1, help="Torch threads.")]
-Scenes = Annotated[int, typer.Option("--scenes", min=1, help="Held-out scenes.")]
+Scenes = Annotated[int, typer.Option("--scenes", min=1, help="Held-out scenes to caption.")]
 
 Rate = Annotated[str, typer.Option("--rate", help="Both directions: 1MB/s, 500KB/s, 8Mbit/s or unlimited.")]
 Uplink = Annotated[str | None, typer.Option("--uplink", help="From device or client to server. (default: --rate)")]

@@ -54,7 +54,8 @@ def read_result(place: Path | str) -> Result:
     """The result in a folder, or of that name in results/, with a line before it if its last trial is torn."""
     from aiflow_cli.analysis.result import find, load
 
-    note_torn(folder := find(str(place)))
+    folder = place if isinstance(place, Path) else find(place)
+    note_torn(folder)
     return load(folder)
 
 

@@ -106,9 +106,9 @@ def earlier_trials(experiment: Experiment) -> list[Trial]:
     if not found:
         return []
     document = store.read_run(folder)
-    if "spec" not in document:
+    if not {"spec", "pairs", "provenance"} <= document.keys() or not isinstance(document.get("fingerprints"), dict):
         raise UsageError(f"{folder} holds no result of an experiment: give another --output")
-    changed = fingerprint.differences(document.get("fingerprints", {}), experiment.fingerprints)
+    changed = fingerprint.differences(document["fingerprints"], experiment.fingerprints)
     if changed and not experiment.allow_mixed:
         said = f"{folder} holds {len(found)} trials made otherwise ({'; '.join(changed)})"
         raise UsageError(f"{said}: {experiment.remedy}")

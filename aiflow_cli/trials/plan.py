@@ -125,12 +125,17 @@ def formula_s(setting: Setting, pair: PairSpec, max_new_tokens: int | None) -> f
 
 
 def earlier_times(folder: Path, fingerprints: Mapping[str, str]) -> dict[Setting, float]:
-    """Mean seconds of a trial by setting, of all that is alike in `folder` and the newest results beside it."""
+    """Mean seconds of a trial by setting, of all that is alike in `folder` and the newest results, beside it and in
+    results/.
+    """
     seconds: dict[Setting, list[float]] = defaultdict(list)
-    runs = sorted(folder.parent.glob("*/run.json"), key=lambda path: path.stat().st_mtime, reverse=True)
+    found = {path.resolve() for root in (folder.parent, store.RESULTS) for path in root.glob("*/run.json")}
+    runs = sorted(filter(Path.is_file, found), key=lambda path: path.stat().st_mtime, reverse=True)
     for place in (path.parent for path in runs[:RESULTS_READ]):
         with contextlib.suppress(StoreError):  # whatever lies there: a plan can do without it
-            before = store.read_run(place).get("fingerprints", {})
+            before = store.read_run(place).get("fingerprints")
+            if not isinstance(before, dict):
+                continue
             same = {name for name, value in fingerprints.items() if before.get(name) == value}
             here = "machine" in same and before.get("server") == fingerprints.get("server")
             for trial in store.read_trials(place) if here else ():

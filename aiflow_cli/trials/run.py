@@ -175,7 +175,9 @@ def new_document(experiment: Experiment) -> Document:
         "data": {"name": images.name, "fingerprint": images.fingerprint, "images": len(images), "note": images.note},
         "trials": len(experiment.planned),
         "fingerprints": experiment.fingerprints,
-        **{part: [] for part in ("sessions", "mixed", "failed")},
+        "sessions": [],
+        "mixed": [],
+        "failed": [],
     }
 
 

@@ -154,6 +154,9 @@ class ExperimentSpec(Conditions):
         """
         told = {"name", "about", "pairs", "methods", "gammas", "server_only_per_block", "link"}
         shared = self.model_dump(mode="json", exclude=told)
+        # Of a pair both checkpoints are told, also one that is not given: by that hash results have been named.
+        both = {name: {"draft": None, "target": None} | given for name, given in self.checkpoints.items()}
+        shared["checkpoints"] = both
         asked = {key: value for key, value in shared.items() if not (value is None or value is False or value == {})}
         meaning = asked | {"schema": SCHEMA_VERSION, "block": msgspec.to_builtins(self.block())}
         return hashlib.sha256(json.dumps(meaning, sort_keys=True).encode()).hexdigest()

@@ -87,7 +87,8 @@ def spec_of_options(values: Mapping[str, Any]) -> ExperimentSpec:
         if where:  # else it is of several options
             depth = min(_INNER.get(str(where[0]), 0), len(where) - 1)
             key = _SPOKEN.get(str(where[depth]), str(where[depth]))
-            said = f"--{key.replace('_', '-')} {first['input'] or repr(first['input'])}: {said}"
+            value = "''" if first["input"] == "" else first["input"]
+            said = f"--{key.replace('_', '-')} {value}: {said}"
         raise UsageError(said) from None
 
 
@@ -151,6 +152,8 @@ def _what(error: Mapping[str, Any]) -> str:
     """What is wrong with which key, and what to write instead."""
     location = [str(part) for part in error["loc"]]
     key = ".".join(part for part in location if not part.isdigit() and part != "[key]")
+    if location[-1:] == ["[key]"]:
+        return f"`{key}` is not known: {_remedy(error)}"
     match error["type"]:
         case "extra_forbidden":
             table: type[BaseModel] = ExperimentSpec if len(location) == 1 else LinkGrid

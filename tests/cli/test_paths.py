@@ -119,6 +119,13 @@ def test_what_cannot_be_written_is_said_before_the_work(command: list[str], kind
     assert Path("file").read_text() == "no folder"
 
 
+@pytest.mark.parametrize("command", ["plot -f bytes", "report", "compare good"])
+def test_a_folder_whose_name_begins_with_a_tilde(command: str) -> None:
+    """`./~x` is that folder, and no user's, however often a path is looked at."""
+    shutil.copytree("good", "~nouser")
+    assert CliRunner().invoke(app, [*command.split(), "./~nouser"]).exit_code == 0
+
+
 def test_a_list_of_nothing() -> None:
     assert refused(["results"], "file") == (2, "error: file is a file: give the folder that results lie in")
     for path in NOT_THERE.values():

@@ -80,14 +80,16 @@ def test_changed_code_is_refused_unless_allowed_and_then_noted(
     assert earlier_trials(open_experiment(spec, copy))  # from now on these are its sources
 
 
+@pytest.mark.parametrize("lacking", ["spec", "fingerprints", "pairs", "provenance"])
 def test_a_result_of_another_command_is_refused(
-    copy: Path, tiny_pair: TinyPair, photographs: Path, tmp_path: Path
+    copy: Path, tiny_pair: TinyPair, photographs: Path, tmp_path: Path, lacking: str
 ) -> None:
     run = read_run(copy)
-    del run["spec"]
+    del run[lacking]
     write_run(copy, run)
+    sweep = open_experiment(read_spec(tmp_path, tiny_pair, photographs), copy, allow_mixed=True)
     with pytest.raises(UsageError, match="no result of an experiment"):
-        run_experiment(open_experiment(read_spec(tmp_path, tiny_pair, photographs), copy), silent)
+        run_experiment(sweep, silent)
 
 
 def test_a_card_does_not_change_a_checkpoint(tiny_pair: TinyPair, tmp_path: Path) -> None:

@@ -104,11 +104,12 @@ def test_what_is_no_result_of_an_experiment(
     values: dict[str, Any], tiny_pair: TinyPair, photographs: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "trials.jsonl").write_bytes(msgspec.json.encode(trial()) + b"\n")
-    (tmp_path / "run.json").write_text("{}\n")
     sweep = open_experiment(read_spec(tmp_path, tiny_pair, photographs), tmp_path)
-    with pytest.raises(UsageError, match="holds no result of an experiment"):
-        run_experiment(sweep, silent)
-    (tmp_path / "run.json").write_text('{"spec": {}}\n')
+    for document in ("{}", '{"spec": {}}', '{"spec": {}, "pairs": [], "provenance": {}, "fingerprints": [1]}'):
+        (tmp_path / "run.json").write_text(document)
+        with pytest.raises(UsageError, match="holds no result of an experiment"):
+            run_experiment(sweep, silent)
+    (tmp_path / "run.json").write_text('{"spec": {}, "pairs": [], "provenance": {}, "fingerprints": {}}')
     with pytest.raises(UsageError, match="made otherwise"):
         run_experiment(sweep, silent)
     (tmp_path / "run.json").unlink()

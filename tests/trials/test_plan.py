@@ -31,6 +31,9 @@ def test_the_plan_knows_what_is_done_and_how_long_it_took(
     assert beside.seconds is not None
     assert beside.seconds > plan.seconds
     assert not (tmp_path / "another").exists()
+    (tmp_path / "results").mkdir()
+    copy.rename(tmp_path / "results" / "before")
+    assert plan_experiment(spec, tmp_path / "elsewhere" / "result").measured == IMAGES * BLOCK
 
 
 def test_the_plan_names_what_is_missing(tiny_pair: TinyPair, photographs: Path, tmp_path: Path) -> None:
@@ -56,6 +59,7 @@ def test_a_plan_passes_over_whatever_else_lies_beside(tmp_path: Path) -> None:
         ("odd", '{"fingerprints": {"machine": "here", "pair None": "1"}}', "{}"),
         ("torn", '{"fingerprints": {"machine": "here"}}', "{"),
         ("list", "[]", "{}"),
+        ("other", '{"fingerprints": [1]}', "{}"),
     ):
         (tmp_path / name).mkdir()
         (tmp_path / name / "run.json").write_text(run)

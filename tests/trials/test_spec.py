@@ -101,6 +101,7 @@ def test_gammas_may_differ_by_method(tmp_path: Path) -> None:
         ("server_only_per_block = 0", 4, "give 1 or more"),
         ("server = 'h:1'\nrepeats = 0", 5, "repeats = 0"),
         ("checkpoints.other.draft = 'x'", None, "is of no pair"),
+        ("checkpoints.small.drft = 'x'", 4, "`checkpoints.small.drft` is not known: give one of 'draft' or 'target'"),
         ("[link]\nrate = '1MBps'", 5, "link.rate: '1MBps' is not a rate: write it as 1MB/s"),
         ("[link]\nrate = '0MB/s'", 5, "more than 0"),
         ("[link]\nrate = [\n  '1MB/s',\n  '2 apples',\n]", 5, "'2 apples' is not a rate"),
@@ -157,6 +158,19 @@ def test_an_override_replaces_a_value_and_changes_the_folder() -> None:
     assert (other.images, other.pairs) == (3, ("small",))
     assert plain.fingerprint != other.fingerprint
     assert plain.fingerprint == load_spec("quick", ["link.rate=1000KB/s", "about=in other words"]).fingerprint
+
+
+@pytest.mark.parametrize(
+    ("more", "known"),
+    [
+        ("", "ec05be8d"),
+        ("[checkpoints.small]\ndraft = '/x'", "9b463c6d"),
+        ("[checkpoints.small]\ndraft = '/x'\ntarget = '/y'", "051991da"),
+    ],
+)
+def test_results_of_before_are_found_under_their_name(tmp_path: Path, more: str, known: str) -> None:
+    """A folder is named by the hash of its spec: a change of it would begin anew what is half done."""
+    assert load_spec(write(tmp_path, MINIMAL + more)).fingerprint[:8] == known
 
 
 @pytest.mark.parametrize(
