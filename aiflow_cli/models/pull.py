@@ -98,7 +98,8 @@ def _append(plan: Plan, file: RemoteFile) -> Iterator[tuple[int, int]]:
         return
     url = hf_hub_url(plan.repository.id, file.name, revision=plan.commit)
     headers = build_hf_headers() | {"Accept-Encoding": "identity"} | ({"Range": f"bytes={here}-"} if here else {})
-    with get_session().stream("GET", url, headers=headers, follow_redirects=True) as response:
+    options = {"headers": headers, "follow_redirects": True, "timeout": POLICY.timeout_s}  # the library waits for ever
+    with get_session().stream("GET", url, **options) as response:
         hf_raise_for_status(response)
         if response.status_code != 206 or not response.headers.get("Content-Range", "").startswith(f"bytes {here}-"):
             here = 0  # the server knows no ranges, or gives another one
