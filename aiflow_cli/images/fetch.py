@@ -96,7 +96,7 @@ class Fetcher:
             raise FetchError(f"wrong bytes: {error}", passing=True) from error
         return bytes(body)
 
-    def stream(self, url: str, what: str, progress: Progress) -> Generator[bytes, None, None]:
+    def stream(self, url: str | httpx.URL, what: str, progress: Progress) -> Generator[bytes, None, None]:
         """The body at `url` in pieces, however long it is and takes; a broken connection goes on from the last byte.
 
         `progress` is told of `what`, in MB. Raises FetchError on a refusal, or when `attempts` tries in a row bring no

@@ -210,6 +210,8 @@ def translated(repository: Repository) -> Iterator[None]:
         raise LinkError(f"{said}: run the same command again, it goes on from there") from error
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        said, remedy = ("no space left for", "free some") if full else ("cannot write", "check the folder")
+        said, remedy = "cannot write", "check the folder, or set HF_HOME to another"
+        if full:
+            said, remedy = "no space left for", "free some, or set HF_HOME to a folder on a larger disk"
         reason = f"{said} {repository} in {repository.cache} ({error.strerror or error})"
-        raise StoreError(f"{reason}: {remedy}, or set HF_HOME to a folder on a larger disk") from error
+        raise StoreError(f"{reason}: {remedy}") from error

@@ -137,12 +137,13 @@ def test_same_tokenizer_in_two_formats(tmp_path: Path) -> None:
     whole = json.loads(file.read_text())
     pattern = {"type": "Split", "pattern": {"Regex": "((("}, "behavior": "Isolated", "invert": False}
     steps = {"type": "TemplateProcessing", "single": [{"SpecialToken": {"id": "?", "type_id": 0}}], "pair": []}
-    for damaged in (
+    faults: tuple[dict[str, Any], ...] = (
         {},
         whole | {"pre_tokenizer": pattern},
         whole | {"post_processor": steps | {"special_tokens": {}}},  # shows only when it is used
         whole | {"normalizer": {"type": "Precompiled", "precompiled_charsmap": "AAAA"}},  # a panic
-    ):
+    )
+    for damaged in faults:
         file.write_text(json.dumps(damaged))
         with pytest.raises(CheckpointError, match="cannot be read"):
             load_tokenizer(tmp_path / "new")
