@@ -149,7 +149,8 @@ def _from_dataset(path: Path, dataset: Dataset, count: int | None, seed: int) ->
         raise UsageError(f"{path} has no column `image` or `bytes` that holds image files; its columns are {names}")
     if len(dataset) == 0:
         raise UsageError(f"{path} holds no rows")
-    return build_image_set(str(path), _records(path, dataset, column, sample(range(len(dataset)), count, seed)), count)
+    rows = sample(range(len(dataset)), count, seed)
+    return build_image_set(str(path), _records(path, dataset, column, rows), count)
 
 
 def _image_column(features: Mapping[str, Any]) -> str | None:

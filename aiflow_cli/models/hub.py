@@ -97,7 +97,7 @@ class Plan:
     @property
     def missing_bytes(self) -> int:
         """Bytes that are still to come; partial files count as far as they go."""
-        return sum(file.size_bytes - size_of(self.partial(file)) for file in self.contents)
+        return sum(max(0, file.size_bytes - size_of(self.partial(file))) for file in self.contents)
 
     def blob(self, file: RemoteFile) -> Path:
         """Where the cache keeps a file's content."""
