@@ -60,13 +60,13 @@ def fetch_roboflow(fetcher: Fetcher, progress: Progress, poll_s: float = 3.0, pa
         raise AiflowError(f"Roboflow's zip did not come ({error}): try later, {_OTHERWISE}") from error
 
 
-def _wait_for_link(fetcher: Fetcher, url: httpx.URL, poll_s: float, ends: float) -> str:
+def _wait_for_link(fetcher: Fetcher, url: httpx.URL, poll_s: float, ends: float) -> httpx.URL:
     while True:
         try:
-            export = json.loads(fetcher.get(url)).get("export") or {}  # nothing yet while it is being made
+            export = json.loads(fetcher.get(url) or b"{}").get("export") or {}  # nothing yet while it is being made
             if "link" in export:
-                return str(export["link"])
-        except (ValueError, AttributeError, TypeError) as error:
+                return httpx.URL(export["link"])
+        except (ValueError, AttributeError, TypeError, RecursionError, httpx.InvalidURL) as error:
             raise FetchError("its answer was not understood") from error
         if time.monotonic() > ends:
             raise FetchError("the export was not ready in time")

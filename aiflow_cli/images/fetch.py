@@ -17,6 +17,7 @@ import httpx
 
 from aiflow_cli.errors import AiflowError, ImageError, UsageError
 from aiflow_cli.fetching import RetryPolicy, passes, retrying
+from aiflow_cli.images.imageset import LARGEST_BYTES
 
 Progress = Callable[[str, int, int], None]
 """`progress(what, done, total)`; total 0 where it is not known."""
@@ -24,7 +25,6 @@ ABSENT = (403, 404, 410)
 """A public bucket without the right to list answers 403 for a key that is not there."""
 _CONNECT_S = 10.0
 """The longest wait for a connection: a network that swallows packets should be found out soon."""
-_LARGEST_BYTES = 64_000_000
 
 
 class FetchError(AiflowError):
@@ -86,8 +86,8 @@ class Fetcher:
         with closing(self._pieces(url, 0)) as pieces:
             for piece in pieces:
                 body += piece
-                if len(body) > _LARGEST_BYTES:
-                    raise FetchError(f"the answer is larger than {_LARGEST_BYTES} bytes")
+                if len(body) > LARGEST_BYTES:  # no photograph that a run takes: it would be as large the next time
+                    raise FetchError(f"the answer is larger than {LARGEST_BYTES} bytes")
                 if time.monotonic() > ends or self.stop.is_set():
                     raise FetchError(f"not complete after {self.policy.deadline_s:g} s", passing=True)
         try:
@@ -96,7 +96,7 @@ class Fetcher:
             raise FetchError(f"wrong bytes: {error}", passing=True) from error
         return bytes(body)
 
-    def stream(self, url: str, what: str, progress: Progress) -> Generator[bytes, None, None]:
+    def stream(self, url: str | httpx.URL, what: str, progress: Progress) -> Generator[bytes, None, None]:
         """The body at `url` in pieces, however long it is and takes; a broken connection goes on from the last byte.
 
         `progress` is told of `what`, in MB. Raises FetchError on a refusal, or when `attempts` tries in a row bring no

@@ -34,7 +34,7 @@ def open_path(path: Path, count: int | None, seed: int) -> ImageSet:
             return _from_folder(path, count, seed) if saved is None else _from_dataset(path, saved, count, seed)
         if path.suffix.lower() != ".parquet":
             raise UsageError(f"{path} is a file: give the folder that holds the images, or a .parquet file")
-        return _from_dataset(path, _parquet(path), count, seed)
+        return _from_dataset(path, _parquet([path]), count, seed)
 
 
 @contextmanager
@@ -58,18 +58,13 @@ def _refusing(what: str, remedy: str) -> Iterator[None]:
 
 
 def _from_folder(path: Path, count: int | None, seed: int) -> ImageSet:
-    from datasets import concatenate_datasets
-
     pictures, parquet, notes = _list_folder(path)
-    tables = {file: _parquet(file) for file in parquet}
-    of_images = {file: table for file, table in tables.items() if _image_column(table.features) is not None}
-    if pictures and of_images:
-        both = f"{len(pictures)} images and {next(iter(of_images)).name}"
+    tables = [file for file in parquet if _image_column(_parquet_features(file)) is not None]
+    if pictures and tables:
+        both = f"{len(pictures)} images and {tables[0].name}"
         raise UsageError(f"{path} holds {both}: name that file, or move either")
-    if tables and not pictures:
-        with _refusing(f"the parquet files in {path} do not fit together", "name one of them"):
-            table = concatenate_datasets(list((of_images or tables).values()))
-        return _from_dataset(path, table, count, seed)
+    if parquet and not pictures:
+        return _from_dataset(path, _parquet(tables or parquet), count, seed)
     if not pictures:
         inner = sorted(valid_text(entry.name) for entry in path.iterdir() if entry.is_dir() and entry.name[0] != ".")
         subfolders = f"name one of its subfolders ({', '.join(inner[:3])})"
@@ -121,13 +116,30 @@ def _open_saved(folder: Path) -> Dataset | None:
         return load_from_disk(str(folder))
 
 
-def _parquet(file: Path) -> Dataset:
-    from datasets import Dataset
-    from datasets.table import InMemoryTable
+def _parquet_features(file: Path) -> Mapping[str, Any]:
+    """The columns of a parquet file, without its rows: a table of something else may be larger than the memory."""
+    from datasets import Features
     from pyarrow import parquet
 
     with _refusing(f"{file} cannot be read as parquet", "replace the file"):
-        return Dataset(InMemoryTable(parquet.read_table(file)))
+        features: Mapping[str, Any] = Features.from_arrow_schema(parquet.read_schema(file))
+    return features
+
+
+def _parquet(files: list[Path]) -> Dataset:
+    """The rows of all `files`. UsageError unless their columns are the same: else some rows would have gaps."""
+    from datasets import Dataset, concatenate_datasets
+    from datasets.table import InMemoryTable
+    from pyarrow import parquet
+
+    first = _parquet_features(files[0])
+    if others := [file.name for file in files if _parquet_features(file) != first]:
+        raise UsageError(f"{files[0]} and {others[0]} have different columns: name one of them")
+    parts = []
+    for file in files:
+        with _refusing(f"{file} cannot be read as parquet", "replace the file"):
+            parts.append(Dataset(InMemoryTable(parquet.read_table(file))))
+    return concatenate_datasets(parts)
 
 
 def _from_dataset(path: Path, dataset: Dataset, count: int | None, seed: int) -> ImageSet:
@@ -137,7 +149,8 @@ def _from_dataset(path: Path, dataset: Dataset, count: int | None, seed: int) ->
         raise UsageError(f"{path} has no column `image` or `bytes` that holds image files; its columns are {names}")
     if len(dataset) == 0:
         raise UsageError(f"{path} holds no rows")
-    return build_image_set(str(path), _records(path, dataset, column, sample(range(len(dataset)), count, seed)), count)
+    rows = sample(range(len(dataset)), count, seed)
+    return build_image_set(str(path), _records(path, dataset, column, rows), count)
 
 
 def _image_column(features: Mapping[str, Any]) -> str | None:
@@ -182,4 +195,5 @@ def _stored_bytes(value: Any, image_id: str) -> bytes:
         value = value.get("bytes") or (read_image_file(Path(value["path"])) if value.get("path") else None)
     if not isinstance(value, bytes):
         raise ImageError(f"{image_id}: its column holds {type(value).__name__}, not the bytes of an image file")
+    check_size(len(value), image_id)
     return value

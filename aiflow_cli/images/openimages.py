@@ -105,8 +105,9 @@ class Bucket:
                     if reason is None:
                         del missing[image_id]
                         in_a_row = 0
-                    else:  # once the bucket has given any image, "not here" is an honest answer and no sign of trouble
+                    else:
                         missing[image_id] = reason
+                        # Once the bucket has given any image, "not here" is an honest answer and no sign of trouble.
                         in_a_row += reason != _IN_NO_SPLIT or not self.answers.sha256
                     if in_a_row >= GIVE_UP_AFTER:
                         self.fetcher.stop.set()

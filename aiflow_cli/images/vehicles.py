@@ -75,16 +75,14 @@ def open_vehicles(count: int | None, seed: int) -> ImageSet:
     if not present:
         remedy = f"run `aiflow download`, or set AIFLOW_DATA to the folder that holds {NAME}"
         raise PrerequisiteError(f"no photograph in {folder}: {remedy}")
+    whole = len(present) == len(manifest())
+    notes = [] if whole else [f"{len(present)} of the {len(manifest())} photographs are downloaded"]
     records = (
         ImageRecord(row.image_id, read_image_file(folder / f"{row.image_id}.jpg"), row.label, row.split)
         for row in sample(present, count, seed)
     )
     try:
-        if len(present) == len(manifest()):
-            return build_image_set(NAME, records, count)
-        return build_image_set(
-            NAME, records, notes=[f"{len(present)} of the {len(manifest())} photographs are downloaded"]
-        )
+        return build_image_set(NAME, records, count if whole else None, notes)
     except ImageError as error:
         raise ImageError(f"{error}; `aiflow download` fetches it again (photographs are in {folder})") from error
 

@@ -48,6 +48,8 @@ def read_config(folder: Path) -> dict[str, Any]:
     kind = config.get("model_type")
     known = kind in ("internvl_chat", "internvl")
     _require(known, f"{path} is of a model of type {kind!r}: know internvl_chat (original InternVL) and internvl")
+    for name in ("llm_config", "text_config", "vision_config"):
+        _require(isinstance(config.get(name, {}), dict), f"{path}: {name} {config.get(name)!r} is no part of a model")
     return config
 
 
@@ -81,7 +83,8 @@ def _from_original(original: dict[str, Any], image_token_id: int) -> InternVLCon
     vision, language = original["vision_config"], original["llm_config"]
     VISION.check(vision, "vision_config.")
     side, given = vision["image_size"], original.get("force_image_size") or vision["image_size"]
-    _require(given == side, f"force_image_size {given} is not vision_config.image_size, {side}: it is not resized")
+    said = f"force_image_size {given} is not vision_config.image_size, {side}"
+    _require(given == side, f"{said}: positions are not resized")
     # How images are cut must be said: the original code's defaults are not InternVL2's.
     least, most = original["min_dynamic_patch"], original["max_dynamic_patch"]
     _require(1 <= least <= most <= MOST_TILES, f"images of {least} to {most} tiles are out of range: 1 to {MOST_TILES}")
@@ -157,11 +160,10 @@ def _rope(language: dict[str, Any]) -> dict[str, Any]:
 
 
 def _standard_rope(written: dict[str, Any], where: str, language: dict[str, Any]) -> dict[str, Any]:
-    named = {written.get(name) for name in ("rope_type", "type")} - {None} or {"default"}
-    kinds = {"longrope" if kind == "su" else kind for kind in named}  # its older name
-    kind = kinds.pop()
-    if kinds or kind not in ROPE:
-        raise CheckpointError(f"rope scaling {kind!r} is not supported: know {', '.join(ROPE)}, su")
+    named: set[Any] = {written.get(name) for name in ("rope_type", "type")} - {None} or {"default"}
+    kind, *others = {"longrope" if kind == "su" else kind for kind in named}  # its older name
+    _require(not others, f"{where} has a type and another rope_type: only one of them can be meant")
+    _require(kind in ROPE, f"rope scaling {kind!r} is not supported: know {', '.join(ROPE)}, su")
     ROPE[kind].check(written, f"{where}.")
     numbers = {"rope_theta": _agreed("rope_theta", written, language, 10000.0)}
     if "factor" in ROPE[kind].read:
@@ -211,6 +213,8 @@ def _check_built(config: InternVLConfig) -> None:
         for name in names:
             value, most = getattr(part, name), MOST_LAYERS if name == "num_hidden_layers" else _LARGEST
             _require(1 <= value <= most, f"{name} {value} is out of range: 1 to {most}")
+    shared, heads = getattr(text, "num_key_value_heads", text.num_attention_heads), text.num_attention_heads
+    _require(heads % shared == 0, f"num_key_value_heads {shared} do not divide num_attention_heads {heads}")
     window = getattr(text, "sliding_window", None)
     slides = window is not None and window < text.max_position_embeddings
     _require(

@@ -97,7 +97,7 @@ class Plan:
     @property
     def missing_bytes(self) -> int:
         """Bytes that are still to come; partial files count as far as they go."""
-        return sum(file.size_bytes - size_of(self.partial(file)) for file in self.contents)
+        return sum(max(0, file.size_bytes - size_of(self.partial(file))) for file in self.contents)
 
     def blob(self, file: RemoteFile) -> Path:
         """Where the cache keeps a file's content."""
@@ -112,7 +112,7 @@ def size_of(path: Path) -> int:
     """Bytes of a file, 0 if there is none, or none any more: while it is looked at, a partial file gets its name."""
     try:
         return path.stat().st_size
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return 0
 
 
@@ -152,7 +152,8 @@ def make_plan(repository: Repository) -> Plan:
     retry = retrying(POLICY, threading.Event(), is_passing)
     with translated(repository):
         try:
-            info: Any = retry(HfApi().model_info, repository.id, revision=repository.revision, files_metadata=True)
+            options = {"revision": repository.revision, "files_metadata": True, "timeout": POLICY.timeout_s}
+            info: Any = retry(HfApi().model_info, repository.id, **options)
             wanted = (file for file in info.siblings or () if any(Path(file.rfilename).match(kind) for kind in WANTED))
             return Plan(repository, _checked(_COMMIT, info.sha), tuple(map(_remote_file, wanted)))
         except errors.HFValidationError:
@@ -209,6 +210,8 @@ def translated(repository: Repository) -> Iterator[None]:
         raise LinkError(f"{said}: run the same command again, it goes on from there") from error
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        said, remedy = ("no space left for", "free some") if full else ("cannot write", "check the folder")
-        reason = f"{said} {repository} in {repository.cache} ({error.strerror})"
-        raise StoreError(f"{reason}: {remedy}, or set HF_HOME to a folder on a larger disk") from error
+        said, remedy = "cannot write", "check the folder, or set HF_HOME to another"
+        if full:
+            said, remedy = "no space left for", "free some, or set HF_HOME to a folder on a larger disk"
+        reason = f"{said} {repository} in {repository.cache} ({error.strerror or error})"
+        raise StoreError(f"{reason}: {remedy}") from error

@@ -11,8 +11,9 @@ import hashlib
 import os
 import shutil
 import threading
+import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
 from huggingface_hub import get_session, hf_hub_url
@@ -28,6 +29,8 @@ SPARE_BYTES = 200_000_000
 _JOBS = 4
 _LOOK_S = 0.2
 """How often progress is looked at."""
+_LAST_PIECE_S = 1.0
+"""How long those that fetch may take to notice that they are to end: each stops after the piece that it waits for."""
 
 Progress = Callable[[int], None]
 """Told how many bytes are here so far."""
@@ -54,22 +57,32 @@ def pull(plan: Plan, progress: Progress = lambda done: None, tell: Callable[[str
 
 
 def _fetch_all(plan: Plan, progress: Progress) -> int:
-    """Fetch all contents, several at a time; how many bytes came. What is on the disk tells how far they are."""
-    fetched_bytes, stop, pool = 0, threading.Event(), ThreadPoolExecutor(_JOBS)
-    try:
-        running = {pool.submit(_fetch, plan, file, stop) for file in plan.contents}
-        while running:
-            done, running = wait(running, _LOOK_S, FIRST_COMPLETED)
-            fetched_bytes += sum(one.result() for one in done)
-            progress(plan.total_bytes - plan.missing_bytes)
-    finally:
-        stop.set()
-        pool.shutdown(cancel_futures=True)
+    """Fetch all contents, several at a time; how many bytes came. What is on the disk tells how far they are.
+
+    The threads are daemons: Ctrl-C need not wait for a hub that is silent.
+    """
+    fetched_bytes, stop = 0, threading.Event()
+    with ThreadPool(_JOBS) as pool:
+        running = [pool.apply_async(_fetch, (plan, file, stop)) for file in plan.contents]
+        try:
+            while running:
+                running[0].wait(_LOOK_S)
+                for done in [one for one in running if one.ready()]:
+                    running.remove(done)
+                    fetched_bytes += done.get()
+                progress(plan.total_bytes - plan.missing_bytes)
+        finally:
+            stop.set()
+            ends = time.monotonic() + _LAST_PIECE_S
+            for one in running:
+                one.wait(max(0.0, ends - time.monotonic()))
     return fetched_bytes
 
 
 def _fetch(plan: Plan, file: RemoteFile, stop: threading.Event) -> int:
     """One content into the cache, going on from a partial file; tried again while something new still arrives."""
+    if stop.is_set():
+        return 0
     partial = plan.partial(file)
     partial.parent.mkdir(parents=True, exist_ok=True)
     partial.touch()
@@ -98,7 +111,8 @@ def _append(plan: Plan, file: RemoteFile) -> Iterator[tuple[int, int]]:
         return
     url = hf_hub_url(plan.repository.id, file.name, revision=plan.commit)
     headers = build_hf_headers() | {"Accept-Encoding": "identity"} | ({"Range": f"bytes={here}-"} if here else {})
-    with get_session().stream("GET", url, headers=headers, follow_redirects=True) as response:
+    options = {"headers": headers, "follow_redirects": True, "timeout": POLICY.timeout_s}  # the library waits for ever
+    with get_session().stream("GET", url, **options) as response:
         hf_raise_for_status(response)
         if response.status_code != 206 or not response.headers.get("Content-Range", "").startswith(f"bytes {here}-"):
             here = 0  # the server knows no ranges, or gives another one

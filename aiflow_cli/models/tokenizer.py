@@ -20,7 +20,7 @@ from typing import Any
 
 import sentencepiece
 
-from aiflow_cli.errors import CheckpointError
+from aiflow_cli.errors import AiflowError, CheckpointError
 from aiflow_cli.models.files import is_sentencepiece, read_json, tokenizer_files
 from aiflow_cli.models.quiet import quiet_transformers
 from aiflow_cli.text import one_line
@@ -58,8 +58,12 @@ class Tokenizer:
 def load_tokenizer(folder: Path) -> Tokenizer:
     """The tokenizer of a checkpoint folder; raises CheckpointError if its files are missing or cannot be read."""
     try:
-        return SentencePieceTokenizer(folder) if is_sentencepiece(folder) else TransformersTokenizer(folder)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError, RuntimeError) as error:
+        tokenizer = SentencePieceTokenizer(folder) if is_sentencepiece(folder) else TransformersTokenizer(folder)
+        tokenizer.decode(tokenizer.encode("a red bus"))  # some faults show only when it is used
+        return tokenizer
+    except (AiflowError, KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # the readers raise what they run into; a panic of theirs is no Exception
         said = f"the tokenizer in {folder} cannot be read ({one_line(error)})"
         raise CheckpointError(f"{said}: fetch the checkpoint again") from error
 

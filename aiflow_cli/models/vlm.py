@@ -45,7 +45,7 @@ class VisionLanguageModel:
         self.parameters = int(model.num_parameters())
         language = language_config(original)
         names = language.get("architectures") or [language.get("model_type", "?")]
-        architecture = f"{original.get('architectures', ['?'])[0]}/{names[0]}"
+        architecture = f"{(original.get('architectures') or ['?'])[0]}/{names[0]}"
         self.fingerprint = Fingerprint(architecture, tokenizer.sha256, tokenizer.vocab_size)
         """What must agree between a draft and its target for token ids to mean the same."""
         plain = quantize is None and not is_spread(model)

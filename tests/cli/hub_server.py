@@ -23,6 +23,7 @@ from typer.testing import Result
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 WEIGHTS = "model.safetensors"
+SILENT_S = 30.0
 Run = Callable[..., Result]
 Process = Callable[..., subprocess.CompletedProcess[str]]
 _LARGE = (".safetensors", ".model", ".bin")
@@ -33,9 +34,9 @@ _FILE = re.compile(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)")
 @dataclass
 class Hub:
     """Repositories by id. `faults[file]` lists what goes wrong with downloads of a file, one entry a request, before
-    all is well: "cut" (half of what is left, then the connection breaks), "reset", "wrong" (other bytes), "short" and
-    "long" (another length), "slow", "wait N" (429, with a pause that is asked for), or a status code. `faults["api"]`
-    does so for what the hub says of a repository, and `lies` changes that.
+    all is well: "cut" (half of what is left, then the connection breaks), "silent" (then nothing more comes), "reset",
+    "wrong" (other bytes), "short" and "long" (another length), "slow", "wait N" (429, with a pause that is asked for),
+    or a status code. `faults["api"]` does so for what the hub says of a repository, and `lies` changes that.
     """
 
     folders: dict[str, Path]
@@ -125,7 +126,8 @@ class _Handler(BaseHTTPRequestHandler):
         body = data[first:]
         changed = {"wrong": b"x" * len(body), "short": body[: len(body) // 2], "long": body + b"more"}
         body = changed.get(self.fault, body)
-        self._answer(status, body, headers, len(body) // 2 if self.fault == "cut" else None, self.fault == "slow")
+        cut = len(body) // 2 if self.fault in ("cut", "silent") else None
+        self._answer(status, body, headers, cut, self.fault == "slow")
 
     def _refused(self, name: str) -> bool:
         """Take the next fault of `name`; whether the request has been answered with it."""
@@ -144,7 +146,8 @@ class _Handler(BaseHTTPRequestHandler):
         return True
 
     def _json(self, document: Any) -> None:
-        self._answer(200, json.dumps(document).encode(), {"Content-Type": "application/json"})
+        body = json.dumps(document).encode()
+        self._answer(200, body, {"Content-Type": "application/json"}, 5 if self.fault == "silent" else None)
 
     def _refuse(self, status: int, code: str, message: str) -> None:
         self._answer(status, b"{}", {"X-Error-Code": code, "X-Error-Message": message})
@@ -162,6 +165,8 @@ class _Handler(BaseHTTPRequestHandler):
                 self.wfile.write(body[:cut][start : start + step])
                 if slow:
                     time.sleep(0.1)
+        if self.fault == "silent":
+            time.sleep(SILENT_S)
         if cut is not None:
             self.close_connection = True
 

@@ -7,13 +7,14 @@ import resource
 import shutil
 import signal
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
 from huggingface_hub import constants
 
 from aiflow_cli.errors import PrerequisiteError
-from aiflow_cli.models.hub import Repository, display_name
+from aiflow_cli.models.hub import POLICY, Repository, display_name
 from aiflow_cli.models.pair import find_pair
 from tests.cli.hub_server import COMMIT, WEIGHTS, Hub, Process, Run, document, error, snapshot
 from tests.conftest import TinyPair
@@ -93,12 +94,21 @@ def test_server_without_ranges(run: Run, hub: Hub, tmp_path: Path) -> None:
     assert (snapshot(tmp_path) / WEIGHTS).read_bytes() == (hub.folders["Tiny/Target"] / WEIGHTS).read_bytes()
 
 
-def test_interrupted_download_keeps_what_came(environment: dict[str, str], run: Run, hub: Hub, tmp_path: Path) -> None:
-    hub.faults[WEIGHTS] = ["slow"]
+@pytest.mark.parametrize("fault", ["slow", "silent"])
+def test_interrupted_download_keeps_what_came(
+    environment: dict[str, str], run: Run, hub: Hub, tmp_path: Path, fault: str
+) -> None:
+    """At once, also if the hub says nothing more."""
+    hub.faults[WEIGHTS] = [fault]
     process = subprocess.Popen([*AIFLOW, "pull", "Tiny/Target"], env=environment, stderr=subprocess.PIPE, text=True)
     wait_for(lambda: [p for p in (tmp_path / "hf").rglob("*.partial") if p.stat().st_size > 0], "the first bytes")
     process.send_signal(signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    began, errors = time.monotonic(), ""
+    assert process.stderr is not None
+    while "interrupted" not in errors and (line := process.stderr.readline()):
+        errors += line
+    assert time.monotonic() - began < POLICY.timeout_s / 2
+    errors += process.communicate(timeout=60)[1]
     assert process.returncode == 130
     assert errors.splitlines()[-1] == "interrupted"
     assert "Traceback" not in errors

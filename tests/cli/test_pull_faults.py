@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 from typer.testing import Result
 
-from aiflow_cli.fetching import alone
+from aiflow_cli.fetching import RetryPolicy, alone
 from aiflow_cli.models.hub import Repository, cached_folder
-from tests.cli.hub_server import COMMIT, WEIGHTS, Hub, Run, document, error, snapshot
+from tests.cli.hub_server import COMMIT, SILENT_S, WEIGHTS, Hub, Run, document, error, snapshot
 from tests.e2e.tools import wait_for
 
 
@@ -52,6 +52,20 @@ def test_passing_faults_are_survived(run: Run, hub: Hub, tmp_path: Path, name: s
     document(run("pull", "Tiny/Target", "--json"))
     assert (snapshot(tmp_path) / name).read_bytes() == (hub.folders["Tiny/Target"] / name).read_bytes()
     assert "wait 1" not in faults or time.monotonic() - began >= 1
+
+
+def test_silence_is_a_fault(run: Run, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hub that goes on saying nothing is asked again after a while, or given up; it is not waited for for ever."""
+    for module in ("hub", "pull"):
+        policy = RetryPolicy(attempts=3, first_pause_s=0.001, longest_pause_s=0.01, timeout_s=0.3)
+        monkeypatch.setattr(f"aiflow_cli.models.{module}.POLICY", policy)
+    began = time.monotonic()
+    hub.faults |= {"api": ["silent"], WEIGHTS: ["silent"]}
+    document(run("pull", "Tiny/Target", "--json"))
+    assert len(hub.ranges) == 1
+    hub.faults["api"] = ["silent"] * 3
+    assert "broke off" in error(run("pull", "Tiny/Draft"), 1)
+    assert time.monotonic() - began < SILENT_S
 
 
 def test_faults_of_what_the_hub_says(run: Run, hub: Hub) -> None:

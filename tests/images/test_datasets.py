@@ -78,6 +78,44 @@ def test_folder_of_several_parquet_files(tmp_path: Path) -> None:
         open_images(str(tmp_path), None, 0)
 
 
+@pytest.mark.parametrize(
+    "columns",
+    [
+        {"image": [make_image(1)]},
+        {"bytes": [make_image(1)]},
+        {"bytes": [make_image(1)], "image_id": [7]},
+        {"bytes": [make_image(1)], "image_id": pa.array([None], pa.null())},
+        {"bytes": [make_image(1)], "image_id": ["b"], "label": ["bus"]},
+    ],
+    ids=["another name", "no ids", "numbers as ids", "empty ids", "labels"],
+)
+def test_parquet_files_with_different_columns(tmp_path: Path, columns: dict[str, object]) -> None:
+    """Together they would be a set with gaps: images without bytes, or ids of two kinds."""
+    parquet.write_table(pa.table({"bytes": [make_image(0)], "image_id": ["a"]}), tmp_path / "a.parquet")
+    for file in (tmp_path / "b.parquet", tmp_path / "_b.parquet"):  # after the other file, and before it
+        parquet.write_table(pa.table(columns), file)
+        with pytest.raises(UsageError, match="parquet have different columns: name one of them"):
+            open_images(str(tmp_path), None, 0)
+        file.unlink()
+
+
+def test_classes_in_another_order_are_other_classes(tmp_path: Path) -> None:
+    for file, names in (("a", ["bus", "car"]), ("b", ["car", "bus"])):
+        features = Features({"image": Image(), "label": ClassLabel(names=names)})
+        row = {"image": {"bytes": make_image(ord(file)), "path": None}, "label": 0}
+        Dataset.from_list([row], features=features).to_parquet(str(tmp_path / f"{file}.parquet"))
+    with pytest.raises(UsageError, match="different columns"):
+        open_images(str(tmp_path), None, 0)
+
+
+def test_a_header_of_datasets_that_is_none(tmp_path: Path) -> None:
+    table = pa.table({"bytes": [make_image(0)]}).replace_schema_metadata({"huggingface": "no document"})
+    parquet.write_table(table, tmp_path / "strange.parquet")
+    for source in (tmp_path, tmp_path / "strange.parquet"):
+        with pytest.raises(UsageError, match=r"strange\.parquet cannot be read as parquet"):
+            open_images(str(source), None, 0)
+
+
 def test_parquet(tmp_path: Path) -> None:
     table = pa.table({"image_id": ["x", "y"], "bytes": [make_image(1), make_image(2)], "class": ["Car", None]})
     parquet.write_table(table, tmp_path / "part.parquet")

@@ -217,6 +217,18 @@ def test_roboflow_refuses_and_the_key_stays_secret(
     assert "secret" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "answer", ["sign in", "[]", '{"export": 7}', "[" * 9_000, '{"export": {"link": "http://\\u0000"}}']
+)
+def test_roboflow_says_what_cannot_be_understood(
+    bucket: BucketServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: str
+) -> None:
+    monkeypatch.setenv("ROBOFLOW_API_KEY", "secret")
+    bucket.objects[f"/{ROBOFLOW_EXPORT}"] = answer.encode()
+    with pytest.raises(AiflowError, match="its answer was not understood"):
+        download("roboflow", tmp_path, policy=QUICK)
+
+
 def test_roboflow_without_a_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("ROBOFLOW_API_KEY", raising=False)
     with pytest.raises(PrerequisiteError, match="ROBOFLOW_API_KEY is not set"):

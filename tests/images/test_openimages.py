@@ -12,6 +12,7 @@ import pytest
 from aiflow_cli.fetching import RetryPolicy
 from aiflow_cli.images.download import download
 from aiflow_cli.images.fetch import Fetcher
+from aiflow_cli.images.imageset import LARGEST_BYTES
 from aiflow_cli.images.openimages import GIVE_UP_AFTER, SPLITS
 from tests.images.bucket_server import (
     QUICK,
@@ -88,6 +89,14 @@ def test_403_and_404_are_final(bucket: BucketServer, tmp_path: Path) -> None:
     bucket.objects[f"/test/{TWELVE[5]}.jpg"] = make_image(5)
     assert fetch_twelve(tmp_path).present == 11
     assert fetch_twelve(tmp_path, force=True).present == 12
+
+
+def test_what_is_too_large_is_asked_for_once(bucket: BucketServer, tmp_path: Path) -> None:
+    path = path_of(bucket, TWELVE[0])
+    bucket.objects[path] += bytes(LARGEST_BYTES)
+    report = fetch_twelve(tmp_path)
+    assert report.missing == {TWELVE[0]: f"the answer is larger than {LARGEST_BYTES} bytes"}
+    assert bucket.requests[path] == 1
 
 
 def test_a_proxy_that_forbids_all_is_not_remembered(bucket: BucketServer, tmp_path: Path) -> None:

@@ -100,6 +100,10 @@ BAD: dict[str, tuple[Damage, str]] = {
     "config without object": (write("config.json", "[]"), "no JSON object"),
     "config of another model": (configure(lambda c: c.update(model_type="qwen2_vl")), "model of type 'qwen2_vl'"),
     "config without language model": (configure(lambda c: c.pop("llm_config")), "'llm_config' is missing"),
+    "a language model that is none": (
+        configure(lambda c: c.update(llm_config=[1])),
+        "llm_config .* is no part of a",
+    ),
     "config with a silly value": (configure(lambda c: c["llm_config"].update(hidden_size="wide")), "hidden_size"),
     "unknown architecture": (
         configure(lambda c: c["llm_config"].update(architectures=["MambaForCausalLM"])),
@@ -127,6 +131,7 @@ BAD: dict[str, tuple[Damage, str]] = {
     "tokenizer that is none": (truncate("tokenizer.model", 0.5), "not a sentencepiece model"),
     "added tokens cut short": (truncate("added_tokens.json", 0.5), "not valid JSON"),
     "added tokens without ids": (write("added_tokens.json", '{"<img>": null}'), "cannot be read"),
+    "an added token without end": (write("added_tokens.json", '{"<img>": 1e999}'), "cannot be read"),
 }
 
 

@@ -133,6 +133,17 @@ def test_same_tokenizer_in_two_formats(tmp_path: Path) -> None:
     assert old.sha256 == new.sha256
     assert old.encode(text) == new.encode(text)
     assert old.decode(old.encode(text)) == "a red bus, 大型"
-    (tmp_path / "new" / "tokenizer.json").write_text("{}")
-    with pytest.raises(CheckpointError, match="cannot be read"):
-        load_tokenizer(tmp_path / "new")
+    file = tmp_path / "new" / "tokenizer.json"
+    whole = json.loads(file.read_text())
+    pattern = {"type": "Split", "pattern": {"Regex": "((("}, "behavior": "Isolated", "invert": False}
+    steps = {"type": "TemplateProcessing", "single": [{"SpecialToken": {"id": "?", "type_id": 0}}], "pair": []}
+    faults: tuple[dict[str, Any], ...] = (
+        {},
+        whole | {"pre_tokenizer": pattern},
+        whole | {"post_processor": steps | {"special_tokens": {}}},  # shows only when it is used
+        whole | {"normalizer": {"type": "Precompiled", "precompiled_charsmap": "AAAA"}},  # a panic
+    )
+    for damaged in faults:
+        file.write_text(json.dumps(damaged))
+        with pytest.raises(CheckpointError, match="cannot be read"):
+            load_tokenizer(tmp_path / "new")

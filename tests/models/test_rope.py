@@ -79,7 +79,7 @@ def test_long_rope_in_each_form_that_is_written(rope: Config) -> None:
     [
         ({"rope_theta": 1e6, "rope_parameters": PLAIN}, "llm_config.rope_theta is 1000000.0 in one place and 500000.0"),
         ({"rope_scaling": {"type": "linear", "factor": 2.0}, "rope_parameters": DYNAMIC}, "differ: only one"),
-        ({"rope_scaling": {"type": "linear", "rope_type": "dynamic", "factor": 2.0}}, "is not supported"),
+        ({"rope_scaling": {"type": "linear", "rope_type": "dynamic", "factor": 2.0}}, "a type and another rope_type"),
         ({"rope_parameters": {"full_attention": PLAIN}}, "rope_parameters.full_attention is not known here"),
         ({"rope_parameters": PLAIN | {"partial_rotary_factor": 0.5}}, "partial_rotary_factor 0.5 is not supported"),
         ({"rope_scaling": {"type": "dynamic", "factor": 2.0, "alpha": 1000.0}}, "rope_scaling.alpha is not known here"),
